@@ -200,6 +200,11 @@ impl Scope {
         Self { path, below }
     }
 
+    /// The whole tree: for the server's own passes and for commands on its machine, never for a caller over HTTP.
+    pub fn everything() -> Self {
+        Self::subtree("/")
+    }
+
     /// The smallest path inside.
     pub fn from(&self) -> &str {
         &self.path

@@ -8,10 +8,10 @@ use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
 
-use super::{RequestId, State};
 use super::endpoints::Access;
 use super::problem::Problem;
 use super::tokens::TerminalSession;
+use super::{RequestId, State};
 use crate::audit::Actor;
 use crate::operators::{self, Caller, Permission};
 

@@ -48,8 +48,10 @@ pub(super) fn check(password: &str, login: &str) -> Result<(), FieldError> {
 /// # Errors
 /// [`Error::Busy`] when too many wait, [`Error::Hash`] when hashing fails.
 pub(super) async fn hash(password: String) -> Result<String, Error> {
-    let _turn = turn().await?;
+    let turn = turn().await?;
     let work = tokio::task::spawn_blocking(move || {
+        // Held until the work is done, also when the request is given up meanwhile.
+        let _turn = turn;
         let hash: PasswordHash = argon2()?.hash_password(password.as_bytes()).map_err(|_| Error::Hash)?;
         Ok(hash.to_string())
     });
@@ -61,16 +63,15 @@ pub(super) async fn hash(password: String) -> Result<String, Error> {
 /// # Errors
 /// As [`hash`].
 pub(super) async fn verify(password: String, phc: Option<String>) -> Result<bool, Error> {
-    let _turn = turn().await?;
+    let turn = turn().await?;
     let work = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let kept = phc.as_deref().and_then(|phc| PasswordHash::new(phc).ok());
         match kept {
             Some(kept) => Ok(argon2()?.verify_password(password.as_bytes(), &kept).is_ok()),
             None => {
                 let mut wasted = [0; Params::DEFAULT_OUTPUT_LEN];
-                argon2()?
-                    .hash_password_into(password.as_bytes(), &[0; 16], &mut wasted)
-                    .map_err(|_| Error::Hash)?;
+                argon2()?.hash_password_into(password.as_bytes(), &[0; 16], &mut wasted).map_err(|_| Error::Hash)?;
                 Ok(false)
             }
         }

@@ -17,9 +17,14 @@ pub fn endpoints() -> Vec<Endpoint> {
     let read = Access::Operator(Permission::OrganizationsRead);
     let write = Access::Operator(Permission::OrganizationsWrite);
     vec![
-        Endpoint::get("/api/v1/organizations", read, "Your organization and all below it, in the order of the tree", list)
-            .query::<PageQuery>()
-            .returns::<Page<Organization>>(200, "A page of organizations"),
+        Endpoint::get(
+            "/api/v1/organizations",
+            read,
+            "Your organization and all below it, in the order of the tree",
+            list,
+        )
+        .query::<PageQuery>()
+        .returns::<Page<Organization>>(200, "A page of organizations"),
         Endpoint::post("/api/v1/organizations", write, "Creates an organization below one of yours", create)
             .body::<NewOrganization>()
             .returns::<Organization>(201, "The new organization"),
@@ -62,11 +67,7 @@ async fn create(
     Ok(HttpResponse::Created().json(made))
 }
 
-async fn get(
-    state: web::Data<State>,
-    caller: Caller,
-    Path(id): Path<i64>,
-) -> Result<web::Json<Organization>, Problem> {
+async fn get(state: web::Data<State>, caller: Caller, Path(id): Path<i64>) -> Result<web::Json<Organization>, Problem> {
     let found = state.db.read(move |conn| super::get(conn, &caller.scope, id)).await?;
     found.map(web::Json).ok_or_else(Problem::not_found)
 }

@@ -163,12 +163,7 @@ pub fn find_by_short_code(conn: &mut Conn, scope: &Scope, code: &str) -> Result<
 ///
 /// # Errors
 /// [`db::Error`].
-pub fn list(
-    conn: &mut Conn,
-    scope: &Scope,
-    after: Option<&str>,
-    size: u32,
-) -> Result<Vec<Organization>, db::Error> {
+pub fn list(conn: &mut Conn, scope: &Scope, after: Option<&str>, size: u32) -> Result<Vec<Organization>, db::Error> {
     store::list(conn, scope, after, i64::from(size))
 }
 
@@ -300,6 +295,21 @@ pub async fn update(
         Ok(after)
     })
     .await
+}
+
+/// Renames an organization to an already checked name, within the caller's transaction; the caller has the right to.
+/// Returns whether it was still there and unchanged.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn rename_in(conn: &mut Conn, actor: &Actor, id: i64, name: String, now: Now) -> Result<bool, db::Error> {
+    let Some(before) = store::get(conn, &Scope::everything(), id)? else { return Ok(false) };
+    let after = Organization { name, version: before.version + 1, ..before.clone() };
+    if !store::replace(conn, &after, before.version)? {
+        return Ok(false);
+    }
+    append(conn, actor, "organizations.update", &after, now)?;
+    Ok(true)
 }
 
 fn changed(before: &Organization, change: &Change) -> Result<Organization, FieldError> {

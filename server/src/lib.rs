@@ -3,6 +3,7 @@
 pub mod app;
 pub mod audit;
 pub mod checkin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
@@ -16,3 +17,4 @@ pub mod releases;
 pub mod rollouts;
 pub mod settings;
 pub mod terminals;
+pub mod text;

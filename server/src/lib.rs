@@ -1,3 +1,4 @@
 //! x
 
+pub mod blobs;
 pub mod signing;

@@ -172,6 +172,12 @@ impl Blobs {
         Self { store, place, replacing: Arc::default() }
     }
 
+    /// A bucket that lives in memory, with the conditional puts of a real one.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self::over(Arc::new(object_store::memory::InMemory::new()), Place::Bucket)
+    }
+
     /// Whether other processes may write to the same place.
     pub fn is_shared(&self) -> bool {
         self.place == Place::Bucket

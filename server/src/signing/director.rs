@@ -8,12 +8,18 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tillward_protocol::ids::TerminalId;
 use tillward_protocol::trust::DirectorCustom;
 
 use super::document::{self, DocumentError, TargetEntry};
 use super::keys::{KeyRing, KeyRole};
+use super::roots::{self, RootError};
+use crate::blobs::{BlobError, Blobs};
+
+/// Where the director's roots lie, in the store and below the server's address.
+pub const METADATA: &str = "tuf/director/metadata";
 
 /// How long one signature is reused, s (12 h): 10 million terminals then renew at 231 documents a second.
 pub const WINDOW_S: i64 = 12 * 3600;
@@ -74,19 +80,31 @@ fn phase_s(terminal: TerminalId) -> i64 {
     i64::try_from(u64::from_be_bytes(head) % WINDOW_S.unsigned_abs()).unwrap_or(0)
 }
 
+/// The window that `now_s` lies in.
+fn window_at(terminal: TerminalId, now_s: i64) -> i64 {
+    now_s.saturating_add(phase_s(terminal)).div_euclid(WINDOW_S).clamp(0, (1 << WINDOW_BITS) - 1)
+}
+
+/// Assignment version and window of a document version.
+fn parts(version: u64) -> (u64, i64) {
+    (version >> WINDOW_BITS, i64::try_from(version & ((1 << WINDOW_BITS) - 1)).unwrap_or(0))
+}
+
+fn in_window(terminal: TerminalId, assignment_version: i64, window: i64) -> Validity {
+    let issued_at = window * WINDOW_S - phase_s(terminal);
+    let version = (assignment_version.max(0).unsigned_abs() << WINDOW_BITS) + window.unsigned_abs();
+    Validity { version, issued_at, expires_at: issued_at + LIFE_S }
+}
+
 /// Version and validity of the documents of `terminal` at `now_s`.
 ///
 /// `seen` is the highest version that the terminal says it has. A replica whose clock is a little behind then signs one
 /// window ahead, at most, instead of offering what looks like a step back.
 pub fn validity(terminal: TerminalId, assignment_version: i64, now_s: i64, seen: Option<u64>) -> Validity {
-    let phase = phase_s(terminal);
-    let own = now_s.saturating_add(phase).div_euclid(WINDOW_S).clamp(0, (1 << WINDOW_BITS) - 1);
-    let seen = seen.filter(|version| version >> WINDOW_BITS == assignment_version.unsigned_abs());
-    let seen = seen.and_then(|version| i64::try_from(version & ((1 << WINDOW_BITS) - 1)).ok());
-    let window = if seen == Some(own + 1) { own + 1 } else { own };
-    let issued_at = window * WINDOW_S - phase;
-    let version = (assignment_version.max(0).unsigned_abs() << WINDOW_BITS) + window.unsigned_abs();
-    Validity { version, issued_at, expires_at: issued_at + LIFE_S }
+    let own = window_at(terminal, now_s);
+    let next = (assignment_version.unsigned_abs(), own + 1);
+    let is_one_behind = seen.is_some_and(|version| parts(version) == next);
+    in_window(terminal, assignment_version, if is_one_behind { own + 1 } else { own })
 }
 
 /// Signs the documents of one terminal.
@@ -135,6 +153,72 @@ pub fn root(keys: &KeyRing, version: u64, expires_s: i64) -> Result<Vec<u8>, Doc
         timestamp: keys.role(KeyRole::DirectorTimestamp),
     };
     document::sign(&document::root(version, expires_s, roles, keys.custody())?, &roles.root.keys)
+}
+
+/// The director: its root in storage, and the keys for everybody's documents.
+#[derive(Debug)]
+pub struct Director {
+    blobs: Blobs,
+    keys: KeyRing,
+}
+
+impl Director {
+    /// Opens the director, making its root on the first start.
+    ///
+    /// # Errors
+    /// A root of other keys, storage.
+    pub async fn open(blobs: Blobs, keys: KeyRing, now_s: i64) -> Result<Self, RootError> {
+        let director = Self { blobs, keys };
+        director.renew(now_s).await?;
+        Ok(director)
+    }
+
+    /// Follows the root by a new one when less than half of its life is left.
+    ///
+    /// # Errors
+    /// As [`Director::open`].
+    pub async fn renew(&self, now_s: i64) -> Result<(), RootError> {
+        let build = |version, expires_s| root(&self.keys, version, expires_s);
+        roots::ensure(&self.blobs, METADATA, self.keys.role(KeyRole::DirectorRoot), &build, now_s).await?;
+        Ok(())
+    }
+
+    /// A root of the director by its published name (`3.root.json`); `None` for any other name.
+    ///
+    /// # Errors
+    /// Storage.
+    pub async fn root_file(&self, name: &str) -> Result<Option<Bytes>, BlobError> {
+        let version = name.strip_suffix(".root.json").and_then(|version| version.parse::<u64>().ok());
+        let Some(version) = version else { return Ok(None) };
+        Ok(self.blobs.document(&format!("{METADATA}/{version}.root.json")).await?.map(|found| found.bytes))
+    }
+
+    /// A file of one terminal's repository but its roots: `timestamp.json`, `<n>.snapshot.json`, `<n>.targets.json`.
+    ///
+    /// Numbered files are made again for the neighbouring windows too, so that a client that read the timestamp at the
+    /// end of a window finds the rest of it.
+    ///
+    /// # Errors
+    /// Signing.
+    pub fn file(&self, desired: &Desired, name: &str, now_s: i64) -> Result<Option<Vec<u8>>, DocumentError> {
+        if name == "timestamp.json" {
+            return Ok(Some(documents(&self.keys, desired, now_s, None)?.timestamp));
+        }
+        let Some((version, kind)) = name.split_once('.') else { return Ok(None) };
+        let Ok(version) = version.parse::<u64>() else { return Ok(None) };
+        let (assignment_version, window) = parts(version);
+        let is_near = (window - window_at(desired.terminal_id, now_s)).abs() <= 1;
+        if assignment_version != desired.assignment_version.unsigned_abs() || !is_near {
+            return Ok(None);
+        }
+        let validity = in_window(desired.terminal_id, desired.assignment_version, window);
+        let made = sign_for(&self.keys, desired, validity)?;
+        Ok(match kind {
+            "targets.json" => Some(made.targets),
+            "snapshot.json" => Some(made.snapshot),
+            _ => None,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +284,42 @@ mod tests {
         let starts: std::collections::BTreeSet<i64> =
             (1..=1000).map(|id| validity(TerminalId(id), 1, NOW_S, None).issued_at % WINDOW_S).collect();
         assert!(starts.len() > 950);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_crosses_the_end_of_a_window_still_finds_what_the_timestamp_named() {
+        let director = Director::open(Blobs::in_memory(), ring(), NOW_S).await.unwrap();
+        let start = validity(TerminalId(7), 1, NOW_S, None);
+        let end = start.issued_at + WINDOW_S;
+        let made = documents(&ring(), &desired(1), end - 1, None).unwrap();
+        let name = |kind: &str| format!("{}.{kind}.json", start.version);
+        for now in [start.issued_at, end - 1, end, end + WINDOW_S - 1] {
+            assert_eq!(director.file(&desired(1), &name("targets"), now).unwrap(), Some(made.targets.clone()));
+            assert_eq!(director.file(&desired(1), &name("snapshot"), now).unwrap(), Some(made.snapshot.clone()));
+        }
+        assert_eq!(director.file(&desired(1), &name("targets"), end + WINDOW_S).unwrap(), None);
+        assert_eq!(director.file(&desired(2), &name("targets"), end).unwrap(), None, "the order changed");
+        for other in ["x.targets.json", "targets.json", &name("root"), "", ".", "1.root.json"] {
+            assert_eq!(director.file(&desired(1), other, end).unwrap(), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn servers_that_share_storage_share_one_root_and_renew_it_in_a_chain() {
+        let blobs = Blobs::in_memory();
+        let one = Director::open(blobs.clone(), ring(), NOW_S).await.unwrap();
+        let two = Director::open(blobs, ring(), NOW_S + 9).await.unwrap();
+        let first = one.root_file("1.root.json").await.unwrap().unwrap();
+        assert_eq!(two.root_file("1.root.json").await.unwrap().unwrap(), first);
+        assert_eq!(two.root_file("2.root.json").await.unwrap(), None);
+        two.renew(NOW_S + 200 * 86_400).await.unwrap();
+        let second = one.root_file("2.root.json").await.unwrap().unwrap();
+        tillward_protocol::crypto::install();
+        let mut trusted = sigstore_tuf::TrustedMetadataSet::from_root(&first).unwrap();
+        trusted.update_root(&second).unwrap();
+        for other in ["timestamp.json", "root.json", "x.root.json", "../1.root.json", "+1.targets.json"] {
+            assert_eq!(one.root_file(other).await.unwrap(), None, "{other}");
+        }
     }
 
     #[tokio::test]

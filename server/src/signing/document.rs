@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tillward_protocol::crypto::{SigningKey, public_hex, sign_hex};
 use tillward_protocol::ids::{Sha256Hex, TargetName};
 use tillward_protocol::trust::{MODE_FIELD, MODE_QUICKSTART, Match};
 
-use super::keys::{Custody, RoleKeys};
+use super::keys::{Custody, KeyRole, RoleKeys};
 
 /// The version of the specification that every document names.
 pub const SPEC_VERSION: &str = "1.0.34";
@@ -27,6 +28,9 @@ pub enum DocumentError {
     /// A time beyond the calendar.
     #[error("unix time {0} s is no date that a document can carry")]
     Time(i64),
+    /// A stored document that is not readable.
+    #[error("the stored document {0} is damaged; restore it from a backup")]
+    Damaged(String),
     /// A role without keys at hand.
     #[error("there is no key to sign {0} with")]
     NoKey(String),
@@ -212,6 +216,39 @@ pub fn timestamp(version: u64, expires_s: i64, snapshot: Value) -> Result<Value,
     let mut map = header("timestamp", version, expires_s)?;
     map.insert("meta".to_owned(), json!({"snapshot.json": snapshot}));
     Ok(Value::Object(map))
+}
+
+/// One signed file, parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// `signed.version`.
+    pub version: u64,
+    /// `signed.expires`, Unix s.
+    pub expires_s: i64,
+    /// The signed part.
+    pub signed: Value,
+    /// The whole file.
+    pub bytes: Bytes,
+}
+
+impl Document {
+    /// Reads a file of our own; nothing is verified here.
+    ///
+    /// # Errors
+    /// [`DocumentError::Damaged`] with `name`.
+    pub fn parse(name: &str, bytes: Bytes) -> Result<Self, DocumentError> {
+        let damaged = || DocumentError::Damaged(name.to_owned());
+        let mut file: Value = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+        let signed = file["signed"].take();
+        let version = signed["version"].as_u64().ok_or_else(damaged)?;
+        let expires = signed["expires"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        Ok(Self { version, expires_s: expires.ok_or_else(damaged)?.as_second(), signed, bytes })
+    }
+
+    /// Whether less than half of the role's life is left.
+    pub fn is_worn(&self, role: KeyRole, now_s: i64) -> bool {
+        self.expires_s.saturating_sub(now_s) < role.life_s() / 2
+    }
 }
 
 #[cfg(test)]

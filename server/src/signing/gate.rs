@@ -41,15 +41,17 @@ impl Repository for Files {
     }
 }
 
-/// What is about to become visible.
+/// What is about to become visible. Files go by their unversioned names (`timestamp.json`, `fw-….json`).
 #[derive(Debug, Default)]
 pub struct Staged {
     /// The root that clients trust now.
     pub root: Vec<u8>,
-    /// What clients hold now, by unversioned name (`timestamp.json`, `fw-….json`); empty before the first publication.
+    /// What clients hold now; empty before the first publication.
     pub before: BTreeMap<String, Vec<u8>>,
-    /// Every file of the new state by published name, changed or not.
-    pub files: BTreeMap<String, Vec<u8>>,
+    /// What they shall hold.
+    pub after: BTreeMap<String, Vec<u8>>,
+    /// How many abandoned versions a file jumps over.
+    pub orphans: BTreeMap<String, u64>,
     /// Entries that must be found, word for word.
     pub present: Vec<TargetEntry>,
     /// Names that must not be found.
@@ -68,6 +70,16 @@ pub enum GateError {
     /// A withdrawn target is still there.
     #[error("the staged repository still lists {0}")]
     StillListed(TargetName),
+    /// A version that is not the next one.
+    #[error("{name} goes from version {from} to {to}")]
+    Step {
+        /// File name.
+        name: String,
+        /// Version that is published.
+        from: u64,
+        /// Version that is staged.
+        to: u64,
+    },
     /// One key under two names would count twice.
     #[error("role {0} has one key under two key ids")]
     KeyTwice(String),
@@ -80,11 +92,12 @@ pub enum GateError {
 pub async fn check(staged: &Staged, now: jiff::Timestamp) -> Result<(), GateError> {
     tillward_protocol::crypto::install();
     distinct_keys(staged)?;
+    let files = published_names(staged)?;
     let store = MemoryStore::default();
     for (name, bytes) in &staged.before {
         store.store(name, bytes)?;
     }
-    let mut updater = Updater::new(Files::new(staged.files.clone()), &staged.root)?.with_store(store);
+    let mut updater = Updater::new(Files::new(files), &staged.root)?.with_store(store);
     updater.refresh(now).await?;
     for entry in &staged.present {
         let found = updater.get_target_info(entry.name.as_str(), now).await?;
@@ -102,9 +115,29 @@ pub async fn check(staged: &Staged, now: jiff::Timestamp) -> Result<(), GateErro
     Ok(())
 }
 
+/// The staged files as clients will ask for them, each exactly one version on or not changed at all.
+fn published_names(staged: &Staged) -> Result<BTreeMap<String, Vec<u8>>, GateError> {
+    let version = |bytes: Option<&Vec<u8>>| -> u64 {
+        let file = bytes.and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+        file.and_then(|file| file["signed"]["version"].as_u64()).unwrap_or(0)
+    };
+    let mut files = BTreeMap::new();
+    for (name, bytes) in &staged.after {
+        let before = staged.before.get(name);
+        let (from, to) = (version(before), version(Some(bytes)));
+        let expected = from + 1 + staged.orphans.get(name).copied().unwrap_or(0);
+        if before != Some(bytes) && to != expected {
+            return Err(GateError::Step { name: name.clone(), from, to });
+        }
+        let published = if name == "timestamp.json" { name.clone() } else { format!("{to}.{name}") };
+        files.insert(published, bytes.clone());
+    }
+    Ok(files)
+}
+
 /// The verifier counts by key id; a role that lists equal key bytes twice would reach a threshold with one key.
 fn distinct_keys(staged: &Staged) -> Result<(), GateError> {
-    for bytes in staged.files.values().chain([&staged.root]) {
+    for bytes in staged.after.values().chain([&staged.root]) {
         let Ok(file) = serde_json::from_slice::<Value>(bytes) else { continue };
         let signed = &file["signed"];
         let top = signed["roles"].as_object().into_iter().flatten().map(|(name, role)| (name.as_str(), role));

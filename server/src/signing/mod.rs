@@ -8,6 +8,7 @@ pub mod document;
 pub mod gate;
 pub mod image;
 pub mod keys;
+pub mod roots;
 pub mod samples;
 mod tar;
 

@@ -31,9 +31,8 @@ fn digit_runs(text: &str) -> impl Iterator<Item = Vec<u8>> {
             run.push(byte - b'0');
             continue;
         }
-        let joins = matches!(byte, b' ' | b'-')
-            && !run.is_empty()
-            && bytes.get(index + 1).is_some_and(u8::is_ascii_digit);
+        let joins =
+            matches!(byte, b' ' | b'-') && !run.is_empty() && bytes.get(index + 1).is_some_and(u8::is_ascii_digit);
         if !joins && !run.is_empty() {
             runs.push(std::mem::take(&mut run));
         }
@@ -83,9 +82,10 @@ fn has_track(text: &str) -> bool {
     let track_1 = text.split("%B").skip(1).any(|rest| {
         rest.find('^').is_some_and(|end| end >= 12 && rest[..end].bytes().all(|b| b.is_ascii_digit() || b == b' '))
     });
-    let track_2 = text.split(';').skip(1).any(|rest| {
-        rest.find('=').is_some_and(|end| end >= 12 && rest[..end].bytes().all(|b| b.is_ascii_digit()))
-    });
+    let track_2 = text
+        .split(';')
+        .skip(1)
+        .any(|rest| rest.find('=').is_some_and(|end| end >= 12 && rest[..end].bytes().all(|b| b.is_ascii_digit())));
     track_1 || track_2
 }
 
@@ -111,11 +111,11 @@ mod tests {
     #[test]
     fn identifiers_that_only_look_like_cards_pass() {
         for text in [
-            "imei 490154203237518",               // Luhn-valid, 15 digits
-            "tusn 00005702280117638929",          // 20 digits
-            "merchant 850331053110612",           // 15 digits
-            "4111111111111112",                   // fails Luhn
-            "error 1234567890123",                // no issuer prefix
+            "imei 490154203237518",      // Luhn-valid, 15 digits
+            "tusn 00005702280117638929", // 20 digits
+            "merchant 850331053110612",  // 15 digits
+            "4111111111111112",          // fails Luhn
+            "error 1234567890123",       // no issuer prefix
             "",
         ] {
             assert!(!contains_card_data(text), "{text}");

@@ -327,10 +327,7 @@ mod tests {
         assert_eq!(with(base("hardware_ids", json!(["newland-n910"]))), Reason::WrongModel);
         assert_eq!(with(base("release_counter", json!(3))), Reason::Downgrade);
         assert_eq!(with(base("min_from_counter", json!(5))), Reason::StartingVersionTooOld);
-        assert_eq!(
-            with(base("requires", json!([{"component":"sp","release_counter":1}]))),
-            Reason::RequirementMissing
-        );
+        assert_eq!(with(base("requires", json!([{"component":"sp","release_counter":1}]))), Reason::RequirementMissing);
         assert_eq!(with(base("surprise", json!(1))), Reason::MalformedMetadata);
     }
 

@@ -1,4 +1,20 @@
-//! x
+//! Tillward's server: keeps a fleet of payment terminals known, current and explainable.
 
+pub mod app;
+pub mod audit;
 pub mod blobs;
+pub mod checkin;
+pub mod clock;
+pub mod config;
+pub mod console;
+pub mod db;
+pub mod failures;
+pub mod http;
+pub mod operators;
+pub mod organizations;
+pub mod profiles;
+pub mod releases;
+pub mod rollouts;
+pub mod settings;
 pub mod signing;
+pub mod terminals;

@@ -1,0 +1,86 @@
+//! Builds the server, binds it, runs it. Tests build the same thing on port 0.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::{DefaultHeaders, ErrorHandlers, from_fn};
+use actix_web::{App, HttpServer, web};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::Db;
+use crate::http::tokens::Tokens;
+use crate::http::{self, State};
+use crate::settings;
+
+/// Connections that may wait to be accepted: a whole mall coming back after a power cut.
+const BACKLOG: u32 = 4_096;
+/// Connections one server holds at most.
+const CONNECTIONS_MAX: usize = 50_000;
+/// A terminal on 2G needs this long for a request's head.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// An idle connection is kept this long for the next request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Running requests may finish for this long after a stop.
+const SHUTDOWN_S: u64 = 30;
+
+/// A server that listens.
+pub struct Server {
+    /// `http://127.0.0.1:8420`, with the port that was really bound.
+    pub url: String,
+    /// What its handlers work with.
+    pub state: web::Data<State>,
+    running: actix_web::dev::Server,
+}
+
+impl Server {
+    /// Opens everything the configuration names and binds.
+    ///
+    /// # Errors
+    /// When the database, the blobs or the address cannot be had; the text says which.
+    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        tillward_protocol::crypto::install();
+        let location = config.database();
+        let db = tokio::task::spawn_blocking(move || Db::open(&location)).await??;
+        let secret = settings::token_secret(&db).await?;
+        let config = Arc::new(config);
+        let state = web::Data::new(State { db, clock, config: Arc::clone(&config), tokens: Tokens::new(&secret) });
+        let shared = state.clone();
+        let mut server = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .wrap(ErrorHandlers::new().default_handler(http::as_problem))
+                .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
+                .wrap(from_fn(http::with_request_id))
+                .configure(http::configure)
+                .default_service(web::to(|| async { http::problem::Problem::not_found() }))
+        })
+        .backlog(BACKLOG)
+        .max_connections(CONNECTIONS_MAX)
+        .client_request_timeout(CLIENT_TIMEOUT)
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(SHUTDOWN_S)
+        .disable_signals();
+        if config.workers > 0 {
+            server = server.workers(config.workers);
+        }
+        let server = server.bind(config.listen)?;
+        let address = server.addrs().first().copied().unwrap_or(config.listen);
+        let url = format!("http://{address}");
+        Ok(Self { url, state, running: server.run() })
+    }
+
+    /// Stops it from elsewhere.
+    pub fn handle(&self) -> ServerHandle {
+        self.running.handle()
+    }
+
+    /// Runs until stopped.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn run(self) -> anyhow::Result<()> {
+        Ok(self.running.await?)
+    }
+}

@@ -1,0 +1,204 @@
+//! The audit log: a hash chain of what operators and the system did.
+//!
+//! Each entry's hash covers all its fields and the hash of the entry before it, so that an edited, deleted or reordered
+//! entry is found by [`verify`]. An entry is appended in the transaction of the deed itself.
+
+pub mod http;
+mod store;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock::Now;
+use crate::db::{self, Conn, Db};
+use crate::operators::{Caller, CallerKind, Scope};
+
+/// Who did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// `operator`, `api_key`, `terminal` or `system`.
+    kind: &'static str,
+    id: i64,
+    name: String,
+    request_id: String,
+}
+
+impl Actor {
+    /// The server itself: a pass of the planner, a command on its machine.
+    pub fn system(name: &str) -> Self {
+        Self { kind: "system", id: 0, name: name.to_owned(), request_id: String::new() }
+    }
+
+    /// A terminal.
+    pub fn terminal(id: i64, sn: &str) -> Self {
+        Self { kind: "terminal", id, name: sn.to_owned(), request_id: String::new() }
+    }
+
+    /// The same actor, within the request of this id.
+    pub fn in_request(mut self, request_id: &str) -> Self {
+        self.request_id = request_id.to_owned();
+        self
+    }
+}
+
+impl From<&Caller> for Actor {
+    fn from(caller: &Caller) -> Self {
+        let kind = match caller.kind {
+            CallerKind::Operator => "operator",
+            CallerKind::ApiKey => "api_key",
+        };
+        Self { kind, id: caller.id, name: caller.name.clone(), request_id: String::new() }
+    }
+}
+
+/// What was done to what. `action` is `area.verb`, for example `terminals.import`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deed<'a> {
+    /// `area.verb`.
+    pub action: &'a str,
+    /// Kind of the object: `terminal`, `rollout`, …
+    pub object_kind: &'a str,
+    /// Its number or name.
+    pub object_id: String,
+    /// Organization it belongs to, as a path; decides who may read the entry.
+    pub org_path: &'a str,
+    /// What changed. Never secrets, never card data.
+    pub detail: Value,
+}
+
+/// One link of the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Entry {
+    /// Position, from 1, without gaps.
+    pub seq: i64,
+    /// When, Unix ms.
+    pub at_ms: i64,
+    /// `operator`, `api_key`, `terminal` or `system`.
+    pub actor_kind: String,
+    /// Number of the actor.
+    pub actor_id: i64,
+    /// Name of the actor.
+    pub actor_name: String,
+    /// Organization.
+    pub org_path: String,
+    /// `area.verb`.
+    pub action: String,
+    /// Kind of the object.
+    pub object_kind: String,
+    /// Number or name of the object.
+    pub object_id: String,
+    /// What changed, JSON.
+    pub detail: String,
+    /// Request it happened in.
+    pub request_id: String,
+    /// Hash of the entry before.
+    pub previous_hash: String,
+    /// SHA-256 over all the above, hex.
+    pub hash: String,
+}
+
+impl Entry {
+    /// The hash that this entry should have.
+    fn expected_hash(&self) -> String {
+        // A JSON array of strings is an injective encoding: no field can run into the next.
+        let fields = [
+            self.seq.to_string(),
+            self.at_ms.to_string(),
+            self.actor_kind.clone(),
+            self.actor_id.to_string(),
+            self.actor_name.clone(),
+            self.org_path.clone(),
+            self.action.clone(),
+            self.object_kind.clone(),
+            self.object_id.clone(),
+            self.detail.clone(),
+            self.request_id.clone(),
+            self.previous_hash.clone(),
+        ];
+        let encoded = serde_json::to_vec(&fields).unwrap_or_default();
+        hex::encode(tillward_protocol::crypto::sha256(&encoded))
+    }
+}
+
+/// Appends one entry, within the caller's transaction.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn append(conn: &mut Conn, actor: &Actor, deed: &Deed<'_>, now: Now) -> Result<(), db::Error> {
+    store::append(conn, |seq, previous_hash| {
+        let mut entry = Entry {
+            seq,
+            at_ms: now.0,
+            actor_kind: actor.kind.to_owned(),
+            actor_id: actor.id,
+            actor_name: actor.name.clone(),
+            org_path: deed.org_path.to_owned(),
+            action: deed.action.to_owned(),
+            object_kind: deed.object_kind.to_owned(),
+            object_id: deed.object_id.clone(),
+            detail: deed.detail.to_string(),
+            request_id: actor.request_id.clone(),
+            previous_hash,
+            hash: String::new(),
+        };
+        entry.hash = entry.expected_hash();
+        entry
+    })
+}
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Verdict {
+    /// Entries read.
+    pub entries: i64,
+    /// Hash of the last one, to be kept elsewhere: it proves later that nothing was cut off.
+    pub head: String,
+    /// The first entry that does not fit, if any.
+    pub broken_at: Option<i64>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// Walks the whole chain; entries are read in blocks, memory stays flat.
+///
+/// # Errors
+/// [`db::Error`].
+pub async fn verify(db: &Db) -> Result<Verdict, db::Error> {
+    db.read(|conn| {
+        let mut verdict = Verdict { entries: 0, head: String::new(), broken_at: None, problem: None };
+        loop {
+            let block = store::after(conn, verdict.entries, store::BLOCK)?;
+            if block.is_empty() {
+                return Ok(verdict);
+            }
+            for entry in block {
+                let expected = verdict.entries + 1;
+                let problem = if entry.seq != expected {
+                    Some(format!("entry {expected} is missing"))
+                } else if entry.previous_hash != verdict.head {
+                    Some("it does not follow the entry before it".to_owned())
+                } else if entry.hash != entry.expected_hash() {
+                    Some("its content was changed".to_owned())
+                } else {
+                    None
+                };
+                if problem.is_some() {
+                    verdict.broken_at = Some(expected);
+                    verdict.problem = problem;
+                    return Ok(verdict);
+                }
+                verdict.entries = entry.seq;
+                verdict.head = entry.hash;
+            }
+        }
+    })
+    .await
+}
+
+/// Entries of the caller's organizations, newest first, before `before`.
+///
+/// # Errors
+/// [`db::Error`].
+pub async fn list(db: &Db, scope: Scope, before: Option<i64>, size: u32) -> Result<Vec<Entry>, db::Error> {
+    db.read(move |conn| store::list(conn, &scope, before, i64::from(size))).await
+}

@@ -1,0 +1,217 @@
+//! Settings: file < environment < flags, each validated once; limits with their reasons.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::db::Location;
+
+/// How keys are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One key a role on the server's own disk. For trying out, never for real terminals.
+    Quickstart,
+    /// Offline keys; the server refuses to start with keys on its disk.
+    Production,
+}
+
+/// The settings as they stand in `tillward.toml`. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Address under which browsers and terminals reach this server, for links and secure cookies.
+    pub public_url: Option<String>,
+    /// Folder for the database, firmware, and quick-start keys.
+    pub data_dir: PathBuf,
+    /// `postgres://…`; without it SQLite in the data folder.
+    pub database_url: Option<String>,
+    /// `s3://bucket/prefix`; without it the folder `blobs` in the data folder.
+    pub blobs_url: Option<String>,
+    /// How keys are kept.
+    pub mode: Mode,
+    /// Normal interval between check-ins of one terminal, s.
+    pub check_in_interval_s: u32,
+    /// Threads that answer requests; 0 = one a core.
+    pub workers: usize,
+    /// Time zone of the console.
+    pub time_zone: String,
+    /// PEM file of the certificate chain; with `tls_key`, the server speaks TLS itself.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's key.
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
+            public_url: None,
+            data_dir: PathBuf::from("tillward-data"),
+            database_url: None,
+            blobs_url: None,
+            mode: Mode::Quickstart,
+            check_in_interval_s: 900,
+            workers: 0,
+            time_zone: "Asia/Shanghai".to_owned(),
+            tls_certificate: None,
+            tls_key: None,
+        }
+    }
+}
+
+/// Why settings were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not valid.
+    #[error("{path}: {problem}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line and reason.
+        problem: String,
+    },
+    /// One setting has an impossible value.
+    #[error("config error {setting}: {problem}")]
+    Invalid {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+/// Shortest and longest interval between check-ins, s. Below a second a terminal would only poll; above a week nobody
+/// would notice its loss.
+const CHECK_IN_INTERVAL_S: std::ops::RangeInclusive<u32> = 1..=604_800;
+
+impl Config {
+    /// Reads a settings file, then the environment (`TILLWARD_LISTEN`, `TILLWARD_DATABASE_URL`, … one for each field).
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file, the environment variable or the setting.
+    pub fn load(file: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut table = match file {
+            None => toml::Table::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?
+                .parse()
+                .map_err(|error: toml::de::Error| ConfigError::Parse {
+                    path: path.to_owned(),
+                    problem: error.to_string(),
+                })?,
+        };
+        for field in FIELDS {
+            if let Some(value) = environment(&format!("TILLWARD_{}", field.to_uppercase())) {
+                let value = match value.parse::<i64>() {
+                    Ok(number) => toml::Value::Integer(number),
+                    Err(_) => toml::Value::String(value),
+                };
+                table.insert((*field).to_owned(), value);
+            }
+        }
+        let config: Self =
+            toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| ConfigError::Parse {
+                path: file.map_or_else(|| PathBuf::from("environment"), Path::to_owned),
+                problem: error.to_string(),
+            })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what types alone cannot say.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let invalid = |setting, problem: String| Err(ConfigError::Invalid { setting, problem });
+        if !CHECK_IN_INTERVAL_S.contains(&self.check_in_interval_s) {
+            let (least, most) = (CHECK_IN_INTERVAL_S.start(), CHECK_IN_INTERVAL_S.end());
+            return invalid("check_in_interval_s", format!("must be {least} to {most} s"));
+        }
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            return invalid("tls_certificate", "needs tls_key as well, and the other way round".to_owned());
+        }
+        match &self.public_url {
+            Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+                invalid("public_url", "must start with http:// or https://".to_owned())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Where the tables are.
+    pub fn database(&self) -> Location {
+        match &self.database_url {
+            Some(url) => Location::parse(url),
+            None => Location::Sqlite(self.data_dir.join("tillward.sqlite3")),
+        }
+    }
+
+    /// Whether cookies may only travel over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.tls_certificate.is_some() || self.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
+    }
+}
+
+/// Names of all fields, each also an environment variable.
+const FIELDS: &[&str] = &[
+    "listen",
+    "public_url",
+    "data_dir",
+    "database_url",
+    "blobs_url",
+    "mode",
+    "check_in_interval_s",
+    "workers",
+    "time_zone",
+    "tls_certificate",
+    "tls_key",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_can_come_from_the_environment() {
+        let toml::Value::Table(fields) = toml::Value::try_from(Config {
+            public_url: Some(String::new()),
+            database_url: Some(String::new()),
+            blobs_url: Some(String::new()),
+            tls_certificate: Some(PathBuf::new()),
+            tls_key: Some(PathBuf::new()),
+            ..Config::default()
+        })
+        .unwrap() else {
+            panic!("a config is a table")
+        };
+        let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        let mut known = FIELDS.to_vec();
+        names.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
+
+    #[test]
+    fn the_environment_overrides_the_defaults_and_bad_values_are_named() {
+        let set = |name: &'static str, value: &'static str| {
+            Config::load(None, move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        assert_eq!(set("TILLWARD_CHECK_IN_INTERVAL_S", "60").unwrap().check_in_interval_s, 60);
+        assert!(set("TILLWARD_CHECK_IN_INTERVAL_S", "0").unwrap_err().to_string().contains("check_in_interval_s"));
+        assert!(set("TILLWARD_MODE", "fast").unwrap_err().to_string().contains("fast"));
+        assert!(set("TILLWARD_PUBLIC_URL", "ftp://x").unwrap_err().to_string().contains("public_url"));
+    }
+}

@@ -1,0 +1,416 @@
+//! The tables, as both databases have them. Times are Unix ms; see the migrations for the columns' meaning.
+//!
+//! Kept in step with `migrations/` by a test that asks both databases for their columns.
+
+#![allow(missing_docs)] // The columns are documented where they are created.
+
+diesel::table! {
+    id_counters (name) {
+        name -> Text,
+        next -> BigInt,
+    }
+}
+
+diesel::table! {
+    settings (key) {
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    organizations (id) {
+        id -> BigInt,
+        parent_id -> Nullable<BigInt>,
+        path -> Text,
+        level -> BigInt,
+        name -> Text,
+        short_code -> Text,
+        region -> Nullable<Text>,
+        status -> Text,
+        created_at_ms -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    operators (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        login -> Text,
+        name -> Text,
+        password_hash -> Text,
+        role -> Text,
+        status -> Text,
+        language -> Text,
+        failed_logins -> BigInt,
+        locked_until_ms -> BigInt,
+        created_at_ms -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    operator_sessions (id) {
+        id -> Text,
+        operator_id -> BigInt,
+        refresh_hash -> Text,
+        csrf_token -> Text,
+        user_agent -> Text,
+        created_at_ms -> BigInt,
+        expires_at_ms -> BigInt,
+        revoked_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    api_keys (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        created_by -> BigInt,
+        name -> Text,
+        role -> Text,
+        key_hash -> Text,
+        key_prefix -> Text,
+        created_at_ms -> BigInt,
+        expires_at_ms -> BigInt,
+        last_used_at_ms -> Nullable<BigInt>,
+        revoked_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    audit_entries (seq) {
+        seq -> BigInt,
+        at_ms -> BigInt,
+        actor_kind -> Text,
+        actor_id -> BigInt,
+        actor_name -> Text,
+        org_path -> Text,
+        action -> Text,
+        object_kind -> Text,
+        object_id -> Text,
+        detail -> Text,
+        request_id -> Text,
+        previous_hash -> Text,
+        hash -> Text,
+    }
+}
+
+diesel::table! {
+    models (code) {
+        code -> Text,
+        name -> Text,
+        capabilities -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminals (id) {
+        id -> BigInt,
+        sn -> Text,
+        sn_reversed -> Text,
+        tusn -> Nullable<Text>,
+        model -> Text,
+        hardware -> Nullable<Text>,
+        organization_id -> BigInt,
+        org_path -> Text,
+        merchant_no -> Nullable<Text>,
+        merchant_name -> Nullable<Text>,
+        store_name -> Nullable<Text>,
+        terminal_no -> Nullable<Text>,
+        region -> Text,
+        iccid -> Nullable<Text>,
+        imei -> Nullable<Text>,
+        notes -> Nullable<Text>,
+        lifecycle -> Text,
+        session_epoch -> BigInt,
+        public_key -> Nullable<Text>,
+        enrolled_at_ms -> Nullable<BigInt>,
+        stream -> BigInt,
+        check_in_interval_s -> Nullable<BigInt>,
+        assignment_version -> BigInt,
+        desired_config_hash -> Nullable<Text>,
+        created_at_ms -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_tags (tag, terminal_id) {
+        tag -> Text,
+        terminal_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    activation_codes (code_hash) {
+        code_hash -> Text,
+        terminal_id -> BigInt,
+        created_at_ms -> BigInt,
+        expires_at_ms -> BigInt,
+        used_at_ms -> Nullable<BigInt>,
+        used_public_key -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    terminal_states (terminal_id) {
+        terminal_id -> BigInt,
+        stream -> BigInt,
+        seq -> BigInt,
+        first_seen_ms -> BigInt,
+        last_seen_ms -> BigInt,
+        next_check_in_ms -> BigInt,
+        interval_s -> BigInt,
+        sampled_at_ms -> BigInt,
+        check_ins -> BigInt,
+        failures -> BigInt,
+        transactions_ok -> BigInt,
+        transactions_failed -> BigInt,
+        firmware -> Text,
+        slot -> Text,
+        agent -> Text,
+        app -> Nullable<Text>,
+        config_hash -> Nullable<Text>,
+        access -> Text,
+        carrier -> Text,
+        signal -> Text,
+        report -> Text,
+    }
+}
+
+diesel::table! {
+    terminal_manifests (terminal_id) {
+        terminal_id -> BigInt,
+        counter -> BigInt,
+        received_at_ms -> BigInt,
+        body -> Text,
+        signature -> Text,
+    }
+}
+
+diesel::table! {
+    condition_samples (terminal_id, at_ms) {
+        terminal_id -> BigInt,
+        at_ms -> BigInt,
+        access -> Text,
+        carrier -> Text,
+        rsrp_dbm -> Nullable<BigInt>,
+        sinr_db -> Nullable<BigInt>,
+        rssi_dbm -> Nullable<BigInt>,
+        rtt_ms -> Nullable<BigInt>,
+        loss_percent -> Nullable<BigInt>,
+        battery_percent -> Nullable<BigInt>,
+        firmware -> Text,
+        transactions_ok -> BigInt,
+        transactions_failed -> BigInt,
+    }
+}
+
+diesel::table! {
+    cohorts (id) {
+        id -> BigInt,
+        org_path -> Text,
+        model -> Text,
+        hardware -> Text,
+        firmware -> Text,
+        app -> Text,
+        config_hash -> Text,
+        region -> Text,
+        carrier -> Text,
+        access -> Text,
+        signal -> Text,
+        in_update -> Text,
+    }
+}
+
+diesel::table! {
+    cohort_cells (hour_ms, cohort_id) {
+        hour_ms -> BigInt,
+        cohort_id -> BigInt,
+        check_ins -> BigInt,
+        transactions_ok -> BigInt,
+        transactions_failed -> BigInt,
+        exposures -> BigInt,
+        failed_exposures -> BigInt,
+        failures -> BigInt,
+    }
+}
+
+diesel::table! {
+    cohort_outcomes (hour_ms, cohort_id, outcome) {
+        hour_ms -> BigInt,
+        cohort_id -> BigInt,
+        outcome -> Text,
+        failures -> BigInt,
+    }
+}
+
+diesel::table! {
+    failures (terminal_id, event_id) {
+        terminal_id -> BigInt,
+        event_id -> Text,
+        occurred_at_ms -> BigInt,
+        received_at_ms -> BigInt,
+        org_path -> Text,
+        cohort_id -> BigInt,
+        stage -> Text,
+        response_code -> Nullable<Text>,
+        transaction_type -> Text,
+        amount_fen -> Nullable<BigInt>,
+        firmware -> Text,
+        config_hash -> Nullable<Text>,
+        access -> Text,
+        carrier -> Text,
+        signal -> Text,
+        event -> Text,
+    }
+}
+
+diesel::table! {
+    profiles (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        name -> Text,
+        hash -> Text,
+        body -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    releases (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        name -> Text,
+        component -> Text,
+        firmware_version -> Text,
+        release_counter -> BigInt,
+        models -> Text,
+        min_from_counter -> Nullable<BigInt>,
+        requires -> Text,
+        sha256 -> Text,
+        length_bytes -> BigInt,
+        notes -> Text,
+        state -> Text,
+        created_by -> BigInt,
+        created_by_name -> Text,
+        approved_by -> Nullable<BigInt>,
+        created_at_ms -> BigInt,
+        published_at_ms -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    release_models (model, component, release_counter) {
+        model -> Text,
+        component -> Text,
+        release_counter -> BigInt,
+        release_id -> BigInt,
+        target_name -> Text,
+    }
+}
+
+diesel::table! {
+    rollouts (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        name -> Text,
+        release_id -> BigInt,
+        filter -> Text,
+        state -> Text,
+        stage -> BigInt,
+        why -> Text,
+        state_since_ms -> BigInt,
+        deadline_ms -> Nullable<BigInt>,
+        assignment_timeout_s -> BigInt,
+        admitted_up_to -> BigInt,
+        created_by -> BigInt,
+        created_by_name -> Text,
+        created_at_ms -> BigInt,
+        started_at_ms -> Nullable<BigInt>,
+        finished_at_ms -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollout_counts (rollout_id, phase) {
+        rollout_id -> BigInt,
+        phase -> Text,
+        n -> BigInt,
+    }
+}
+
+diesel::table! {
+    assignments (id) {
+        id -> BigInt,
+        rollout_id -> BigInt,
+        terminal_id -> BigInt,
+        org_path -> Text,
+        phase -> Text,
+        reason -> Nullable<Text>,
+        detail -> Nullable<Text>,
+        live -> BigInt,
+        stage -> BigInt,
+        attempts -> BigInt,
+        bytes_done -> BigInt,
+        bytes_total -> BigInt,
+        from_firmware -> Nullable<Text>,
+        created_at_ms -> BigInt,
+        phase_since_ms -> BigInt,
+        deadline_ms -> Nullable<BigInt>,
+        finished_at_ms -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    update_events (terminal_id, assignment_id, at_ms, phase) {
+        terminal_id -> BigInt,
+        at_ms -> BigInt,
+        assignment_id -> BigInt,
+        phase -> Text,
+        reason -> Nullable<Text>,
+        detail -> Nullable<Text>,
+        firmware -> Nullable<Text>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    id_counters,
+    settings,
+    organizations,
+    operators,
+    operator_sessions,
+    api_keys,
+    audit_entries,
+    models,
+    terminals,
+    terminal_tags,
+    activation_codes,
+    terminal_states,
+    terminal_manifests,
+    condition_samples,
+    cohorts,
+    cohort_cells,
+    cohort_outcomes,
+    failures,
+    profiles,
+    releases,
+    release_models,
+    rollouts,
+    rollout_counts,
+    assignments,
+    update_events,
+);

@@ -1,0 +1,109 @@
+//! SQLite's one writer thread and its readers.
+
+use std::path::Path;
+use std::sync::mpsc;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use tokio::sync::oneshot;
+
+use super::{Conn, Error};
+
+/// Waits for another process's lock this long before it gives up, ms.
+const BUSY_TIMEOUT_MS: u32 = 5_000;
+/// Writes that may wait for the writer thread; beyond that callers wait for a place.
+const QUEUE_MAX: usize = 1_024;
+/// Page cache of the writer, KiB. Enough for the upper levels of every index of a 100,000-terminal fleet.
+const WRITER_CACHE_KIB: u32 = 32 * 1_024;
+/// Page cache of each reader, KiB.
+const READER_CACHE_KIB: u32 = 4 * 1_024;
+/// The log is folded back into the file after this many pages (16 MiB).
+const CHECKPOINT_PAGES: u32 = 4_096;
+
+type Job = Box<dyn FnOnce(&mut Conn) + Send>;
+
+/// Owns the write connection on its own thread; jobs run in the order they were sent.
+pub(super) struct Writer {
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl Writer {
+    pub(super) fn start(path: &Path) -> Result<Self, Error> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent)
+                .map_err(|error| Error::Open(format!("cannot create {}: {error}", parent.display())))?;
+        }
+        let mut conn = Conn::Sqlite(open_writer(path).map_err(|error| Error::Open(error.to_string()))?);
+        let (jobs, queue) = mpsc::sync_channel::<Job>(QUEUE_MAX);
+        std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || {
+                while let Ok(job) = queue.recv() {
+                    job(&mut conn);
+                }
+            })
+            .map_err(|error| Error::Open(format!("cannot start the writer thread: {error}")))?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` on the writer thread and resolves with its result.
+    pub(super) async fn run<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        let mut job: Job = Box::new(move |conn| {
+            // The caller may have gone away; its write still stands.
+            let _ = done.send(work(conn));
+        });
+        loop {
+            match self.jobs.try_send(job) {
+                Ok(()) => break,
+                Err(mpsc::TrySendError::Full(back)) => {
+                    job = back;
+                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                }
+                Err(mpsc::TrySendError::Disconnected(_)) => return Err(E::from(Error::Closed)),
+            }
+        }
+        result.await.map_err(|_| E::from(Error::Closed))?
+    }
+
+    /// [`Writer::run`] for start-up, outside any async runtime.
+    pub(super) fn run_blocking<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (done, result) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |conn| {
+            let _ = done.send(work(conn));
+        });
+        self.jobs.send(job).map_err(|_| Error::Closed)?;
+        result.recv().map_err(|_| Error::Closed)?
+    }
+}
+
+fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
+    let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
+    conn.batch_execute(&format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+         PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
+         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY;"
+    ))
+    .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
+}
+
+/// A connection that refuses to write.
+pub(super) fn open_reader(path: &Path) -> ConnectionResult<SqliteConnection> {
+    let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
+    conn.batch_execute(&format!(
+        "PRAGMA query_only = ON; PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; \
+         PRAGMA cache_size = -{READER_CACHE_KIB}; PRAGMA temp_store = MEMORY;"
+    ))
+    .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
+}

@@ -1,0 +1,64 @@
+//! Numbers that the program gives out itself, because the databases must not.
+
+use diesel::prelude::*;
+
+use super::schema::id_counters;
+use super::{Conn, Error};
+
+/// Which things are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sequence {
+    /// Organizations.
+    Organizations,
+    /// Operators.
+    Operators,
+    /// API keys.
+    ApiKeys,
+    /// Terminals.
+    Terminals,
+    /// Profiles.
+    Profiles,
+    /// Releases.
+    Releases,
+    /// Rollouts.
+    Rollouts,
+    /// Assignments; they must stay below 2³¹ for clients of the compatible interface.
+    Assignments,
+    /// Audit entries; also the lock under which the chain grows.
+    AuditEntries,
+}
+
+impl Sequence {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Organizations => "organizations",
+            Self::Operators => "operators",
+            Self::ApiKeys => "api_keys",
+            Self::Terminals => "terminals",
+            Self::Profiles => "profiles",
+            Self::Releases => "releases",
+            Self::Rollouts => "rollouts",
+            Self::Assignments => "assignments",
+            Self::AuditEntries => "audit_entries",
+        }
+    }
+}
+
+/// Takes the next number. Two statements; the row stays locked until the transaction ends.
+///
+/// # Errors
+/// [`Error::Query`].
+pub fn next_id(conn: &mut Conn, sequence: Sequence) -> Result<i64, Error> {
+    next_ids(conn, sequence, 1)
+}
+
+/// Takes `count` numbers in a row and returns the first.
+///
+/// # Errors
+/// [`Error::Query`].
+pub fn next_ids(conn: &mut Conn, sequence: Sequence, count: i64) -> Result<i64, Error> {
+    let row = id_counters::table.find(sequence.name());
+    diesel::update(row).set(id_counters::next.eq(id_counters::next + count)).execute(conn)?;
+    let next: i64 = row.select(id_counters::next).first(conn)?;
+    Ok(next - count)
+}

@@ -1,0 +1,157 @@
+//! The guard in front of every route, and the extractors that hand its finding to handlers.
+
+use std::future::{Ready, ready};
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::{Method, header};
+use actix_web::middleware::Next;
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
+
+use super::State;
+use super::endpoints::Access;
+use super::problem::Problem;
+use super::tokens::TerminalSession;
+use crate::operators::{self, Caller, Permission};
+
+/// Name of the console's session cookie; over TLS it carries the `__Host-` prefix.
+pub fn cookie_name(secure: bool) -> &'static str {
+    if secure { "__Host-tillward" } else { "tillward" }
+}
+
+/// Lets a request through to its handler, or answers it.
+///
+/// # Errors
+/// A [`Problem`] (401, 403) or, for pages, a redirect to the login page.
+pub(super) async fn guard<B: MessageBody + 'static>(
+    access: Access,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let state = request.app_data::<web::Data<State>>().cloned();
+    let Some(state) = state else { return Err(Problem::not_found().into()) };
+    let found = match access {
+        Access::Public => Ok(()),
+        Access::Terminal => terminal(&state, &request),
+        Access::Operator(permission) => operator(&state, &request, permission).await,
+        Access::Page(permission) => match page(&state, &request, permission).await {
+            Err(problem) if problem.status == 401 && !wants_json(&request) => {
+                return Ok(request.into_response(to_login()));
+            }
+            other => other,
+        },
+    };
+    match found {
+        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        Err(problem) => Ok(request.error_response(problem)),
+    }
+}
+
+fn wants_json(request: &ServiceRequest) -> bool {
+    request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/json"))
+}
+
+fn to_login() -> HttpResponse {
+    // htmx follows HX-Redirect with a full page load; browsers follow Location.
+    HttpResponse::SeeOther()
+        .insert_header((header::LOCATION, "/login"))
+        .insert_header(("HX-Redirect", "/login"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .finish()
+}
+
+fn bearer(request: &ServiceRequest) -> Option<&str> {
+    request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn terminal(state: &State, request: &ServiceRequest) -> Result<(), Problem> {
+    let session = bearer(request).and_then(|token| state.tokens.verify_terminal(token, state.clock.now()));
+    match session {
+        Some(session) => {
+            request.extensions_mut().insert(session);
+            Ok(())
+        }
+        None => Err(Problem::unauthorized("Open a session at /device/v1/session and send its token.")),
+    }
+}
+
+async fn operator(state: &State, request: &ServiceRequest, permission: Permission) -> Result<(), Problem> {
+    let token = bearer(request).map(str::to_owned);
+    let Some(token) = token else {
+        return Err(Problem::unauthorized("Send an access token or an API key as `Authorization: Bearer …`."));
+    };
+    let now = state.clock.now();
+    let caller = if token.starts_with(operators::API_KEY_LEAD) {
+        operators::caller_of_api_key(&state.db, &token, now).await?
+    } else {
+        match state.tokens.verify_operator(&token, now) {
+            Some(claims) => operators::caller_of_session(&state.db, claims.sid, now).await?,
+            None => None,
+        }
+    };
+    admit(request, caller, permission)
+}
+
+async fn page(state: &State, request: &ServiceRequest, permission: Permission) -> Result<(), Problem> {
+    let name = cookie_name(state.config.is_secure());
+    let Some(token) = request.cookie(name).map(|cookie| cookie.value().to_owned()) else {
+        return Err(Problem::unauthorized("Sign in at /login."));
+    };
+    if !is_safe(request.method()) && !is_same_origin(request) {
+        return Err(Problem::forbidden("The request comes from another site."));
+    }
+    let caller = operators::caller_of_refresh_token(&state.db, &token, state.clock.now()).await?;
+    admit(request, caller, permission)
+}
+
+fn admit(request: &ServiceRequest, caller: Option<Caller>, permission: Permission) -> Result<(), Problem> {
+    match caller {
+        None => Err(Problem::unauthorized("The token is unknown, expired or revoked. Sign in again.")),
+        Some(caller) if !caller.role.allows(permission) => {
+            let role = caller.role.as_str();
+            Err(Problem::forbidden(format!("The role {role} does not have the permission {permission:?}.")))
+        }
+        Some(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(())
+        }
+    }
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Browsers send `Sec-Fetch-Site` or at least `Origin` with every request that changes something.
+fn is_same_origin(request: &ServiceRequest) -> bool {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin"), text("host")) {
+        (Some(site), _, _) => site == "same-origin",
+        (None, Some(origin), Some(host)) => origin.split("://").nth(1) == Some(host),
+        (None, _, _) => false,
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().cloned();
+        ready(caller.ok_or_else(|| Problem::unauthorized("Sign in first.")))
+    }
+}
+
+impl FromRequest for TerminalSession {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let session = request.extensions().get::<TerminalSession>().copied();
+        ready(session.ok_or_else(|| Problem::unauthorized("Open a session first.")))
+    }
+}

@@ -1,0 +1,177 @@
+//! Reading bodies: bounded before and after decompression, and refused by the field's name.
+
+use std::io::Read;
+
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use actix_web::web::Payload;
+use actix_web::{FromRequest, HttpRequest, dev};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use tillward_protocol::Check;
+
+use super::problem::Problem;
+
+/// Largest JSON body of REST requests, bytes.
+pub const JSON_BYTES_MAX: usize = 1024 * 1024;
+/// Deepest nesting of JSON: serde_json's own limit.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Reads a whole body of at most `max` bytes, decoded.
+///
+/// # Errors
+/// 413 when it is larger before or after decoding, 415 for an unknown encoding, 400 when it is cut or corrupt.
+pub async fn read(headers: &HeaderMap, payload: &mut Payload, max: usize) -> Result<Bytes, Problem> {
+    let mut raw = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| Problem::bad_request(format!("The body ended early: {error}.")))?;
+        if raw.len() + chunk.len() > max {
+            return Err(Problem::too_large(max));
+        }
+        raw.extend_from_slice(&chunk);
+    }
+    let encoding = headers.get(CONTENT_ENCODING).map_or("identity", |value| value.to_str().unwrap_or("?"));
+    match encoding {
+        "identity" | "" => Ok(raw.freeze()),
+        "gzip" => decode(flate2::read::MultiGzDecoder::new(raw.as_ref()), max),
+        "zstd" => match zstd::Decoder::with_buffer(raw.as_ref()) {
+            Ok(mut decoder) => {
+                // A window above 8 MiB would let a small body claim much memory.
+                let window = decoder.window_log_max(ZSTD_WINDOW_LOG_MAX);
+                window.map_err(|error| Problem::bad_request(format!("The zstd body cannot be read: {error}.")))?;
+                decode(decoder, max)
+            }
+            Err(error) => Err(Problem::bad_request(format!("The zstd body cannot be read: {error}."))),
+        },
+        other => Err(Problem::new(
+            actix_web::http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_encoding",
+            "The body's encoding is not known",
+            format!("Content-Encoding `{other}` is not supported; use identity, gzip or zstd."),
+        )),
+    }
+}
+
+/// 8 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+fn decode(decoder: impl Read, max: usize) -> Result<Bytes, Problem> {
+    let mut decoded = Vec::new();
+    let cap = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    decoder
+        .take(cap)
+        .read_to_end(&mut decoded)
+        .map_err(|error| Problem::bad_request(format!("The compressed body cannot be read: {error}.")))?;
+    if decoded.len() > max { Err(Problem::too_large(max)) } else { Ok(Bytes::from(decoded)) }
+}
+
+/// Parses JSON; an error names the field.
+///
+/// # Errors
+/// 400 when it is not JSON at all, 422 with the field's path otherwise.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    match serde_json::from_slice(body) {
+        Ok(value) => Ok(value),
+        // Parsed a second time only to find the path of what was wrong.
+        Err(error) if error.is_data() => Err(locate::<T>(body, &error)),
+        Err(error) => Err(Problem::bad_request(format!("The body is not valid JSON: {error}."))),
+    }
+}
+
+fn locate<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> Problem {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let located: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let message = error.to_string();
+    let sentence = message.split(" at line ").next().unwrap_or_default().to_owned();
+    let path = located.err().map(|error| error.path().to_string()).unwrap_or_default();
+    let named = ["unknown field `", "missing field `"].iter().find_map(|lead| {
+        let rest = sentence.strip_prefix(lead)?;
+        rest.split('`').next()
+    });
+    let field = match (path.as_str(), named) {
+        ("" | ".", Some(name)) => name.to_owned(),
+        ("" | ".", None) => "body".to_owned(),
+        (path, Some(name)) if !path.ends_with(name) => format!("{path}.{name}"),
+        (path, _) => path.to_owned(),
+    };
+    Problem::invalid(field, sentence)
+}
+
+/// A JSON body, parsed strictly. Use in place of `web::Json`.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let payload = Payload::from_request(&request, payload);
+        Box::pin(async move {
+            let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+            if !content_type.starts_with("application/json") {
+                return Err(Problem::new(
+                    actix_web::http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "unsupported_media_type",
+                    "The body's type is not known",
+                    "Send JSON with `Content-Type: application/json`.",
+                ));
+            }
+            let mut payload =
+                payload.await.map_err(|error| Problem::bad_request(format!("The body cannot be read: {error}.")))?;
+            let body = read(request.headers(), &mut payload, JSON_BYTES_MAX).await?;
+            parse(&body).map(Self)
+        })
+    }
+}
+
+/// A JSON body of a protocol type, parsed and checked.
+#[derive(Debug)]
+pub struct Checked<T>(pub T);
+
+impl<T: DeserializeOwned + Check + 'static> FromRequest for Checked<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let parsed = Json::<T>::from_request(request, payload);
+        Box::pin(async move {
+            let Json(value) = parsed.await?;
+            value.check()?;
+            Ok(Self(value))
+        })
+    }
+}
+
+/// Query parameters, refused with a problem instead of the framework's text.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let parsed = actix_web::web::Query::<T>::from_query(request.query_string());
+        std::future::ready(match parsed {
+            Ok(query) => Ok(Self(query.into_inner())),
+            Err(error) => Err(Problem::invalid("query", error.to_string())),
+        })
+    }
+}
+
+/// Path parameters; a path that does not parse names nothing, so it answers 404.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Path<T> {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let parsed = actix_web::web::Path::<T>::from_request(request, payload).into_inner();
+        std::future::ready(parsed.map(|path| Self(path.into_inner())).map_err(|_| Problem::not_found()))
+    }
+}

@@ -1,0 +1,152 @@
+//! The HTTP surface: one table of endpoints, one guard, one form of error.
+
+pub mod auth;
+pub mod body;
+pub mod endpoints;
+pub mod openapi;
+pub mod page;
+pub mod problem;
+pub mod tokens;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::{ErrorHandlerResponse, Next, from_fn};
+use actix_web::{HttpMessage, HttpResponse, Responder, web};
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::Db;
+use endpoints::{Access, Endpoint};
+use problem::Problem;
+use tokens::Tokens;
+
+/// What handlers work with.
+pub struct State {
+    /// The database.
+    pub db: Db,
+    /// The clock.
+    pub clock: Clock,
+    /// The settings.
+    pub config: Arc<Config>,
+    /// Session tokens.
+    pub tokens: Tokens,
+}
+
+/// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.
+pub fn configure(service: &mut web::ServiceConfig) {
+    let mut by_path: BTreeMap<&'static str, Vec<Endpoint>> = BTreeMap::new();
+    for endpoint in endpoints::table() {
+        by_path.entry(endpoint.path).or_default().push(endpoint);
+    }
+    // Literal parts before parameters, so that `/terminals/import` is not taken for a serial number.
+    let mut paths: Vec<_> = by_path.into_iter().collect();
+    paths.sort_by_key(|(path, _)| (path.matches('{').count(), std::cmp::Reverse(path.len())));
+    for (path, rows) in paths {
+        let mut resource = web::resource(path);
+        for row in rows {
+            let access = row.access;
+            resource =
+                resource.route(row.route().wrap(from_fn(move |request, next| auth::guard(access, request, next))));
+        }
+        service.service(resource.default_service(web::to(|| async { method_not_allowed() })));
+    }
+}
+
+fn method_not_allowed() -> Problem {
+    let detail = "This address knows other methods; see /api/openapi.json.";
+    Problem::new(actix_web::http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Wrong method", detail)
+}
+
+/// Gives answers that the framework made itself the form of a problem.
+///
+/// # Errors
+/// Never; the type is the framework's.
+pub fn as_problem<B>(response: ServiceResponse<B>) -> actix_web::Result<ErrorHandlerResponse<B>> {
+    let is_problem = response
+        .headers()
+        .get(actix_web::http::header::CONTENT_TYPE)
+        .is_some_and(|value| !value.as_bytes().starts_with(b"text/plain"));
+    if is_problem {
+        return Ok(ErrorHandlerResponse::Response(response.map_into_left_body()));
+    }
+    let status = response.status();
+    let problem = match status.as_u16() {
+        404 => Problem::not_found(),
+        413 => Problem::too_large(body::JSON_BYTES_MAX),
+        code => Problem::new(status, "refused", "The request was refused", format!("Status {code}.")),
+    };
+    let (request, _) = response.into_parts();
+    let answer = actix_web::ResponseError::error_response(&problem);
+    Ok(ErrorHandlerResponse::Response(ServiceResponse::new(request, answer).map_into_right_body()))
+}
+
+/// State of one part of the server.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Readiness {
+    /// `ready` or `degraded`.
+    status: &'static str,
+    /// This program's version.
+    version: &'static str,
+    /// `quickstart` or `production`.
+    mode: crate::config::Mode,
+    /// Whether the database answers.
+    database: bool,
+}
+
+fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/healthz", Access::Public, "Whether the process lives", healthz).returns_empty(200, "It does"),
+        Endpoint::new(Method::HEAD, "/healthz", Access::Public, "Whether the process lives", healthz),
+        Endpoint::get("/readyz", Access::Public, "Whether the server can work", readyz)
+            .returns::<Readiness>(200, "It can")
+            .returns::<Readiness>(503, "A part is missing"),
+        Endpoint::get("/api/openapi.json", Access::Public, "This document", openapi::document)
+            .returns_empty(200, "OpenAPI 3.1"),
+    ]
+}
+
+async fn healthz() -> impl Responder {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
+}
+
+async fn readyz(state: web::Data<State>) -> impl Responder {
+    let database = state.db.is_reachable().await;
+    let readiness = Readiness {
+        status: if database { "ready" } else { "degraded" },
+        version: env!("CARGO_PKG_VERSION"),
+        mode: state.config.mode,
+        database,
+    };
+    let mut response = if database { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.json(readiness)
+}
+
+/// Name of the header with the request's id.
+const REQUEST_ID: &str = "x-request-id";
+
+/// The id of a request: in its answer's `x-request-id`, in the log and in audit entries.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Gives every request an id and every answer the header that says it.
+///
+/// # Errors
+/// What the request itself ends with.
+pub async fn with_request_id<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> actix_web::Result<ServiceResponse<B>> {
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.call(request).await?;
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HeaderName::from_static(REQUEST_ID), value);
+    }
+    Ok(response)
+}

@@ -1,0 +1,3 @@
+//! Filled in by this domain.
+
+pub mod http;

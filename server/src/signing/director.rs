@@ -14,6 +14,7 @@ use tillward_protocol::ids::TerminalId;
 use tillward_protocol::trust::DirectorCustom;
 
 use super::document::{self, DocumentError, TargetEntry};
+use super::image::is_metadata_name;
 use super::keys::{KeyRing, KeyRole};
 use super::roots::{self, RootError};
 use crate::blobs::{BlobError, Blobs};
@@ -163,20 +164,15 @@ pub struct Director {
 }
 
 impl Director {
-    /// Opens the director, making its root on the first start.
-    ///
-    /// # Errors
-    /// A root of other keys, storage.
-    pub async fn open(blobs: Blobs, keys: KeyRing, now_s: i64) -> Result<Self, RootError> {
-        let director = Self { blobs, keys };
-        director.renew(now_s).await?;
-        Ok(director)
+    /// The director over `blobs`. Its first renewal makes the root where there is none.
+    pub fn new(blobs: Blobs, keys: KeyRing) -> Self {
+        Self { blobs, keys }
     }
 
     /// Follows the root by a new one when less than half of its life is left.
     ///
     /// # Errors
-    /// As [`Director::open`].
+    /// A root of other keys, storage.
     pub async fn renew(&self, now_s: i64) -> Result<(), RootError> {
         let build = |version, expires_s| root(&self.keys, version, expires_s);
         roots::ensure(&self.blobs, METADATA, self.keys.role(KeyRole::DirectorRoot), &build, now_s).await?;
@@ -188,7 +184,8 @@ impl Director {
     /// # Errors
     /// Storage.
     pub async fn root_file(&self, name: &str) -> Result<Option<Bytes>, BlobError> {
-        let version = name.strip_suffix(".root.json").and_then(|version| version.parse::<u64>().ok());
+        let version = name.strip_suffix(".root.json").filter(|_| is_metadata_name(name));
+        let version = version.and_then(|version| version.parse::<u64>().ok());
         let Some(version) = version else { return Ok(None) };
         Ok(self.blobs.document(&format!("{METADATA}/{version}.root.json")).await?.map(|found| found.bytes))
     }
@@ -204,7 +201,7 @@ impl Director {
         if name == "timestamp.json" {
             return Ok(Some(documents(&self.keys, desired, now_s, None)?.timestamp));
         }
-        let Some((version, kind)) = name.split_once('.') else { return Ok(None) };
+        let Some((version, kind)) = name.split_once('.').filter(|_| is_metadata_name(name)) else { return Ok(None) };
         let Ok(version) = version.parse::<u64>() else { return Ok(None) };
         let (assignment_version, window) = parts(version);
         let is_near = (window - window_at(desired.terminal_id, now_s)).abs() <= 1;
@@ -288,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_crosses_the_end_of_a_window_still_finds_what_the_timestamp_named() {
-        let director = Director::open(Blobs::in_memory(), ring(), NOW_S).await.unwrap();
+        let director = Director::new(Blobs::in_memory(), ring());
         let start = validity(TerminalId(7), 1, NOW_S, None);
         let end = start.issued_at + WINDOW_S;
         let made = documents(&ring(), &desired(1), end - 1, None).unwrap();
@@ -307,8 +304,10 @@ mod tests {
     #[tokio::test]
     async fn servers_that_share_storage_share_one_root_and_renew_it_in_a_chain() {
         let blobs = Blobs::in_memory();
-        let one = Director::open(blobs.clone(), ring(), NOW_S).await.unwrap();
-        let two = Director::open(blobs, ring(), NOW_S + 9).await.unwrap();
+        let one = Director::new(blobs.clone(), ring());
+        let two = Director::new(blobs, ring());
+        one.renew(NOW_S).await.unwrap();
+        two.renew(NOW_S + 9).await.unwrap();
         let first = one.root_file("1.root.json").await.unwrap().unwrap();
         assert_eq!(two.root_file("1.root.json").await.unwrap().unwrap(), first);
         assert_eq!(two.root_file("2.root.json").await.unwrap(), None);
@@ -317,7 +316,7 @@ mod tests {
         tillward_protocol::crypto::install();
         let mut trusted = sigstore_tuf::TrustedMetadataSet::from_root(&first).unwrap();
         trusted.update_root(&second).unwrap();
-        for other in ["timestamp.json", "root.json", "x.root.json", "../1.root.json", "+1.targets.json"] {
+        for other in ["timestamp.json", "root.json", "x.root.json", "../1.root.json", "+1.root.json"] {
             assert_eq!(one.root_file(other).await.unwrap(), None, "{other}");
         }
     }

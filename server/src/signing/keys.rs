@@ -151,6 +151,16 @@ impl KeyRing {
         Self { roles }
     }
 
+    /// A ring without keys: signs nothing.
+    pub fn empty() -> Self {
+        Self { roles: BTreeMap::new() }
+    }
+
+    /// Whether there is no key at all.
+    pub fn is_empty(&self) -> bool {
+        self.roles.is_empty()
+    }
+
     /// Opens the quick-start keys under `data_dir`, making all of them when there is none yet.
     ///
     /// # Errors

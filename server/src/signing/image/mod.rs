@@ -44,6 +44,9 @@ pub enum ImageError {
     /// The name is published with other contents.
     #[error("{0} is already published with other contents; raise the release counter")]
     Taken(TargetName),
+    /// There is no key to sign with.
+    #[error("this server holds no signing keys (production mode): sign offline and publish the signed files")]
+    NoKeys,
     /// The payload is not stored, or has another length.
     #[error("the payload of {0} is not in storage as it was uploaded")]
     NoPayload(TargetName),
@@ -116,14 +119,9 @@ struct Current {
 }
 
 impl ImageRepository {
-    /// Opens the repository, making an empty signed one on the first start.
-    ///
-    /// # Errors
-    /// A root of other keys, damaged documents, storage.
-    pub async fn open(blobs: Blobs, keys: KeyRing, now_s: i64) -> Result<Self, ImageError> {
-        let repository = Self { blobs, keys, turn: tokio::sync::Mutex::default() };
-        repository.renew(now_s).await?;
-        Ok(repository)
+    /// The repository in `blobs`. Its first renewal makes an empty signed one where there is none.
+    pub fn new(blobs: Blobs, keys: KeyRing) -> Self {
+        Self { blobs, keys, turn: tokio::sync::Mutex::default() }
     }
 
     /// Publishes files, all or none. Publishing the same again changes nothing.
@@ -131,6 +129,7 @@ impl ImageRepository {
     /// # Errors
     /// [`ImageError::NoPayload`], [`ImageError::Taken`], a refusal of the gate, storage.
     pub async fn publish(&self, entries: Vec<TargetEntry>, now_s: i64) -> Result<Published, ImageError> {
+        self.needs_keys()?;
         for entry in &entries {
             let there = self.blobs.head(&payload_key(&entry.sha256)).await?;
             if there.is_none_or(|meta| meta.size != entry.length) {
@@ -200,7 +199,12 @@ impl ImageRepository {
         Ok(self.load().await?.1)
     }
 
+    fn needs_keys(&self) -> Result<(), ImageError> {
+        if self.keys.is_empty() { Err(ImageError::NoKeys) } else { Ok(()) }
+    }
+
     async fn change(&self, change: &Change, now_s: i64) -> Result<Published, ImageError> {
+        self.needs_keys()?;
         let _turn = self.turn.lock().await;
         let mut attempt = 0;
         loop {

@@ -20,7 +20,13 @@ async fn repository() -> (TempDir, Arc<ImageRepository>) {
 
 async fn reopen(folder: &TempDir, now_s: i64) -> Arc<ImageRepository> {
     let blobs = Blobs::open(folder.path().to_str().unwrap(), &S3Options::default()).unwrap();
-    Arc::new(ImageRepository::open(blobs, ring(), now_s).await.unwrap())
+    opened(blobs, now_s).await
+}
+
+async fn opened(blobs: Blobs, now_s: i64) -> Arc<ImageRepository> {
+    let repository = ImageRepository::new(blobs, ring());
+    repository.renew(now_s).await.unwrap();
+    Arc::new(repository)
 }
 
 async fn entry(repository: &ImageRepository, model: &str, counter: u64, bytes: &'static [u8]) -> TargetEntry {
@@ -154,10 +160,7 @@ async fn an_abandoned_publication_is_invisible_and_jumped_over() {
 #[tokio::test]
 async fn of_two_servers_that_publish_into_one_bucket_at_once_both_end_up_listed() {
     let blobs = Blobs::in_memory();
-    let mut servers = Vec::new();
-    for _ in 0..2 {
-        servers.push(Arc::new(ImageRepository::open(blobs.clone(), ring(), NOW_S).await.unwrap()));
-    }
+    let servers = [opened(blobs.clone(), NOW_S).await, opened(blobs.clone(), NOW_S).await];
     let one = entry(&servers[0], "pax-a920", 7, b"one").await;
     let two = entry(&servers[0], "pax-a80", 8, b"two").await;
     let both = tokio::join!(servers[0].publish(vec![one.clone()], NOW_S), servers[1].publish(vec![two.clone()], NOW_S));
@@ -171,7 +174,7 @@ async fn of_two_servers_that_publish_into_one_bucket_at_once_both_end_up_listed(
 async fn a_dead_servers_claim_is_waited_for_and_then_passed_over() {
     let blobs = Blobs::in_memory();
     let real_now_s = jiff::Timestamp::now().as_second();
-    let server = ImageRepository::open(blobs.clone(), ring(), real_now_s).await.unwrap();
+    let server = opened(blobs.clone(), real_now_s).await;
     let one = entry(&server, "pax-a920", 7, b"one").await;
     blobs.create(&format!("{CLAIMS}/2-1"), Bytes::from_static(b"of a server that died")).await.unwrap();
     assert!(matches!(server.publish(vec![one.clone()], real_now_s).await, Err(ImageError::Busy)));
@@ -207,8 +210,8 @@ async fn storage_that_belongs_to_other_keys_is_not_touched() {
     let (folder, _repository) = repository().await;
     let blobs = Blobs::open(folder.path().to_str().unwrap(), &S3Options::default()).unwrap();
     let keys = KeyRing::quickstart(tempfile::tempdir().unwrap().path()).unwrap();
-    let opened = ImageRepository::open(blobs, keys, NOW_S).await;
-    assert!(matches!(opened, Err(ImageError::Root(RootError::Foreign(_)))));
+    let renewed = ImageRepository::new(blobs, keys).renew(NOW_S).await;
+    assert!(matches!(renewed, Err(ImageError::Root(RootError::Foreign(_)))));
 }
 
 #[tokio::test]
@@ -265,4 +268,19 @@ async fn the_gate_refuses_what_a_terminal_would_refuse() {
     root["signed"]["roles"]["root"]["keyids"] = json!([id, "other-name"]);
     twice.root = serde_json::to_vec(&root).unwrap();
     assert!(matches!(gate::check(&twice, at(NOW_S)).await, Err(GateError::KeyTwice(role)) if role == "root"));
+}
+
+#[tokio::test]
+async fn a_server_without_keys_serves_what_is_published_and_changes_nothing() {
+    let (folder, repository) = repository().await;
+    let seven = entry(&repository, "pax-a920", 7, b"seven").await;
+    repository.publish(vec![seven.clone()], NOW_S).await.unwrap();
+    let blobs = Blobs::open(folder.path().to_str().unwrap(), &S3Options::default()).unwrap();
+    let keyless = Arc::new(ImageRepository::new(blobs, KeyRing::empty()));
+    let mut client = client(&keyless).await;
+    client.refresh(at(NOW_S)).await.unwrap();
+    assert_eq!(client.get_target(seven.name.as_str(), at(NOW_S)).await.unwrap(), b"seven");
+    assert!(matches!(keyless.renew(NOW_S + 30 * DAY_S).await, Err(ImageError::NoKeys)));
+    assert!(matches!(keyless.publish(vec![seven.clone()], NOW_S).await, Err(ImageError::NoKeys)));
+    assert!(matches!(keyless.withdraw(&[(seven.name, seven.sha256)], NOW_S).await, Err(ImageError::NoKeys)));
 }

@@ -15,4 +15,5 @@ pub mod profiles;
 pub mod releases;
 pub mod rollouts;
 pub mod settings;
+pub mod simulate;
 pub mod terminals;

@@ -1,0 +1,5 @@
+//! Simulated terminals.
+
+pub mod network;
+pub mod population;
+pub mod random;

@@ -1,5 +1,7 @@
 //! Simulated terminals.
 
+pub mod client;
+pub mod load;
 pub mod network;
 pub mod population;
 pub mod random;

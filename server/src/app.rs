@@ -7,6 +7,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::{DefaultHeaders, ErrorHandlers, from_fn};
 use actix_web::{App, HttpServer, web};
 
+use crate::checkin::Queue;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
@@ -45,7 +46,9 @@ impl Server {
         let db = tokio::task::spawn_blocking(move || Db::open(&location)).await??;
         let secret = settings::token_secret(&db).await?;
         let config = Arc::new(config);
-        let state = web::Data::new(State { db, clock, config: Arc::clone(&config), tokens: Tokens::new(&secret) });
+        let check_ins = Queue::start(&db, &clock, config.check_in_interval_s);
+        let tokens = Tokens::new(&secret);
+        let state = web::Data::new(State { db, clock, config: Arc::clone(&config), tokens, check_ins });
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()

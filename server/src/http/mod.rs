@@ -36,6 +36,8 @@ pub struct State {
     pub config: Arc<Config>,
     /// Session tokens.
     pub tokens: Tokens,
+    /// Where check-ins wait for the writer.
+    pub check_ins: crate::checkin::Queue,
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.

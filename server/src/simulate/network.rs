@@ -29,7 +29,8 @@ pub enum LinkState {
 }
 
 impl LinkState {
-    const ALL: [Self; 4] = [Self::Dead, Self::Poor, Self::Weak, Self::Good];
+    /// Every state, worst first.
+    pub const ALL: [Self; 4] = [Self::Dead, Self::Poor, Self::Weak, Self::Good];
 
     fn index(self) -> usize {
         self as usize

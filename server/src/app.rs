@@ -13,6 +13,7 @@ use crate::db::Db;
 use crate::http::tokens::Tokens;
 use crate::http::{self, State};
 use crate::settings;
+use crate::terminals::enrolment;
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
 const BACKLOG: u32 = 4_096;
@@ -45,7 +46,13 @@ impl Server {
         let db = tokio::task::spawn_blocking(move || Db::open(&location)).await??;
         let secret = settings::token_secret(&db).await?;
         let config = Arc::new(config);
-        let state = web::Data::new(State { db, clock, config: Arc::clone(&config), tokens: Tokens::new(&secret) });
+        let state = web::Data::new(State {
+            db,
+            clock,
+            config: Arc::clone(&config),
+            tokens: Tokens::new(&secret),
+            enrolment_limits: enrolment::Limits::default(),
+        });
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()

@@ -36,6 +36,8 @@ pub struct State {
     pub config: Arc<Config>,
     /// Session tokens.
     pub tokens: Tokens,
+    /// How often terminals may try to enrol or to open a session.
+    pub enrolment_limits: crate::terminals::enrolment::Limits,
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.

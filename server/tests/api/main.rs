@@ -2,5 +2,8 @@
 //!
 //! SQLite always; PostgreSQL when `TILLWARD_TEST_POSTGRES` holds the URL of a server on which databases may be created.
 
+mod enrolment;
 mod frame;
 mod harness;
+mod seed;
+mod terminals;

@@ -4,5 +4,8 @@
 
 mod check_in;
 mod failures;
+mod enrolment;
 mod frame;
 mod harness;
+mod seed;
+mod terminals;

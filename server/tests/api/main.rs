@@ -9,3 +9,4 @@ mod frame;
 mod harness;
 mod seed;
 mod terminals;
+mod releases;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod course;
+pub mod fleet;
 pub mod load;
 pub mod network;
 pub mod payments;

@@ -13,12 +13,12 @@ use tillward_server::db::schema::{
 use crate::harness::{Answer, TestServer, on_each_database};
 
 /// A registered terminal with an open session.
-struct Terminal {
-    id: i64,
+pub struct Terminal {
+    pub id: i64,
     token: String,
 }
 
-fn terminal(server: &TestServer, id: i64) -> Terminal {
+pub fn terminal(server: &TestServer, id: i64) -> Terminal {
     let made: Result<(), db::Error> = server.block_on(server.state.db.write(move |conn| {
         let organization: Option<i64> =
             organizations::table.find(1_000).select(organizations::id).first(conn).optional()?;
@@ -69,7 +69,7 @@ fn terminal(server: &TestServer, id: i64) -> Terminal {
     Terminal { id, token: server.state.tokens.issue_terminal(TerminalId(id), 1, now).unwrap() }
 }
 
-fn check_in(stream: u32, seq: u32) -> Value {
+pub fn check_in(stream: u32, seq: u32) -> Value {
     json!({
         "v": 1, "stream": stream, "seq": seq, "at_ms": 1_790_000_000_000_i64, "boot_id": "b1",
         "software": {"firmware": "4.1.0", "slot": "a", "agent": "0.1.0", "app": "2.0.1"},
@@ -78,7 +78,7 @@ fn check_in(stream: u32, seq: u32) -> Value {
     })
 }
 
-fn failure(id: &str) -> Value {
+pub fn failure(id: &str) -> Value {
     json!({
         "id": id, "occurred_at_ms": 1_790_000_000_000_i64, "transaction": "sale", "stage": "host_resp",
         "response_code": "91", "amount_fen": 1200,
@@ -87,7 +87,7 @@ fn failure(id: &str) -> Value {
 }
 
 impl Terminal {
-    fn send(&self, server: &TestServer, body: &Value) -> Answer {
+    pub fn send(&self, server: &TestServer, body: &Value) -> Answer {
         server.post("/device/v1/check-in", &self.token, body)
     }
 }

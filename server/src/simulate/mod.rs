@@ -1,5 +1,7 @@
 //! Simulated terminals.
 
+pub mod admin;
+pub mod agents;
 pub mod client;
 pub mod course;
 pub mod fleet;

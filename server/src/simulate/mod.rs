@@ -1,7 +1,10 @@
 //! Simulated terminals.
 
+pub mod admin;
+pub mod agents;
 pub mod client;
 pub mod course;
+pub mod fleet;
 pub mod load;
 pub mod network;
 pub mod payments;

@@ -10,14 +10,27 @@ mod chart;
 mod form;
 mod i18n;
 mod moments;
+mod operators;
+mod organizations;
 pub mod problems;
 mod preferences;
 mod shell;
+mod sign_in;
 mod status;
 
 use crate::http::endpoints::Endpoint;
 
 /// The pages.
 pub fn endpoints() -> Vec<Endpoint> {
-    [assets::endpoints(), preferences::endpoints(), audit::endpoints()].into_iter().flatten().collect()
+    [
+        assets::endpoints(),
+        preferences::endpoints(),
+        sign_in::endpoints(),
+        organizations::endpoints(),
+        operators::endpoints(),
+        audit::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

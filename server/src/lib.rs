@@ -18,5 +18,6 @@ pub mod releases;
 pub mod rollouts;
 pub mod settings;
 pub mod signing;
+pub mod simulate;
 pub mod terminals;
 pub mod text;

@@ -69,6 +69,7 @@ impl Server {
         let mut server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
+                .wrap(from_fn(crate::console::problems::as_pages))
                 .wrap(ErrorHandlers::new().default_handler(http::as_problem))
                 .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
                 .wrap(from_fn(http::with_request_id))

@@ -3,10 +3,10 @@
 //! SQLite always; PostgreSQL when `TILLWARD_TEST_POSTGRES` holds the URL of a server on which databases may be created.
 
 mod check_in;
-mod failures;
 mod enrolment;
+mod failures;
 mod frame;
 mod harness;
+mod releases;
 mod seed;
 mod terminals;
-mod releases;

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod agents;
+pub mod bench;
 pub mod client;
 pub mod course;
 pub mod fleet;

@@ -4,8 +4,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use tillward_protocol::ids::ModelCode;
 use tillward_protocol::trust::TARGET_BYTES_MAX;
 
+use super::new::check_component;
 use super::{Author, Filter, NewRelease, OwnApproval, Release, ReleaseError, ReleaseState};
 use crate::config::Mode;
 use crate::http::body::{Json, Path, Query};
@@ -104,7 +106,12 @@ async fn list(
 ) -> Result<web::Json<Page<Release>>, Problem> {
     let page = PageQuery { after: query.after, size: query.size };
     let size = page.size()?;
-    let filter = Filter { state: query.state, component: query.component, model: query.model };
+    if let Some(component) = &query.component {
+        check_component("component", component)?;
+    }
+    let model = query.model.as_deref().map(str::parse::<ModelCode>).transpose();
+    let model = model.map_err(|error| Problem::invalid("model", error.problem))?;
+    let filter = Filter { state: query.state, component: query.component, model };
     let rows = super::list(&state.db, caller.scope, filter, page.after::<i64>()?, size + 1).await?;
     Ok(web::Json(Page::from_rows(rows, size, |release| release.id)))
 }

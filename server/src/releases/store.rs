@@ -179,7 +179,8 @@ pub(super) fn list(
         query = query.filter(releases::component.eq(component));
     }
     if let Some(model) = &filter.model {
-        let of_model = release_models::table.filter(release_models::model.eq(model)).select(release_models::release_id);
+        let of_model =
+            release_models::table.filter(release_models::model.eq(model.as_str())).select(release_models::release_id);
         query = query.filter(releases::id.eq_any(of_model));
     }
     query.load(conn)?.into_iter().map(release).collect()

@@ -4,4 +4,5 @@
 
 mod frame;
 mod harness;
+mod interop;
 mod releases;

@@ -14,7 +14,7 @@ use tillward_server::db::{self, Conn};
 use crate::harness::{TestServer, on_each_database, on_each_database_with};
 
 /// Two organizations, one below the other and one beside, with operators; returns nothing, tokens are made by name.
-fn set_up(server: &TestServer) {
+pub fn set_up(server: &TestServer) {
     let now = server.clock.now().0;
     let seed = move |conn: &mut Conn| -> Result<(), db::Error> {
         for (id, parent, path) in [(1, None, "/1/"), (2, Some(1), "/1/2/"), (3, Some(1), "/1/3/")] {
@@ -114,7 +114,7 @@ fn act(server: &TestServer, operator: i64, release: &Value, verb: &str) -> crate
     server.post(&format!("/api/v1/releases/{}/{verb}", release["id"]), &token(server, operator), &json!({}))
 }
 
-fn publish(server: &TestServer, counter: i64, bytes: &[u8]) -> Value {
+pub fn publish(server: &TestServer, counter: i64, bytes: &[u8]) -> Value {
     let release = create(server, counter, bytes);
     act(server, APPROVER, &release, "approve").expect(200);
     act(server, MANAGER, &release, "publish").expect(200).json()
@@ -303,6 +303,9 @@ fn releases_are_seen_by_their_organization_and_those_above_and_by_nobody_else() 
         assert_eq!(listed(ADMIN, "?component=app"), 0);
         assert_eq!(listed(ADMIN, "?model=none-x1"), 0);
         server.get("/api/v1/releases?state=odd", &token(server, ADMIN)).expect(422);
+        for odd in ["component=%00", "model=%00", "component=OS", "after=x", "size=0", "odd=1", "model=%ff"] {
+            server.get(&format!("/api/v1/releases?{odd}"), &token(server, ADMIN)).expect(422);
+        }
         server.get("/api/v1/releases/999", &token(server, ADMIN)).expect(404);
         server.get("/api/v1/releases/x", &token(server, ADMIN)).expect(404);
         server.get("/api/v1/releases", "").expect(401);

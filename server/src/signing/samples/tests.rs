@@ -141,3 +141,30 @@ fn the_payloads_unpack_and_their_health_commands_say_what_the_names_promise() {
         assert_eq!(run("./health.sh", &[]).success(), healthy, "{version}");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_took_the_good_ones_is_stopped_by_nothing_but_the_fault_itself() {
+    let samples = generate().unwrap();
+    let now = jiff::Timestamp::from_second(ISSUED_AT_S).unwrap();
+    for reason in ["digest_mismatch", "truncated", "too_long", "wrong_model", "downgrade", "director_image_disagree"] {
+        let store = std::sync::Arc::new(sigstore_tuf::MemoryStore::default());
+        for folder in ["good/4.2.0", "good/4.3.0-unhealthy", &format!("bad/{reason}")] {
+            let mut image =
+                client(&samples, folder, "image", "trust/image.root.json").with_store(Shared(store.clone()));
+            image.refresh(now).await.unwrap_or_else(|error| panic!("{folder}: {error}"));
+        }
+    }
+}
+
+/// One client's memory over several runs.
+struct Shared(std::sync::Arc<sigstore_tuf::MemoryStore>);
+
+impl sigstore_tuf::MetadataStore for Shared {
+    fn load(&self, name: &str) -> sigstore_tuf::Result<Option<Vec<u8>>> {
+        self.0.load(name)
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) -> sigstore_tuf::Result<()> {
+        self.0.store(name, bytes)
+    }
+}

@@ -329,7 +329,9 @@ pub async fn withdraw(db: &Db, signing: &Signing, author: &Author, id: i64, now:
             let state = step(before.state, Event::Withdraw)?;
             let change =
                 store::Change { state, approved_by: before.approved_by, published_at_ms: before.published_at_ms };
-            let more = json!({"was": before.state.as_str()});
+            // Terminals that were ordered to install it get a document that says so no longer.
+            let reordered = store::reorder_terminals(conn, id)?;
+            let more = json!({"was": before.state.as_str(), "orders_taken_back": reordered});
             change_state(conn, &writer, "releases.withdraw", &before, &change, more, now)
         })
         .await?;

@@ -468,7 +468,7 @@ fn the_director_tells_a_terminal_what_to_install_in_the_image_repositorys_words(
         for (id, phase) in [(1, "offered"), (2, "waiting"), (3, "succeeded"), (4, "downloading")] {
             terminal_with_order(server, id, &release, phase);
         }
-        let ordered = |id: i64| {
+        let ordered = |id: i64, version: i64| {
             let base = format!("{}/tuf/director/t/{id}/metadata", server.url);
             let http = Http { base, targets: String::new(), token: terminal_token(server, id, 3) };
             let root = server.get("/tuf/director/metadata/1.root.json", "").expect(200).body;
@@ -476,20 +476,23 @@ fn the_director_tells_a_terminal_what_to_install_in_the_image_repositorys_words(
             server.block_on(client.refresh(now(server))).unwrap();
             let targets = client.trusted().targets_role("targets").unwrap().clone();
             let custom: DirectorCustom = serde_json::from_value(targets.extra["custom"].clone()).unwrap();
-            assert_eq!((custom.terminal_id, custom.assignment_version), (TerminalId(id), 5));
+            assert_eq!((custom.terminal_id, custom.assignment_version), (TerminalId(id), version));
             targets.targets
         };
         let mut image = image_client(server);
         server.block_on(image.refresh(now(server))).unwrap();
         let listed = server.block_on(image.get_target_info("demo-p1.os.4.42.0-42.bin", now(server))).unwrap().unwrap();
         for id in [1, 4] {
-            let order = &ordered(id)["demo-p1.os.4.42.0-42.bin"];
+            let order = &ordered(id, 5)["demo-p1.os.4.42.0-42.bin"];
             assert_eq!((order.length, &order.hashes), (listed.length, &listed.hashes));
             let custom = order.custom.as_ref().unwrap();
             assert_eq!(custom["match"], listed.custom.as_ref().unwrap()["match"]);
             assert_eq!((custom["assignment"].as_i64(), custom["action"].as_str()), (Some(900 + id), Some("install")));
         }
-        assert!(ordered(2).is_empty() && ordered(3).is_empty());
+        assert!(ordered(2, 5).is_empty() && ordered(3, 5).is_empty());
+        act(server, MANAGER, &release, "withdraw").expect(200);
+        assert!(ordered(1, 6).is_empty() && ordered(4, 6).is_empty(), "an order for a withdrawn release is taken back");
+        assert!(ordered(2, 5).is_empty(), "what was not ordered is not changed");
     });
 }
 

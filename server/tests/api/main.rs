@@ -7,6 +7,7 @@ mod enrolment;
 mod failures;
 mod frame;
 mod harness;
+mod interop;
 mod releases;
 mod seed;
 mod terminals;

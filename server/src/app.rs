@@ -13,6 +13,7 @@ use crate::db::Db;
 use crate::http::tokens::Tokens;
 use crate::http::{self, State};
 use crate::settings;
+use crate::workers::{Signal, Workers};
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
 const BACKLOG: u32 = 4_096;
@@ -32,6 +33,7 @@ pub struct Server {
     /// What its handlers work with.
     pub state: web::Data<State>,
     running: actix_web::dev::Server,
+    workers: Workers,
 }
 
 impl Server {
@@ -45,7 +47,14 @@ impl Server {
         let db = tokio::task::spawn_blocking(move || Db::open(&location)).await??;
         let secret = settings::token_secret(&db).await?;
         let config = Arc::new(config);
-        let state = web::Data::new(State { db, clock, config: Arc::clone(&config), tokens: Tokens::new(&secret) });
+        let state = web::Data::new(State {
+            db,
+            clock,
+            config: Arc::clone(&config),
+            tokens: Tokens::new(&secret),
+            planner: Signal::default(),
+        });
+        let workers = Workers::start(state.db.clone(), state.clock.clone(), state.planner.clone());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()
@@ -68,7 +77,7 @@ impl Server {
         let server = server.bind(config.listen)?;
         let address = server.addrs().first().copied().unwrap_or(config.listen);
         let url = format!("http://{address}");
-        Ok(Self { url, state, running: server.run() })
+        Ok(Self { url, state, running: server.run(), workers })
     }
 
     /// Stops it from elsewhere.
@@ -81,6 +90,8 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        Ok(self.running.await?)
+        let ended = self.running.await;
+        drop(self.workers);
+        Ok(ended?)
     }
 }

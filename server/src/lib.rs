@@ -16,3 +16,4 @@ pub mod releases;
 pub mod rollouts;
 pub mod settings;
 pub mod terminals;
+pub mod workers;

@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
+use crate::workers::Signal;
 use endpoints::{Access, Endpoint};
 use problem::Problem;
 use tokens::Tokens;
@@ -36,6 +37,8 @@ pub struct State {
     pub config: Arc<Config>,
     /// Session tokens.
     pub tokens: Tokens,
+    /// Wakes the planner after a change of a rollout.
+    pub planner: Signal,
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.

@@ -64,7 +64,7 @@ pub trait Slots {
     /// When the storage or the installer fails.
     fn write(&self, slot: Slot, release: &Sha256Hex, version: &Version) -> io::Result<()>;
 
-    /// Reads `slot` back: the digest of its first `length` bytes, and whether there are exactly that many.
+    /// Reads `slot` back: a digest, and whether it is one of `length` bytes and the payload ends there.
     ///
     /// # Errors
     /// When it cannot be read.

@@ -158,6 +158,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
 }
 
 fn serve(connection: TcpStream, world: &Mutex<World>) {
+    connection.set_nodelay(true).unwrap();
     let mut writer = connection.try_clone().unwrap();
     let mut reader = BufReader::new(connection);
     while let Some(request) = read_request(&mut reader) {

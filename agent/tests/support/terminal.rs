@@ -22,7 +22,10 @@ impl Terminal {
 
     /// A terminal with more configuration: lines of `[update]`, then whole tables; `{folder}` is the terminal's folder.
     pub fn with(server: &Server, signer: &Signer, more: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // In memory where there is such a place: a program that is killed loses nothing that an fsync would have kept,
+        // and these tests force thousands of writes.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let config = folder.path().join("agent.toml");
         std::fs::write(folder.path().join("image.json"), signer.root("image")).unwrap();
         std::fs::write(folder.path().join("director.json"), signer.root("director")).unwrap();

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use tillward_server::app::Server;
 use tillward_server::clock::Clock;
 use tillward_server::config::Config;
+use tillward_server::simulate::command::{self, SimulateArgs};
+use tillward_server::simulate::demo::{self, DemoArgs};
 
 #[derive(Parser)]
 #[command(name = "tillward", version, about = "Fleet management and signed updates for payment terminals.")]
@@ -22,9 +24,17 @@ struct Cli {
 enum Command {
     /// Runs the server.
     Serve,
+    /// Shows everything at once: a server, a simulated fleet, real agents, an update with a fault.
+    Demo(DemoArgs),
+    /// Drives load against a server.
+    Simulate(SimulateArgs),
 }
 
 fn main() -> ExitCode {
+    // The agent reads its own arguments.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "agent") {
+        return tillward_agent::cli(std::env::args_os().skip(2));
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,5 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             println!("listening on {}", server.url);
             server.run().await
         }),
+        Command::Demo(args) => actix_web::rt::System::new().block_on(demo::run(args)),
+        Command::Simulate(args) => actix_web::rt::System::new().block_on(command::run(args)),
     }
 }

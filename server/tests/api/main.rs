@@ -2,5 +2,10 @@
 //!
 //! SQLite always; PostgreSQL when `TILLWARD_TEST_POSTGRES` holds the URL of a server on which databases may be created.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod fixtures;
 mod frame;
 mod harness;
+mod operators;
+mod organizations;

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod blobs;
 pub mod checkin;
 pub mod cli;
 pub mod clock;
@@ -16,5 +17,7 @@ pub mod profiles;
 pub mod releases;
 pub mod rollouts;
 pub mod settings;
+pub mod signing;
+pub mod simulate;
 pub mod terminals;
 pub mod text;

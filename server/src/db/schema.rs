@@ -395,6 +395,9 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(cohort_cells -> cohorts (cohort_id));
+diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
+
 diesel::allow_tables_to_appear_in_same_query!(
     id_counters,
     settings,

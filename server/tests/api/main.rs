@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod check_in;
+mod failures;
 mod fixtures;
 mod frame;
 mod harness;

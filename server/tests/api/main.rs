@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod access_table;
 mod check_in;
 mod failures;
 mod fixtures;
@@ -11,3 +12,4 @@ mod frame;
 mod harness;
 mod operators;
 mod organizations;
+mod world;

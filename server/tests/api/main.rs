@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod access_table;
+mod bad_input;
 mod check_in;
 mod failures;
 mod fixtures;

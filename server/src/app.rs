@@ -68,7 +68,7 @@ impl Server {
             enrolment_limits: enrolment::Limits::default(),
             planner: Signal::default(),
         });
-        let workers = Workers::start(state.db.clone(), state.clock.clone(), state.planner.clone());
+        let workers = Workers::start(state.clone());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()

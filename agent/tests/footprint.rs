@@ -1,6 +1,7 @@
 //! Memory of the real agent: at the peak of downloading and verifying 64 MiB, and over a thousand check-ins.
 //!
 //! A debug build is larger than what goes onto terminals; the bounds here catch what grows, not what is big.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The real agent against a server that speaks the contract: one update from order to commit, and each refusal.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -271,7 +271,8 @@ impl Agent {
         Ok((Flow::On, answered))
     }
 
-    fn failed(&mut self, error: &CallError, mode: Mode) -> Result<(), AgentError> {
+    /// Notes a try that failed and sets the time of the next one.
+    pub(crate) fn failed(&mut self, error: &CallError, mode: Mode) -> Result<(), AgentError> {
         let outcome = match error {
             CallError::Busy(after) => Outcome::Busy(*after),
             CallError::Blocked(_) | CallError::Unauthorized => Outcome::Blocked,

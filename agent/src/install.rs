@@ -8,7 +8,7 @@ use tillward_protocol::checkin::Slot;
 use tillward_protocol::phase::Reason;
 use tillward_protocol::trust::Refused;
 
-use crate::agent::{Agent, AgentError};
+use crate::agent::{Agent, AgentError, Mode};
 use crate::client::CallError;
 use crate::clock;
 use crate::download::{self, Incomplete, Listener, Wanted};
@@ -204,10 +204,11 @@ impl Progress<'_> {
     fn look_up(&mut self, offset: u64) -> Result<(), AgentError> {
         self.agent.apply(&Event::Received { offset }, None)?;
         self.agent.collect()?;
-        if let Ok(answer) = self.agent.check_in()?
-            && answer.desired.director != self.desired
-        {
-            self.changed = Some(answer.desired.director);
+        match self.agent.check_in()? {
+            Ok(answer) if answer.desired.director != self.desired => self.changed = Some(answer.desired.director),
+            Ok(_) => {}
+            // The payload may come from elsewhere and goes on; the server is asked again later.
+            Err(error) => self.agent.failed(&error, Mode::Forever)?,
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 mod admin;
 mod agents;
+pub mod bench;
 pub mod client;
 pub mod command;
 mod course;
@@ -18,5 +19,4 @@ mod payments;
 mod population;
 mod random;
 mod register;
-mod store;
 mod terminal;

@@ -1,17 +1,15 @@
 //! The `tillward` program: the server and its tools.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tillward_server::app::Server;
 use tillward_server::cli;
 use tillward_server::clock::Clock;
 use tillward_server::config::Config;
-use tillward_server::simulate::command::SimulateArgs;
-use tillward_server::simulate::demo::DemoArgs;
-use tillward_server::simulate::{bench, command, demo};
+use tillward_server::simulate::bench;
+use tillward_server::simulate::command::{self, SimulateArgs};
+use tillward_server::simulate::demo::{self, DemoArgs};
 
 /// The server takes and frees many small buffers on several threads.
 #[global_allocator]
@@ -20,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "tillward", version, about = "Fleet management and signed updates for payment terminals.")]
 struct Cli {
-    /// Settings file; each setting can also be given as TILLWARD_<NAME> in the environment.
+    /// Settings file; each setting can also be given as `TILLWARD_NAME` in the environment.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -113,8 +111,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Operator(command) => cli::with_database(&config()?, async |db| {
             cli::operator::run(&db, command, std::io::stdin(), &mut std::io::stdout(), clock.now()).await
         }),
-        Command::Demo(args) => actix_web::rt::System::new().block_on(demo::run(args)),
-        Command::Simulate(args) => actix_web::rt::System::new().block_on(command::run(args)),
         Command::Audit(command) => cli::with_database(&config()?, async |db| cli::audit::run(&db, command).await),
         Command::Migrate(migrate) => cli::migrate::run(&config()?, &migrate),
         Command::Backup(backup) => cli::backup::back_up(&config()?, &backup),
@@ -122,5 +118,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(command) => cli::settings::run(config(), &command),
         Command::Release(command) => cli::release::run(config, command, clock.now()),
         Command::Keys(command) => cli::keys::run(&config()?, &command, clock.now()),
+        Command::Demo(args) => actix_web::rt::System::new().block_on(demo::run(args)),
+        Command::Simulate(args) => actix_web::rt::System::new().block_on(command::run(args)),
     }
 }

@@ -19,5 +19,4 @@ mod payments;
 mod population;
 mod random;
 mod register;
-mod store;
 mod terminal;

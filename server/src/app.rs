@@ -7,12 +7,15 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::{DefaultHeaders, ErrorHandlers, from_fn};
 use actix_web::{App, HttpServer, web};
 
+use crate::blobs::Blobs;
+use crate::checkin::Queue;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::http::tokens::Tokens;
 use crate::http::{self, State};
 use crate::settings;
+use crate::signing::Signing;
 use crate::terminals::enrolment;
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
@@ -42,15 +45,23 @@ impl Server {
     /// When the database, the blobs or the address cannot be had; the text says which.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         tillward_protocol::crypto::install();
+        // A second call finds the provider already there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let location = config.database();
         let db = tokio::task::spawn_blocking(move || Db::open(&location)).await??;
         let secret = settings::token_secret(&db).await?;
+        let (location, s3) = config.blobs()?;
+        let blobs = Blobs::open(&location, &s3)?;
+        let signing = Signing::open(blobs, &config.data_dir, config.mode, clock.now()).await?;
         let config = Arc::new(config);
+        let check_ins = Queue::start(&db, &clock, config.check_in_interval_s);
         let state = web::Data::new(State {
             db,
             clock,
             config: Arc::clone(&config),
             tokens: Tokens::new(&secret),
+            check_ins,
+            signing,
             enrolment_limits: enrolment::Limits::default(),
         });
         let shared = state.clone();

@@ -2,7 +2,9 @@
 
 pub mod app;
 pub mod audit;
+pub mod blobs;
 pub mod checkin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
@@ -15,4 +17,7 @@ pub mod profiles;
 pub mod releases;
 pub mod rollouts;
 pub mod settings;
+pub mod signing;
+pub mod simulate;
 pub mod terminals;
+pub mod text;

@@ -21,6 +21,7 @@ DROP TABLE models;
 DROP TABLE audit_entries;
 DROP TABLE api_keys;
 DROP TABLE operator_sessions;
+DROP TABLE sign_in_failures;
 DROP TABLE operators;
 DROP TABLE organizations;
 DROP TABLE settings;

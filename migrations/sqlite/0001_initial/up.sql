@@ -36,17 +36,26 @@ CREATE TABLE operators (
     role TEXT NOT NULL CHECK (role IN ('platform_admin', 'release_manager', 'approver', 'org_admin', 'org_ops', 'field', 'auditor')),
     status TEXT NOT NULL CHECK (status IN ('active', 'disabled')),
     language TEXT NOT NULL CHECK (language IN ('zh-CN', 'en')),
-    failed_logins BIGINT NOT NULL,
-    locked_until_ms BIGINT NOT NULL,
     created_at_ms BIGINT NOT NULL,
     version BIGINT NOT NULL
 );
 CREATE INDEX operators_by_org ON operators (org_path, id);
 
--- One row a signed-in browser or REST client; only the hash of its refresh token is kept.
+-- Failed sign-ins in a row, by login whether it exists or not, so that a stranger cannot tell. Old rows are removed.
+CREATE TABLE sign_in_failures (
+    login_hash TEXT NOT NULL PRIMARY KEY,
+    failures BIGINT NOT NULL,
+    failed_at_ms BIGINT NOT NULL,
+    locked_until_ms BIGINT NOT NULL
+);
+CREATE INDEX sign_in_failures_by_age ON sign_in_failures (failed_at_ms);
+
+-- One row a signed-in browser or REST client; only hashes are kept. `family_hash` is of the part of the refresh token
+-- that stays the same when the token is renewed: a family with another `refresh_hash` is an old token used again.
 CREATE TABLE operator_sessions (
     id TEXT NOT NULL PRIMARY KEY,
     operator_id BIGINT NOT NULL REFERENCES operators (id),
+    family_hash TEXT NOT NULL UNIQUE,
     refresh_hash TEXT NOT NULL UNIQUE,
     csrf_token TEXT NOT NULL,
     user_agent TEXT NOT NULL,

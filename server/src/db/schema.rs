@@ -44,10 +44,17 @@ diesel::table! {
         role -> Text,
         status -> Text,
         language -> Text,
-        failed_logins -> BigInt,
-        locked_until_ms -> BigInt,
         created_at_ms -> BigInt,
         version -> BigInt,
+    }
+}
+
+diesel::table! {
+    sign_in_failures (login_hash) {
+        login_hash -> Text,
+        failures -> BigInt,
+        failed_at_ms -> BigInt,
+        locked_until_ms -> BigInt,
     }
 }
 
@@ -55,6 +62,7 @@ diesel::table! {
     operator_sessions (id) {
         id -> Text,
         operator_id -> BigInt,
+        family_hash -> Text,
         refresh_hash -> Text,
         csrf_token -> Text,
         user_agent -> Text,
@@ -412,6 +420,9 @@ diesel::table! {
         firmware -> Nullable<Text>,
     }
 }
+
+diesel::joinable!(cohort_cells -> cohorts (cohort_id));
+diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     id_counters,

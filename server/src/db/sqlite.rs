@@ -1,5 +1,6 @@
 //! SQLite's one writer thread and its readers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -39,7 +40,11 @@ impl Writer {
             .name("sqlite-writer".to_owned())
             .spawn(move || {
                 while let Ok(job) = queue.recv() {
-                    job(&mut conn);
+                    // A job that panics must not take every later write with it.
+                    if catch_unwind(AssertUnwindSafe(|| job(&mut conn))).is_err() {
+                        tracing::error!("a write panicked and was rolled back");
+                        let _ = conn.batch_execute("ROLLBACK");
+                    }
                 }
             })
             .map_err(|error| Error::Open(format!("cannot start the writer thread: {error}")))?;

@@ -8,10 +8,11 @@ use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
 
-use super::State;
 use super::endpoints::Access;
 use super::problem::Problem;
 use super::tokens::TerminalSession;
+use super::{RequestId, State};
+use crate::audit::Actor;
 use crate::operators::{self, Caller, Permission};
 
 /// Name of the console's session cookie; over TLS it carries the `__Host-` prefix.
@@ -143,6 +144,29 @@ impl FromRequest for Caller {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Caller>().cloned();
         ready(caller.ok_or_else(|| Problem::unauthorized("Sign in first.")))
+    }
+}
+
+/// Who calls, and the same for the audit log with this request's id. For handlers that change something.
+#[derive(Debug, Clone)]
+pub struct Acting {
+    /// Role, scope, organization.
+    pub caller: Caller,
+    /// Goes into audit entries.
+    pub actor: Actor,
+}
+
+impl FromRequest for Acting {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Caller::from_request(request, payload).into_inner();
+        ready(caller.map(|caller| {
+            let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+            let actor = Actor::from(&caller).in_request(&request_id);
+            Self { caller, actor }
+        }))
     }
 }
 

@@ -8,7 +8,7 @@ use actix_web::{FromRequest, HttpRequest, dev};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tillward_protocol::Check;
 
 use super::problem::Problem;
@@ -73,8 +73,10 @@ fn decode(decoder: impl Read, max: usize) -> Result<Bytes, Problem> {
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     match serde_json::from_slice(body) {
         Ok(value) => Ok(value),
-        // Parsed a second time only to find the path of what was wrong.
-        Err(error) if error.is_data() => Err(locate::<T>(body, &error)),
+        // Parsed again only to find the path of what was wrong. Some wrong types are reported as wrong syntax.
+        Err(error) if error.is_data() || serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
+            Err(locate::<T>(body, &error))
+        }
         Err(error) => Err(Problem::bad_request(format!("The body is not valid JSON: {error}."))),
     }
 }

@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
+use crate::signing::Signing;
 use endpoints::{Access, Endpoint};
 use problem::Problem;
 use tokens::Tokens;
@@ -36,6 +37,10 @@ pub struct State {
     pub config: Arc<Config>,
     /// Session tokens.
     pub tokens: Tokens,
+    /// Where check-ins wait for the writer.
+    pub check_ins: crate::checkin::Queue,
+    /// Both signed repositories and the payloads.
+    pub signing: Signing,
     /// How often terminals may try to enrol or to open a session.
     pub enrolment_limits: crate::terminals::enrolment::Limits,
 }

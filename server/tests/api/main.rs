@@ -2,7 +2,9 @@
 //!
 //! SQLite always; PostgreSQL when `TILLWARD_TEST_POSTGRES` holds the URL of a server on which databases may be created.
 
+mod check_in;
 mod enrolment;
+mod failures;
 mod frame;
 mod harness;
 mod seed;

@@ -1,0 +1,3 @@
+//! Commands of the `tillward` program that work on a server's data.
+
+pub mod operator;

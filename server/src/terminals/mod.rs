@@ -8,6 +8,7 @@ pub mod enrolment;
 pub mod fields;
 pub mod http;
 pub mod lifecycle;
+pub mod list;
 mod models;
 mod store;
 
@@ -17,6 +18,7 @@ use tillward_protocol::FieldError;
 
 pub use fields::{NewTerminal, Registration};
 pub use lifecycle::{Action, Lifecycle, Refusal};
+pub use list::{Connection, Filter, Overview, Sort, TerminalRow, overview};
 pub use models::{Capabilities, Model, NewModel, create_model, list_models};
 
 use crate::audit::{self, Actor, Deed};
@@ -201,6 +203,7 @@ pub fn id_of_sn(conn: &mut Conn, scope: &Scope, sn: &str) -> Result<Option<i64>,
 /// What to change of a terminal. A field that is absent stays, one that is `null` is cleared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TerminalChange)]
 pub struct Change {
     /// The version that the caller read.
     pub version: i64,

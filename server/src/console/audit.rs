@@ -61,7 +61,7 @@ async fn list(
     let (chain, head) = match query.verify {
         None => (Status { tone: Tone::Quiet, word: shell.say("audit-unverified") }, None),
         Some(_) => {
-            let verdict = audit::verify(&state.db).await?;
+            let verdict = audit::verify(&state.db, None).await?;
             match verdict.broken_at {
                 None => {
                     let word = shell.count("audit-whole", &verdict.entries);

@@ -191,7 +191,12 @@ impl ConditionChart<'_> {
     }
 
     fn failures(&self, out: &mut String) -> std::fmt::Result {
-        write!(out, r#"<text class="chart-name" x="{LEFT}" y="{}">{}</text>"#, FAILURES_TOP - 6.0, text(self.failures_name))?;
+        write!(
+            out,
+            r#"<text class="chart-name" x="{LEFT}" y="{}">{}</text>"#,
+            FAILURES_TOP - 6.0,
+            text(self.failures_name)
+        )?;
         let shown = self.failures.iter().filter(|mark| (self.from_ms..=self.to_ms).contains(&mark.at_ms));
         for mark in shown.take(POINTS_MAX) {
             let x = self.x(mark.at_ms);
@@ -356,7 +361,8 @@ mod tests {
 
     #[test]
     fn however_many_samples_there_are_few_points_are_drawn_and_the_worst_survive() {
-        let mut samples: Vec<_> = (0..36_000).map(|n| Sample { at_ms: n * 100, signal_dbm: None, rtt_ms: Some(50) }).collect();
+        let mut samples: Vec<_> =
+            (0..36_000).map(|n| Sample { at_ms: n * 100, signal_dbm: None, rtt_ms: Some(50) }).collect();
         samples[17_000].rtt_ms = Some(9_000);
         let thinned = thin(&samples, 0, 3_600_000);
         assert!(thinned.len() <= POINTS_MAX);

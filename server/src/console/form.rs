@@ -98,7 +98,8 @@ fn decode(text: &str) -> Result<Vec<(String, String)>, Problem> {
 /// Fields that were left empty count as absent, so that optional ones need no special type.
 fn parse<T: DeserializeOwned>(fields: Vec<(String, String)>) -> Result<T, Problem> {
     let kept = fields.into_iter().map(|(name, value)| (name, value.trim().to_owned()));
-    let query: Vec<_> = kept.filter(|(_, value)| !value.is_empty()).map(|(name, value)| body::query_pair(&name, &value)).collect();
+    let query: Vec<_> =
+        kept.filter(|(_, value)| !value.is_empty()).map(|(name, value)| body::query_pair(&name, &value)).collect();
     let parsed = actix_web::web::Query::<T>::from_query(&query.join("&"));
     parsed.map(actix_web::web::Query::into_inner).map_err(|error| {
         let sentence = error.to_string();

@@ -24,10 +24,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("role", Role::ALL.iter().map(|role| role.as_str().to_owned()).collect()),
         ("stage", Stage::ALL.iter().map(|stage| stage.as_str().to_owned()).collect()),
         ("reason", Reason::ALL.iter().map(|reason| reason.as_str().to_owned()).collect()),
-        (
-            "access",
-            Access::ALL.iter().map(|access| access.as_str().to_owned()).chain(["unknown".to_owned()]).collect(),
-        ),
+        ("access", Access::ALL.iter().map(|access| access.as_str().to_owned()).chain(["unknown".to_owned()]).collect()),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
         ("moment-in", names(&["seconds", "minutes", "hours", "days"])),
         ("problem-title", super::super::problems::names()),
@@ -160,7 +157,9 @@ fn literal_text_is_found_where_people_would_read_it() {
 #[test]
 fn templates_hold_nothing_that_the_security_policy_kills_silently() {
     for (path, text) in files("templates", "html") {
-        for forbidden in [" style=", "hx-on", "|safe", "| safe", "javascript:", " onclick=", " onchange=", " onsubmit=", "js:"] {
+        for forbidden in
+            [" style=", "hx-on", "|safe", "| safe", "javascript:", " onclick=", " onchange=", " onsubmit=", "js:"]
+        {
             assert!(!text.contains(forbidden), "{} contains {forbidden:?}", path.display());
         }
         for script in text.split("<script").skip(1) {

@@ -77,7 +77,11 @@ async fn list(
     shell::ok(&OperatorsPage { rows, next, may_create, organizations, roles, shell })
 }
 
-async fn create(state: web::Data<State>, acting: Acting, Form(new): Form<NewOperator>) -> Result<HttpResponse, Problem> {
+async fn create(
+    state: web::Data<State>,
+    acting: Acting,
+    Form(new): Form<NewOperator>,
+) -> Result<HttpResponse, Problem> {
     let Acting { caller, actor } = acting;
     operators::create(&state.db, &caller, &actor, new, state.clock.now()).await?;
     Ok(shell::see_other("/operators?done=operator"))

@@ -55,8 +55,7 @@ async fn list(
     let after: Option<String> = query.after()?;
     let own_depth = depth_of(caller.scope.from());
     let size = PAGE_SIZE_MAX;
-    let found =
-        state.db.read(move |conn| organizations::list(conn, &caller.scope, after.as_deref(), size + 1)).await?;
+    let found = state.db.read(move |conn| organizations::list(conn, &caller.scope, after.as_deref(), size + 1)).await?;
     let page = Page::from_rows(found, size, |organization| organization.path.clone());
     let rows = page.items.into_iter().map(|organization| Row {
         id: organization.id,

@@ -39,7 +39,9 @@ pub async fn as_pages<B: MessageBody + 'static>(
     let Some(problem) = is_page.then(|| problem_of(&response)).flatten() else { return Ok(response) };
     let Some(shell) = Shell::of(response.request()) else { return Ok(response) };
     let request_id = request_id(response.request());
-    let Ok(page) = shell::page(problem.status_code(), &page_of(shell, problem, request_id)) else { return Ok(response) };
+    let Ok(page) = shell::page(problem.status_code(), &page_of(shell, problem, request_id)) else {
+        return Ok(response);
+    };
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
     let mut response = response.into_response(page);
     if let Some(seconds) = retry_after {

@@ -76,11 +76,15 @@ impl Icon {
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::Overview => "M3 10h4v7H3zM8.5 3h4v14h-4zM14 7h3.5v10H14z",
-            Self::Terminals => "M5.5 2.5h9v15h-9zM8 5.5h4v3H8zM8 11.5h.01M10 11.5h.01M12 11.5h.01M8 14.5h.01M10 14.5h.01M12 14.5h.01",
+            Self::Terminals => {
+                "M5.5 2.5h9v15h-9zM8 5.5h4v3H8zM8 11.5h.01M10 11.5h.01M12 11.5h.01M8 14.5h.01M10 14.5h.01M12 14.5h.01"
+            }
             Self::Releases => "M10 2.5l6.5 3.5v8L10 17.5 3.5 14V6zM3.5 6l6.5 3.7L16.5 6M10 9.7v7.8",
             Self::Rollouts => "M10 17V4M5 8.5L10 3.5l5 5M3.5 17h13",
             Self::Organizations => "M7.5 2.5h5v4h-5zM2.5 13h5v4h-5zM12.5 13h5v4h-5zM10 6.5v3.3M5 13V9.8h10V13",
-            Self::Operators => "M10 10a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4zM3.8 17c.6-3.1 3-4.8 6.2-4.8s5.6 1.7 6.2 4.8",
+            Self::Operators => {
+                "M10 10a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4zM3.8 17c.6-3.1 3-4.8 6.2-4.8s5.6 1.7 6.2 4.8"
+            }
             Self::Audit => "M5 2.5h10v15H5zM7.5 6.5h5M7.5 9.5h5M7.5 12.5h3",
         }
     }
@@ -108,9 +112,8 @@ impl Shell {
         let header = |name| request.headers().get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
         let chosen = cookie(LANGUAGE_COOKIE).and_then(|tag| Language::of_tag(&tag));
         let own = caller.as_ref().and_then(|caller| Language::of_tag(&caller.language));
-        let language = chosen
-            .or(own)
-            .unwrap_or_else(|| Language::of_header(header(header::ACCEPT_LANGUAGE).unwrap_or_default()));
+        let language =
+            chosen.or(own).unwrap_or_else(|| Language::of_header(header(header::ACCEPT_LANGUAGE).unwrap_or_default()));
         let theme = cookie(THEME_COOKIE).and_then(|name| Theme::of_name(&name)).unwrap_or(Theme::Auto);
         let address = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
         let done = request.query_string().split('&').find_map(|pair| pair.strip_prefix("done=")).map(str::to_owned);
@@ -208,7 +211,8 @@ impl Shell {
                 ],
             ),
         ];
-        let kept = groups.into_iter().map(|(key, entries)| Group { key, entries: entries.into_iter().flatten().collect() });
+        let kept =
+            groups.into_iter().map(|(key, entries)| Group { key, entries: entries.into_iter().flatten().collect() });
         kept.filter(|group: &Group| !group.entries.is_empty()).collect()
     }
 

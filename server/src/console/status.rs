@@ -89,7 +89,11 @@ pub(super) struct Status {
 impl Display for Status {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let word = escape(&self.word, Html).map_err(|_| std::fmt::Error)?;
-        write!(f, r#"<span class="status {}"><span class="dot" aria-hidden="true"></span>{word}</span>"#, self.tone.class())
+        write!(
+            f,
+            r#"<span class="status {}"><span class="dot" aria-hidden="true"></span>{word}</span>"#,
+            self.tone.class()
+        )
     }
 }
 

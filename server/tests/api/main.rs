@@ -3,6 +3,11 @@
 //! SQLite always; PostgreSQL when `TILLWARD_TEST_POSTGRES` holds the URL of a server on which databases may be created.
 
 mod check_in;
+mod enrolment;
 mod failures;
 mod frame;
 mod harness;
+mod interop;
+mod releases;
+mod seed;
+mod terminals;

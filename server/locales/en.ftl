@@ -284,6 +284,7 @@ terminal-tags = Tags
 terminal-firmware = Firmware
 terminal-network = Network
 terminal-last-seen = Last seen
+terminal-drift = Configuration drift
 terminal-region = Region
 
 # Audit
@@ -356,6 +357,7 @@ terminal-desired = Desired
 terminal-reported = Reported
 terminal-slot = Slot
 terminal-agent = Agent
+terminal-config-desired = Desired config hash
 terminal-config = Config hash
 terminal-check-ins = Check-ins
 terminal-interval = Check-in interval

@@ -260,6 +260,7 @@ terminal-tags = 标签
 terminal-firmware = 固件版本
 terminal-network = 网络
 terminal-last-seen = 最后在线
+terminal-drift = 参数漂移
 terminal-region = 地区
 
 # Audit
@@ -326,6 +327,7 @@ terminal-desired = 期望版本
 terminal-reported = 上报版本
 terminal-slot = 当前槽位
 terminal-agent = 终端程序
+terminal-config-desired = 期望参数摘要
 terminal-config = 参数摘要
 terminal-check-ins = 签到次数
 terminal-interval = 签到间隔

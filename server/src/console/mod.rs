@@ -17,6 +17,7 @@ pub mod problems;
 mod shell;
 mod sign_in;
 mod status;
+mod upload;
 
 use crate::http::endpoints::Endpoint;
 
@@ -26,6 +27,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         assets::endpoints(),
         preferences::endpoints(),
         sign_in::endpoints(),
+        releases::endpoints(),
         organizations::endpoints(),
         operators::endpoints(),
         audit::endpoints(),

@@ -17,6 +17,7 @@ use crate::http::{self, State};
 use crate::settings;
 use crate::signing::Signing;
 use crate::terminals::enrolment;
+use crate::workers::{Signal, Workers};
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
 const BACKLOG: u32 = 4_096;
@@ -36,6 +37,7 @@ pub struct Server {
     /// What its handlers work with.
     pub state: web::Data<State>,
     running: actix_web::dev::Server,
+    workers: Workers,
 }
 
 impl Server {
@@ -64,7 +66,9 @@ impl Server {
             check_ins,
             signing,
             enrolment_limits: enrolment::Limits::default(),
+            planner: Signal::default(),
         });
+        let workers = Workers::start(state.db.clone(), state.clock.clone(), state.planner.clone());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()
@@ -88,7 +92,7 @@ impl Server {
         let server = server.bind(config.listen)?;
         let address = server.addrs().first().copied().unwrap_or(config.listen);
         let url = format!("http://{address}");
-        Ok(Self { url, state, running: server.run() })
+        Ok(Self { url, state, running: server.run(), workers })
     }
 
     /// Stops it from elsewhere.
@@ -101,6 +105,8 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        Ok(self.running.await?)
+        let ended = self.running.await;
+        drop(self.workers);
+        Ok(ended?)
     }
 }

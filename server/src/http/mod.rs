@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::signing::Signing;
+use crate::workers::Signal;
 use endpoints::{Access, Endpoint};
 use problem::Problem;
 use tokens::Tokens;
@@ -43,6 +44,8 @@ pub struct State {
     pub signing: Signing,
     /// How often terminals may try to enrol or to open a session.
     pub enrolment_limits: crate::terminals::enrolment::Limits,
+    /// Wakes the planner after a change of a rollout.
+    pub planner: Signal,
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.

@@ -156,7 +156,11 @@ pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Organizatio
 /// # Errors
 /// [`db::Error`].
 pub fn find_by_short_code(conn: &mut Conn, scope: &Scope, code: &str) -> Result<Option<Organization>, db::Error> {
-    store::find_by_short_code(conn, scope, &code.trim().to_ascii_uppercase())
+    // What cannot be a short code is not looked for; it may hold what a database refuses.
+    match short_code(code) {
+        Ok(code) => store::find_by_short_code(conn, scope, &code),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Organizations of `scope` in the order of the tree (each before what is below it), after the path `after`.

@@ -9,7 +9,8 @@ mod store;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Caller, CallerKind, Error, Operator, REFRESH_TOKEN_LEAD, Status, accounts, hash_of_secret, normal_login};
+use super::{Caller, CallerKind, Error, Operator, REFRESH_TOKEN_LEAD, Status, accounts};
+use super::{checked_login, hash_of_secret, normal_login};
 use super::{password, store as accounts_store};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
@@ -106,6 +107,10 @@ async fn judge(db: &Db, login: &str, password: &str, now: Now) -> Result<Option<
             let login = login.to_owned();
             move |conn| {
                 check_lock(conn, &login, now)?;
+                // What cannot be a login is looked for no further; it may hold what a database refuses.
+                if checked_login(&login).is_err() {
+                    return Ok(None);
+                }
                 Ok::<_, SignInError>(accounts_store::credentials(conn, &login)?)
             }
         })

@@ -1,0 +1,67 @@
+//! Background passes: they take no input, are idempotent and never retry. A pass that fails is logged, and the next one
+//! starts anew from what is stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::rollouts::planner;
+
+/// A pass starts at least this often: what another server or a time limit asks for waits no longer.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// After a pass that failed as a whole the database is left in peace for this long.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
+
+/// Wakes the planner; cheap to clone. Waking it twice before it looks is waking it once.
+#[derive(Debug, Clone, Default)]
+pub struct Signal(Arc<Notify>);
+
+impl Signal {
+    /// There may be something to do now.
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
+#[derive(Debug)]
+pub struct Workers {
+    planner: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts the passes on the current runtime.
+    pub fn start(db: Db, clock: Clock, signal: Signal) -> Self {
+        Self { planner: tokio::spawn(plan(db, clock, signal)) }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.planner.abort();
+    }
+}
+
+async fn plan(db: Db, clock: Clock, signal: Signal) {
+    loop {
+        let pause = match planner::pass(&db, clock.now()).await {
+            Ok(planner::Left::More) => continue,
+            Ok(planner::Left::Nothing) => INTERVAL,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a planner pass failed; nothing new is offered"
+                );
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            () = signal.0.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

@@ -14,6 +14,10 @@ mod operators;
 mod organizations;
 mod preferences;
 pub mod problems;
+mod releases;
+mod rollout;
+mod rollout_events;
+mod rollouts;
 mod shell;
 mod sign_in;
 mod status;
@@ -28,6 +32,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         preferences::endpoints(),
         sign_in::endpoints(),
         releases::endpoints(),
+        rollouts::endpoints(),
+        rollout::endpoints(),
+        rollout_events::endpoints(),
         organizations::endpoints(),
         operators::endpoints(),
         audit::endpoints(),

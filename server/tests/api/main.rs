@@ -4,3 +4,4 @@
 
 mod frame;
 mod harness;
+mod rollouts;

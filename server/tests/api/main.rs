@@ -22,3 +22,4 @@ mod releases;
 mod seed;
 mod terminals;
 mod world;
+mod rollouts;

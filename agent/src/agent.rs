@@ -91,7 +91,6 @@ pub struct Agent {
     pub(crate) spool: Spool,
     pub(crate) profile: Profile,
     pub(crate) boot_id: String,
-    pub(crate) manifest_wanted: bool,
     pub(crate) next_check_in: Instant,
     pub(crate) status: Status,
     files: JournalFiles,
@@ -176,7 +175,6 @@ impl Agent {
             status: Status::new(&config),
             boot_id: hex::encode(boot_id),
             next_check_in: Instant::now(),
-            manifest_wanted: false,
             backoff: Backoff::default(),
             config,
             identity,
@@ -273,7 +271,8 @@ impl Agent {
         Ok((Flow::On, answered))
     }
 
-    fn failed(&mut self, error: &CallError, mode: Mode) -> Result<(), AgentError> {
+    /// Notes a try that failed and sets the time of the next one.
+    pub(crate) fn failed(&mut self, error: &CallError, mode: Mode) -> Result<(), AgentError> {
         let outcome = match error {
             CallError::Busy(after) => Outcome::Busy(*after),
             CallError::Blocked(_) | CallError::Unauthorized => Outcome::Blocked,

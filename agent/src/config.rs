@@ -377,6 +377,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_valid() {
+        let config = load(include_str!("../agent.example.toml")).unwrap();
+        assert_eq!(config.model.as_str(), "pax-a920");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let cases = [
             ("[timing]\nsurprise = 1\n", "surprise"),

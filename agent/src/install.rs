@@ -1,321 +1,35 @@
-//! Drives the update: each event goes through the state machine, the new state is made durable, then the action is done.
+//! The steps of an installation: fetch, write the slot, ask once more, start it, prove it.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tillward_protocol::checkin::{Desired, Slot};
-use tillward_protocol::manifest::{Component, Refusal};
-use tillward_protocol::phase::{Phase, Reason, UpdateReport};
-use tillward_protocol::trust::{DirectorOrder, Refused, TerminalFacts};
+use tillward_protocol::checkin::Slot;
+use tillward_protocol::phase::Reason;
+use tillward_protocol::trust::Refused;
 
-use crate::agent::{Agent, AgentError, Flow};
+use crate::agent::{Agent, AgentError, Mode};
 use crate::client::CallError;
+use crate::clock;
 use crate::download::{self, Incomplete, Listener, Wanted};
 use crate::health::{self, Health};
 use crate::journal::Order;
 use crate::log::note;
-use crate::report::{sentence, space_bytes};
 use crate::slots::{self, Firmware};
-use crate::tuf::{self, Agreed, Disagreed, Place};
-use crate::update::{self, Action, Event, State};
-use crate::{application, clock};
+use crate::update::{Action, Event, State};
 
 /// Tries to go on at once after a cut, as long as each brought something.
 const RESUMES_MAX: u32 = 5;
 /// Time given to the command that restarts the terminal.
 const REBOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What an event is about, when the journal does not say.
-#[derive(Debug, Clone)]
-pub(crate) struct About {
-    refused: Refused,
-    /// The server's number of the order, as far as it is known.
-    assignment: Option<i64>,
-    /// The director's order that is finished with by this.
-    finished: Option<i64>,
-}
-
-impl From<Refused> for About {
-    fn from(refused: Refused) -> Self {
-        Self { refused, assignment: None, finished: None }
-    }
-}
-
 impl Agent {
-    /// Puts `event` through the state machine and makes the outcome durable.
-    pub(crate) fn apply(&mut self, event: &Event, about: Option<About>) -> Result<Action, AgentError> {
-        let before = self.journal.update.clone();
-        let step = update::step(&before, event);
-        self.journal.update = step.state;
-        if let Some((phase, reason)) = step.report {
-            self.tell(phase, reason, about);
-            match phase {
-                Phase::Succeeded => self.commit(),
-                Phase::Failed => self.finish(),
-                Phase::RolledBack => self.note_taken_back(&before),
-                Phase::Downloading | Phase::Installing | Phase::Rebooting | Phase::Trial | Phase::Deferred => {}
-            }
-        }
-        self.save()?;
-        Ok(step.action)
-    }
-
-    fn tell(&mut self, phase: Phase, reason: Option<Reason>, about: Option<About>) {
-        let same = self.journal.report.as_ref().is_some_and(|told| (told.phase, told.reason) == (phase, reason));
-        if same && about.is_none() && phase != Phase::Downloading {
-            return;
-        }
-        let order = self.journal.order.as_ref();
-        let detail = about.as_ref().map(|about| sentence(&about.refused.detail));
-        let assignment = about.as_ref().and_then(|about| about.assignment).or(order.map(|order| order.assignment));
-        if let (Phase::Failed | Phase::RolledBack, Some(reason)) = (phase, reason) {
-            let target = about.as_ref().and_then(|about| about.refused.target.clone());
-            let target = target.or(order.map(|order| order.name.clone()));
-            self.journal.refusal = Some(Refusal { reason, target, detail: detail.clone() });
-        }
-        let text = detail.as_deref().unwrap_or_default();
-        note("update", format_args!("{} {} {text}", phase.as_str(), reason.map_or("", Reason::as_str)));
-        if let Some(finished) = about.as_ref().and_then(|about| about.finished) {
-            self.journal.finished = self.journal.finished.max(finished);
-        }
-        let bytes = match (&self.journal.update, order) {
-            (State::Downloading { offset, .. }, Some(_)) => Some(*offset),
-            (State::Verified { .. } | State::Written { .. } | State::Trial { .. }, Some(order)) => Some(order.length),
-            (State::Idle, _) | (_, None) => None,
-        };
-        self.journal.report = assignment.map(|assignment| UpdateReport {
-            assignment,
-            phase,
-            reason,
-            detail,
-            bytes,
-            bytes_total: order.map(|order| order.length),
-            resumed: order.map(|order| order.resumed).filter(|resumed| *resumed > 0),
-        });
-    }
-
-    /// The order is over: its number is finished with.
-    fn finish(&mut self) {
-        if let Some(order) = self.journal.order.take() {
-            self.journal.finished = self.journal.finished.max(order.assignment_version);
-        }
-    }
-
-    fn commit(&mut self) {
-        self.journal.refusal = None;
-        if let Some(order) = self.journal.order.clone() {
-            let highest = self.journal.committed.entry(order.component.clone()).or_default();
-            *highest = (*highest).max(order.release_counter);
-            let installed = Component {
-                name: order.component,
-                version: order.version,
-                sha256: Some(order.sha256),
-                release_counter: order.release_counter,
-            };
-            self.journal.components.retain(|component| component.name != installed.name);
-            self.journal.components.push(installed);
-        }
-        self.finish();
-    }
-
-    /// Remembered before the restart that takes the firmware back.
-    fn note_taken_back(&mut self, before: &State) {
-        if let State::Trial { release, .. } = before {
-            self.journal.remember_tried(release);
-        }
-        if self.journal.update == State::Idle {
-            self.finish();
-        }
-    }
-
-    /// Does `action` and what follows from it.
-    pub(crate) fn drive(&mut self, mut action: Action) -> Result<Flow, AgentError> {
-        loop {
-            action = match action {
-                Action::Stay | Action::Look => return Ok(Flow::On),
-                Action::Download => self.download()?,
-                Action::WriteSlot => self.write_slot()?,
-                Action::AskServer => self.ask_server()?,
-                Action::CheckHealth => self.prove()?,
-                Action::Activate(slot) => match self.activate(slot)? {
-                    Some(next) => next,
-                    None => return Ok(Flow::Restart),
-                },
-                Action::Discard => {
-                    self.clear(self.slots.discard(self.target_slot()));
-                    return Ok(Flow::On);
-                }
-                Action::Tidy => {
-                    self.clear(self.slots.tidy(self.target_slot()));
-                    return Ok(Flow::On);
-                }
-            };
-        }
-    }
-
-    /// Looks at the order when the server has a new one, or goes on with the one under way.
-    pub(crate) fn follow(&mut self, desired: &Desired) -> Result<Flow, AgentError> {
-        if desired.director <= self.journal.finished && self.journal.update == State::Idle {
-            return Ok(Flow::On);
-        }
-        let action = self.look(desired.director)?;
-        self.drive(action)
-    }
-
-    fn look(&mut self, desired: i64) -> Result<Action, AgentError> {
-        if self.damaged {
-            let refused = Refused::new(Reason::StateDamaged, "the journal is damaged; enrol this terminal again");
-            self.journal.finished = desired;
-            let about = About { refused, assignment: Some(desired), finished: Some(desired) };
-            return self.apply(&Event::Refused(Reason::StateDamaged), Some(about));
-        }
-        if self.journal.update == State::Idle {
-            self.journal.order = None;
-        }
-        let image_url = format!("{}/metadata", self.config.image_url());
-        let director_url = format!("{}/t/{}/metadata", self.config.director_url(), self.enrolment.terminal_id);
-        let facts = TerminalFacts {
-            terminal_id: self.enrolment.terminal_id,
-            model: self.config.model.clone(),
-            committed: self.journal.committed.clone(),
-            director_floor: self.journal.director_version,
-        };
-        let director = Place {
-            name: "director",
-            metadata_url: &director_url,
-            factory_root: &self.config.trust.director_root,
-            floors: &self.journal.director,
-        };
-        let image = Place {
-            name: "image",
-            metadata_url: &image_url,
-            factory_root: &self.config.trust.image_root,
-            floors: &self.journal.image,
-        };
-        let folder = self.config.state_dir.join("metadata");
-        match tuf::look(&self.client, &folder, director, image, &facts, self.now_s()) {
-            Ok(agreed) => self.agreed(agreed, desired),
-            Err(disagreed) => self.disagreed(disagreed, desired),
-        }
-    }
-
-    fn disagreed(&mut self, disagreed: Disagreed, desired: i64) -> Result<Action, AgentError> {
-        let Disagreed { refused, custom, assignment } = disagreed;
-        let reason = refused.reason;
-        if reason.is_transient() {
-            let about = About { refused, assignment, finished: None };
-            return self.apply(&Event::Postponed(reason), Some(about));
-        }
-        // Without a verified document the order's own number is unknown; the director's is the best there is.
-        let finished = custom.map_or(desired, |custom| custom.assignment_version);
-        let under_way = self.journal.order.as_ref().map(|order| order.assignment);
-        let assignment = assignment.or(under_way).or(Some(desired));
-        let about = About { refused, assignment, finished: Some(finished) };
-        self.apply(&Event::Refused(reason), Some(about))
-    }
-
-    fn agreed(&mut self, agreed: Agreed, desired: i64) -> Result<Action, AgentError> {
-        let version = agreed.custom.assignment_version;
-        self.journal.director = agreed.director;
-        self.journal.image = agreed.image;
-        self.journal.director_version = agreed.director_version;
-        self.journal.time_floor_s = self.journal.time_floor_s.max(agreed.custom.issued_at);
-        let Some(order) = agreed.order else {
-            self.journal.finished = self.journal.finished.max(version);
-            return self.apply(&Event::Withdrawn, None);
-        };
-        if version <= self.journal.finished {
-            note("update", format_args!("the director still shows order {version}, which is finished with"));
-            self.save()?;
-            return Ok(Action::Stay);
-        }
-        let installed =
-            self.journal.components.iter().any(|component| component.sha256.as_ref() == Some(&order.sha256));
-        let release = order.sha256.clone();
-        let was_tried = self.journal.tried.contains(&release);
-        self.adopt(order, version, desired);
-        if installed {
-            return self.already_installed();
-        }
-        if was_tried {
-            let refused = Refused::new(Reason::RolledBackBefore, "this release was taken back here before");
-            return self.apply(&Event::Refused(Reason::RolledBackBefore), Some(refused.into()));
-        }
-        match self.preflight() {
-            Ok(()) => self.apply(&Event::Ordered { release }, None),
-            Err(refused) if refused.reason.is_transient() => {
-                self.apply(&Event::Postponed(refused.reason), Some(refused.into()))
-            }
-            Err(refused) => self.apply(&Event::Refused(refused.reason), Some(refused.into())),
-        }
-    }
-
-    /// Makes `order` the one under way, keeping what is known of its download.
-    fn adopt(&mut self, order: DirectorOrder, assignment_version: i64, desired: i64) {
-        let known = self.journal.order.take().filter(|known| known.sha256 == order.sha256);
-        let (etag, resumed) = known.map_or((None, 0), |known| (known.etag, known.resumed));
-        self.journal.order = Some(Order {
-            assignment: order.assignment,
-            assignment_version,
-            desired,
-            name: order.name,
-            length: order.length,
-            sha256: order.sha256,
-            component: order.matches.component,
-            version: order.matches.version,
-            release_counter: order.matches.release_counter,
-            etag,
-            resumed,
-        });
-    }
-
-    /// What is ordered runs already: say so.
-    fn already_installed(&mut self) -> Result<Action, AgentError> {
-        let action = match self.journal.update {
-            State::Idle => Action::Stay,
-            State::Downloading { .. } | State::Verified { .. } | State::Written { .. } => Action::Discard,
-            State::Trial { .. } => return Ok(Action::Stay),
-        };
-        self.journal.update = State::Idle;
-        self.tell(Phase::Succeeded, None, None);
-        self.finish();
-        self.journal.refusal = None;
-        self.save()?;
-        Ok(action)
-    }
-
-    fn target_slot(&self) -> Slot {
+    /// The slot to write.
+    pub(crate) fn target_slot(&self) -> Slot {
         slots::other(self.running.slot)
     }
 
-    fn is_free(&self) -> Result<(), Refused> {
-        let state = application::state(self.config.application.state_file.as_ref());
-        application::is_free(&state, self.config.update.battery_percent_min)
-    }
-
-    /// Whether this is the time, and whether there is room.
-    fn preflight(&self) -> Result<(), Refused> {
-        self.is_free()?;
-        let Some(order) = &self.journal.order else { return Ok(()) };
-        let path = self.slots.payload(self.target_slot(), &order.sha256);
-        let folder = path.parent().unwrap_or(&self.config.state_dir);
-        let here = std::fs::metadata(&path).map_or(0, |found| found.len());
-        // What the slot holds of an older release is deleted first and gives its room back.
-        let given_back: u64 = std::fs::read_dir(folder).map_or(0, |entries| {
-            let others = entries.filter_map(Result::ok).filter(|entry| entry.path() != path);
-            others.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
-        });
-        let needed = order.length.saturating_sub(here).saturating_add(self.config.update.reserve_bytes);
-        let free = space_bytes(folder).map_err(|error| Refused::new(Reason::StorageError, error.to_string()))?;
-        if free.saturating_add(given_back) < needed {
-            let text = format!("{needed} bytes are needed, {free} are free");
-            return Err(Refused::new(Reason::NoSpace, text).about(&order.name));
-        }
-        Ok(())
-    }
-
-    fn download(&mut self) -> Result<Action, AgentError> {
+    pub(crate) fn download(&mut self) -> Result<Action, AgentError> {
         let Some(order) = self.journal.order.clone() else { return Ok(Action::Stay) };
         let slot = self.target_slot();
         if let Err(error) = self.slots.prepare(slot, &order.sha256) {
@@ -349,7 +63,7 @@ impl Agent {
         self.apply(&Event::Postponed(Reason::NetworkError), Some(refused.into()))
     }
 
-    fn fetch(&mut self, order: &Order, url: &str, path: &PathBuf) -> Result<Result<(), Stop>, AgentError> {
+    fn fetch(&mut self, order: &Order, url: &str, path: &Path) -> Result<Result<(), Stop>, AgentError> {
         let etag = self.journal.order.as_ref().and_then(|order| order.etag.clone());
         let wanted = Wanted { url, name: &order.name, length: order.length, sha256: &order.sha256, etag };
         let client = self.client.clone();
@@ -366,7 +80,7 @@ impl Agent {
         })
     }
 
-    fn write_slot(&mut self) -> Result<Action, AgentError> {
+    pub(crate) fn write_slot(&mut self) -> Result<Action, AgentError> {
         let Some(order) = self.journal.order.clone() else { return Ok(Action::Stay) };
         let slot = self.target_slot();
         if let Err(error) = self.slots.write(slot, &order.sha256, &order.version) {
@@ -392,7 +106,7 @@ impl Agent {
     }
 
     /// The last moment at which the server, or the person at the terminal, can say no.
-    fn ask_server(&mut self) -> Result<Action, AgentError> {
+    pub(crate) fn ask_server(&mut self) -> Result<Action, AgentError> {
         let Some(desired) = self.journal.order.as_ref().map(|order| order.desired) else { return Ok(Action::Stay) };
         match self.check_in()? {
             Ok(answer) if answer.desired.director == desired => match self.is_free() {
@@ -410,7 +124,7 @@ impl Agent {
     }
 
     /// Makes `slot` the one to start from and restarts. `None` when the agent itself has to start over.
-    fn activate(&mut self, slot: Slot) -> Result<Option<Action>, AgentError> {
+    pub(crate) fn activate(&mut self, slot: Slot) -> Result<Option<Action>, AgentError> {
         let going_back = matches!(self.journal.update, State::Trial { taken_back: Some(_), .. });
         // Best effort: the server likes to know, the decision is taken. A firmware that failed is not asked to report.
         if !going_back && let Err(error) = self.check_in()? {
@@ -435,7 +149,7 @@ impl Agent {
     }
 
     /// Runs the trial of firmware that has just started.
-    fn prove(&mut self) -> Result<Action, AgentError> {
+    pub(crate) fn prove(&mut self) -> Result<Action, AgentError> {
         let State::Trial { slot, deadline_s, .. } = self.journal.update else { return Ok(Action::Stay) };
         if let Err(error) = self.check_in()? {
             note("update", format_args!("on trial without having told the server: {error}"));
@@ -464,7 +178,7 @@ impl Agent {
     }
 
     /// Deleting is not worth stopping for: the next download starts with it.
-    fn clear(&self, cleared: std::io::Result<()>) {
+    pub(crate) fn clear(&self, cleared: std::io::Result<()>) {
         if let Err(error) = cleared {
             note("update", format_args!("deleting what was not installed: {error}"));
         }
@@ -490,10 +204,11 @@ impl Progress<'_> {
     fn look_up(&mut self, offset: u64) -> Result<(), AgentError> {
         self.agent.apply(&Event::Received { offset }, None)?;
         self.agent.collect()?;
-        if let Ok(answer) = self.agent.check_in()?
-            && answer.desired.director != self.desired
-        {
-            self.changed = Some(answer.desired.director);
+        match self.agent.check_in()? {
+            Ok(answer) if answer.desired.director != self.desired => self.changed = Some(answer.desired.director),
+            Ok(_) => {}
+            // The payload may come from elsewhere and goes on; the server is asked again later.
+            Err(error) => self.agent.failed(&error, Mode::Forever)?,
         }
         Ok(())
     }

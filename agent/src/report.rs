@@ -30,6 +30,13 @@ impl Agent {
     /// # Errors
     /// The outer error is the disk's, the inner one the call's.
     pub(crate) fn check_in(&mut self) -> Result<Result<CheckInAnswer, CallError>, AgentError> {
+        // Connecting comes first, so that even the first report of a run carries what was measured on the way.
+        if !self.client.has_session()
+            && let Err(error) = self.open_session()
+        {
+            self.probe.lost(&error.to_string());
+            return Ok(Err(error));
+        }
         for _ in 0..SENDS_MAX {
             let fresh = self.spool.sealed().is_none();
             if fresh {
@@ -37,7 +44,7 @@ impl Agent {
             }
             let answer = match self.send_sealed() {
                 Ok(answer) => answer,
-                Err(CallError::Refused { status, detail }) if matches!(status, 400 | 413 | 422) => {
+                Err(CallError::Refused { status: 400 | 413 | 422, detail }) => {
                     note("check-in", format_args!("report refused and put aside: {detail}"));
                     self.status.report_refused(&detail);
                     self.spool.refuse()?;
@@ -49,10 +56,14 @@ impl Agent {
                 }
             };
             self.schedule(&answer)?;
-            self.manifest_wanted |= answer.manifest_wanted;
             match self.spool.acknowledge(answer.acknowledged)? {
                 Taken::Counted(sealed) => {
-                    self.heard(sealed.update.as_ref(), sealed.manifest)?;
+                    let manifest = if answer.manifest_wanted {
+                        None
+                    } else {
+                        sealed.manifest.or(self.journal.manifest_known.clone())
+                    };
+                    self.heard(sealed.update.as_ref(), manifest)?;
                     if fresh {
                         return Ok(Ok(answer));
                     }
@@ -68,18 +79,14 @@ impl Agent {
         Ok(Err(CallError::Network("the server counts no report".to_owned())))
     }
 
-    /// The server has heard `update` and the manifest content `manifest`.
+    /// The server has heard `update`, and knows the manifest content `manifest`, or wants one.
     fn heard(
         &mut self,
         update: Option<&tillward_protocol::phase::UpdateReport>,
         manifest: Option<Sha256Hex>,
     ) -> Result<(), AgentError> {
-        let mut changed = false;
-        if let Some(manifest) = manifest {
-            self.manifest_wanted = false;
-            changed |= self.journal.manifest_known.as_ref() != Some(&manifest);
-            self.journal.manifest_known = Some(manifest);
-        }
+        let mut changed = self.journal.manifest_known != manifest;
+        self.journal.manifest_known = manifest;
         if update.is_some() && update == self.journal.report.as_ref() && self.journal.update == State::Idle {
             self.journal.report = None;
             changed = true;
@@ -89,9 +96,6 @@ impl Agent {
 
     fn send_sealed(&mut self) -> Result<CheckInAnswer, CallError> {
         let body = self.spool.sealed().map(|sealed| sealed.body.clone()).unwrap_or_default();
-        if !self.client.has_session() {
-            self.open_session()?;
-        }
         let mut result = self.client.check_in::<CheckInAnswer>(body.as_bytes());
         if matches!(result, Err(CallError::Unauthorized)) {
             self.open_session()?;
@@ -192,7 +196,7 @@ impl Agent {
             refusal: self.journal.refusal.clone(),
         };
         let digest = Sha256Hex::of(&serde_json::to_vec(&manifest).unwrap_or_default());
-        if self.journal.manifest_known.as_ref() == Some(&digest) && !self.manifest_wanted {
+        if self.journal.manifest_known.as_ref() == Some(&digest) {
             return Ok(None);
         }
         self.journal.manifest_counter = self.journal.manifest_counter.saturating_add(1);
@@ -254,6 +258,9 @@ fn drop_impossible(check_in: &mut CheckIn) -> u64 {
             Some("condition") => check_in.condition = Condition::default(),
             Some("network") => check_in.network = NetworkCounters::default(),
             Some("at_ms") => check_in.at_ms = 0,
+            Some("update") => check_in.update = None,
+            Some("manifest") => check_in.manifest = None,
+            Some("failures") => check_in.failures.retain(|failure| failure.check().is_ok()),
             // The server says what it does not like about the rest.
             _ => break,
         }
@@ -299,6 +306,18 @@ mod tests {
         assert!(!sentence("card 4111 1111 1111 1111").contains("4111"));
         let long = sentence(&"测".repeat(200));
         assert!(long.len() <= DETAIL_BYTES_MAX && long.chars().all(|c| c == '测'));
+    }
+
+    #[test]
+    fn one_impossible_part_does_not_cost_the_report() {
+        let json = r#"{"v":1,"stream":1,"seq":1,"at_ms":-5,"boot_id":"b",
+            "software":{"firmware":"1","slot":"a","agent":"1"},
+            "device":{"battery_percent":130},"terminal":{"pending_reversals":4000000},"condition":{"rtt_ms":5},
+            "update":{"assignment":0,"phase":"trial"},"transactions":{"ok":3}}"#;
+        let mut check_in: CheckIn = serde_json::from_str(json).unwrap();
+        assert_eq!(drop_impossible(&mut check_in), 4);
+        assert_eq!(check_in.check(), Ok(()));
+        assert_eq!((check_in.transactions.ok, check_in.condition.rtt_ms), (3, Some(5)));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Memory of the real agent: at the peak of downloading and verifying 64 MiB, and over a thousand check-ins.
 //!
-//! A debug build is larger than what goes onto terminals; the bounds here catch what grows, not what is big.
+//! A debug build is larger than what goes onto terminals; its bound catches what grows, not what is big. To measure
+//! the real thing: `cargo build --profile dist -p tillward-agent`, then run this test with
+//! `TILLWARD_TEST_AGENT=<target>/dist/tillward-agent` and `--nocapture`.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -12,7 +15,9 @@ use support::signer::{Release, Signer, Tweaks};
 use support::terminal::Terminal;
 
 /// Generous for a debug build.
-const PEAK_KIB_MAX: u64 = 14 * 1024;
+const DEBUG_PEAK_KIB_MAX: u64 = 12 * 1024;
+/// What a terminal gives the agent.
+const PEAK_KIB_MAX: u64 = 6 * 1024;
 /// What may come on top between the 200th and the 1,000th check-in.
 const GROWTH_KIB_MAX: u64 = 256;
 
@@ -55,5 +60,7 @@ fn memory_is_bounded_while_64_mib_come_in_and_flat_over_a_thousand_check_ins() {
     assert!(terminal.runs(&release));
     assert_eq!(threads, 1);
     assert!(late <= early + GROWTH_KIB_MAX, "{early} KiB after 200, {late} KiB after 1,000 check-ins");
-    assert!(peak <= PEAK_KIB_MAX, "{peak} KiB at the peak");
+    let measured = std::env::var_os("TILLWARD_TEST_AGENT").is_some();
+    let bound = if measured { PEAK_KIB_MAX } else { DEBUG_PEAK_KIB_MAX };
+    assert!(peak <= bound, "{peak} KiB at the peak");
 }

@@ -1,5 +1,6 @@
 //! The power goes before, or in the middle of, every single storage operation of a whole update, one after the other.
 //! Afterwards the terminal always runs the old or the new firmware whole, and the next start finishes what was begun.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -123,6 +124,24 @@ fn after_a_cut_before_any_operation_of_an_update_the_next_start_finishes_it() {
 #[test]
 fn after_a_cut_in_the_middle_of_any_write_the_next_start_finishes_the_update() {
     cut_at_every_operation("", true, new_firmware_runs);
+}
+
+#[test]
+fn after_two_cuts_in_a_row_the_next_start_finishes_the_update() {
+    let mut fleet = Fleet::new();
+    // Every fifth first cut, with second cuts spread over the whole recovery.
+    for first in (1..OPERATIONS_MAX).step_by(5) {
+        let (server, terminal) = fleet.prepare("");
+        let cut = start_and_cut(&terminal, first, false);
+        start_and_cut(&terminal, first * 7 % 61 + 1, first % 2 == 0);
+        assert!(fleet.runs_one_of_both_whole(&terminal), "operation {first}: neither old nor new runs whole");
+        finish(&terminal, first);
+        new_firmware_runs(&fleet, &server, &terminal, first);
+        counted_once(&server, first);
+        if !cut {
+            return;
+        }
+    }
 }
 
 #[test]

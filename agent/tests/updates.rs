@@ -1,4 +1,5 @@
 //! The real agent against a server that speaks the contract: one update from order to commit, and each refusal.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -329,13 +330,41 @@ fn an_order_withdrawn_before_the_boot_decision_is_not_installed() {
     // By the time the agent asks for the last time, the director's document is empty.
     let mut later = World::default();
     bench.signer.publish(&mut later, None, 2, &Tweaks::default());
-    bench.server.world().withdraw_when_installing = Some(Box::new(later));
+    bench.server.world().change_at = Some(("installing", Box::new(later)));
     let said = bench.terminal.round();
     assert_eq!(bench.terminal.running(), ("a".to_owned(), "1.0.0".to_owned()), "{said}");
     let update = bench.last_update();
     assert_eq!((&update["phase"], &update["reason"]), (&json!("failed"), &json!("cancelled")), "{said}");
     assert_eq!(bench.server.world().phases(), ["installing", "failed"]);
     assert_eq!(names(&bench.terminal.slots().join("b")), Vec::<String>::new());
+}
+
+#[test]
+fn a_long_download_keeps_checking_in_and_hears_that_the_order_was_withdrawn() {
+    let mut bench = Bench::new();
+    bench.terminal.round();
+    bench.server.world().next_check_in_s = 0;
+    let release = Release::new("2.0.0", 2, payload(400_000, 1));
+    bench.order(&release, 1);
+    let mut later = World::default();
+    bench.signer.publish(&mut later, None, 2, &Tweaks::default());
+    bench.server.world().change_at = Some(("downloading", Box::new(later)));
+    bench.terminal.round();
+    assert_eq!(bench.server.world().phases(), ["downloading", "failed"]);
+    assert_eq!(bench.last_update()["reason"], "cancelled");
+    assert_eq!(names(&bench.terminal.slots().join("b")), Vec::<String>::new());
+    bench.order(&release, 3);
+    bench.terminal.round();
+    assert!(bench.terminal.runs(&release));
+    let world = bench.server.world();
+    let progress: Vec<u64> = world
+        .counted
+        .iter()
+        .filter_map(|c| c.update.as_ref())
+        .filter(|u| u.assignment == 30 && u.phase.as_str() == "downloading")
+        .filter_map(|u| u.bytes)
+        .collect();
+    assert!(progress.len() > 3 && progress.is_sorted(), "{progress:?}");
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Server {
         let config = Arc::new(config);
         let check_ins = Queue::start(&db, &clock, config.check_in_interval_s);
         let tokens = Tokens::new(&secret);
+        let enrolment_limits = enrolment::Limits::new(clock.clone());
         let state = web::Data::new(State {
             db,
             clock,
@@ -65,10 +66,10 @@ impl Server {
             tokens,
             check_ins,
             signing,
-            enrolment_limits: enrolment::Limits::default(),
+            enrolment_limits,
             planner: Signal::default(),
         });
-        let workers = Workers::start(state.db.clone(), state.clock.clone(), state.planner.clone());
+        let workers = Workers::start(state.clone());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()

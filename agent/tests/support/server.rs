@@ -46,8 +46,8 @@ pub struct World {
     pub mishaps: VecDeque<Mishap>,
     pub manifest_wanted: bool,
     pub blocked: bool,
-    /// Serve and desire this once a check-in reports `installing`.
-    pub withdraw_when_installing: Option<Box<World>>,
+    /// Serve and desire this once a check-in reports this phase.
+    pub change_at: Option<(&'static str, Box<World>)>,
     /// Cut the connection after so many bytes of a payload, once for each entry.
     pub payload_cuts: VecDeque<usize>,
     /// Serve payloads without saying how long they are.
@@ -298,8 +298,8 @@ fn check_in(world: &mut World, request: &Request) -> Option<Reply> {
     report.check().unwrap();
     let number = (report.stream, report.seq);
     if world.known.is_none_or(|known| number > known) {
-        let installing = report.update.as_ref().is_some_and(|update| update.phase.as_str() == "installing");
-        if installing && let Some(later) = world.withdraw_when_installing.take() {
+        let phase = report.update.as_ref().map(|update| update.phase.as_str());
+        if let Some((_, later)) = world.change_at.take_if(|(at, _)| Some(*at) == phase) {
             world.files.extend(later.files);
             world.desired = later.desired;
         }

@@ -1,5 +1,6 @@
 //! A terminal on disk that runs the real agent.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -65,7 +66,7 @@ health_retry_s = 0
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tillward-agent"));
+        let mut command = Command::new(agent());
         let (first, rest) = words.split_first().unwrap();
         command.arg(first).arg("--config").arg(&self.config).args(rest);
         command.env_remove("TILLWARD_AGENT_FAIL_AT").env_remove("TILLWARD_AGENT_FAIL_TORN");
@@ -124,6 +125,11 @@ health_retry_s = 0
         let text = format!(r#"{{"id":"{id}","occurred_at_ms":1700000000000,"transaction":"sale","stage":"wait"}}"#);
         self.drop_file(&format!("{id}.json"), &text);
     }
+}
+
+/// The agent under test; `TILLWARD_TEST_AGENT` names another build of it, to measure what goes onto terminals.
+fn agent() -> OsString {
+    std::env::var_os("TILLWARD_TEST_AGENT").unwrap_or_else(|| env!("CARGO_BIN_EXE_tillward-agent").into())
 }
 
 pub fn said(output: &Output) -> String {

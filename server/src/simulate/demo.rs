@@ -22,14 +22,13 @@ use super::payments::Fault;
 use super::population::Population;
 use super::random::Draws;
 use super::register::{self, AGENT_MODEL, AGENT_TAG, Firmware, MODELS, Registration};
-use super::store;
 use super::terminal::{Scenario, Terminal};
 use crate::app::Server;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
-use crate::failures;
 use crate::http::State;
 use crate::operators::{self, Scope};
+use crate::{checkin, failures};
 
 /// Simulated time between two check-ins, s.
 const INTERVAL_S: i64 = 1_800;
@@ -108,11 +107,11 @@ pub struct Totals {
     /// Failures that the server counted.
     pub failures_counted: i64,
     /// Terminals that run a newer firmware now.
-    pub updated: usize,
+    pub updated: i64,
     /// Terminals that refused what they could not trust.
-    pub refused: usize,
+    pub refused: i64,
     /// Terminals that took a firmware back.
-    pub rolled_back: usize,
+    pub rolled_back: i64,
     /// How long it took, s.
     pub seconds: f64,
 }
@@ -183,7 +182,7 @@ struct Demo<'a> {
     admin: Admin,
     fleet: Fleet,
     agents: Vec<Agent>,
-    agent_ids: Vec<i64>,
+    rollouts: Vec<i64>,
 }
 
 impl<'a> Demo<'a> {
@@ -229,7 +228,7 @@ impl<'a> Demo<'a> {
             admin,
             fleet: Fleet::new(client, terminals, Download::Whole),
             agents: Vec::new(),
-            agent_ids: agent_sns.iter().filter_map(|sn| ids.get(sn).copied()).collect(),
+            rollouts: Vec::new(),
         };
         demo.say(&format!("{} terminals registered in {} organizations", ids.len(), organizations.len()));
         demo.fleet.enrol(&codes).await?;
@@ -287,12 +286,13 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    async fn start_rollout(&self, name: &str, release: i64, filter: Value) -> anyhow::Result<i64> {
+    async fn start_rollout(&mut self, name: &str, release: i64, filter: Value) -> anyhow::Result<i64> {
         let body = json!({"name": name, "release_id": release, "filter": filter});
         let rollout: Value = self.admin.post("/api/v1/rollouts", &body).await?;
         let id = number(&rollout, "id")?;
         let preview: Value = self.admin.get(&format!("/api/v1/rollouts/{id}/preview")).await?;
         let confirmed = number(&preview, "count")?;
+        self.rollouts.push(id);
         let body = json!({"confirm_count": confirmed});
         let _: Value = self.admin.post(&format!("/api/v1/rollouts/{id}/start"), &body).await?;
         self.say(&format!("rollout {name:?} started for {confirmed} terminals"));
@@ -327,7 +327,7 @@ impl<'a> Demo<'a> {
             agent.start()?;
         }
         self.say(&format!("{AGENTS} real agents started"));
-        self.wait_for_agents("check in", async |demo| demo.agents_run(BEFORE.0).await).await?;
+        self.wait_for_agents("check in", async |demo| demo.agents.iter().try_fold(true, has_checked_in)).await?;
         let filter = json!({"tags": [AGENT_TAG]});
         let rollout = self.start_rollout("4.2.0 for the real agents", good, filter.clone()).await?;
         self.wait_for_end(rollout).await?;
@@ -336,13 +336,6 @@ impl<'a> Demo<'a> {
         self.wait_for_end(rollout).await?;
         self.say("real agents tried 4.3.0, found it unhealthy and took it back");
         self.settle_agents().await
-    }
-
-    /// Whether the server has seen every agent run this version.
-    async fn agents_run(&self, version: &str) -> anyhow::Result<bool> {
-        let ids = self.agent_ids.clone();
-        let running = self.state.db.read(move |conn| store::firmware_of(conn, &ids)).await?;
-        Ok(running.len() == AGENTS && running.iter().all(|firmware| firmware == version))
     }
 
     async fn wait_for_end(&mut self, rollout: i64) -> anyhow::Result<()> {
@@ -381,9 +374,9 @@ impl<'a> Demo<'a> {
     }
 
     async fn totals(&self) -> anyhow::Result<Totals> {
-        let counted = self.state.db.read(store::counted).await?;
+        let counted = self.state.db.read(checkin::totals).await?;
         anyhow::ensure!(
-            counted.check_ins == counted.check_ins_in_cells && counted.failures == counted.failures_in_cells,
+            (counted.check_ins, counted.failures) == (counted.state_check_ins, counted.state_failures),
             "the server's own counts differ: {counted:?}"
         );
         let tally = self.fleet.tally();
@@ -393,22 +386,22 @@ impl<'a> Demo<'a> {
             check_ins_sent += check_ins;
             failures_sent += failures;
         }
-        let endings = self.state.db.read(store::endings).await?;
-        let terminals = |is_meant: &dyn Fn(&str, Option<&str>) -> bool| {
-            let meant = endings.iter().filter(|(_, phase, reason)| is_meant(phase, reason.as_deref()));
-            meant.map(|(terminal, ..)| terminal).collect::<std::collections::BTreeSet<_>>().len()
-        };
-        let is_refusal =
-            |name: &str| Reason::ALL.into_iter().any(|reason| reason.as_str() == name && reason.is_refusal());
+        let (mut updated, mut refused, mut rolled_back) = (0, 0, 0);
+        for id in &self.rollouts {
+            let rollout = self.rollout(*id).await?;
+            updated += rollout["counts"]["succeeded"].as_i64().unwrap_or(0);
+            rolled_back += rollout["counts"]["rolled_back"].as_i64().unwrap_or(0);
+            refused += refusals(&rollout);
+        }
         Ok(Totals {
             terminals: self.args.terminals + AGENTS as u64,
             check_ins_sent,
             check_ins_counted: counted.check_ins,
             failures_sent,
             failures_counted: counted.failures,
-            updated: terminals(&|phase, _| phase == "succeeded"),
-            refused: terminals(&|phase, reason| phase == "failed" && reason.is_some_and(is_refusal)),
-            rolled_back: terminals(&|phase, _| phase == "rolled_back"),
+            updated,
+            refused,
+            rolled_back,
             seconds: self.started.elapsed().as_secs_f64(),
         })
     }
@@ -505,6 +498,19 @@ fn agent_failure(agent: usize, failure: usize, now_ms: i64) -> Value {
         event["response_code"] = json!(code);
     }
     event
+}
+
+/// Terminals of a rollout that refused what they could not trust.
+fn refusals(rollout: &Value) -> i64 {
+    let is_refusal =
+        |name: &Value| Reason::ALL.into_iter().any(|reason| *name == reason.as_str() && reason.is_refusal());
+    let reasons = rollout["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let refused = reasons.iter().filter(|row| row["phase"] == "failed" && is_refusal(&row["reason"]));
+    refused.filter_map(|row| row["n"].as_i64()).sum()
+}
+
+fn has_checked_in(all: bool, agent: &Agent) -> anyhow::Result<bool> {
+    Ok(all && agent.status()?["check_ins"].as_i64().is_some_and(|count| count > 0))
 }
 
 /// Check-ins and failures that an agent has sent, by its own books.

@@ -5,11 +5,9 @@
 //! pure thing in simulated time, [`fleet`] sends for many of them. [`demo`] adds a server and real agents, [`load`] drives
 //! check-ins as fast as they are answered. Nothing in the server imports this.
 
-pub mod admin;
-pub mod agents;
-pub mod bench;
 mod admin;
 mod agents;
+pub mod bench;
 pub mod client;
 pub mod command;
 mod course;
@@ -21,5 +19,4 @@ mod payments;
 mod population;
 mod random;
 mod register;
-mod store;
 mod terminal;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 pub mod admin;
 pub mod agent;
-pub mod browser;
 pub mod database;
 pub mod files;
 pub mod fleet;

@@ -16,6 +16,7 @@ use crate::http::tokens::Tokens;
 use crate::http::{self, State};
 use crate::settings;
 use crate::signing::Signing;
+use crate::terminals::enrolment;
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
 const BACKLOG: u32 = 4_096;
@@ -55,11 +56,20 @@ impl Server {
         let config = Arc::new(config);
         let check_ins = Queue::start(&db, &clock, config.check_in_interval_s);
         let tokens = Tokens::new(&secret);
-        let state = web::Data::new(State { db, clock, config: Arc::clone(&config), tokens, check_ins, signing });
+        let state = web::Data::new(State {
+            db,
+            clock,
+            config: Arc::clone(&config),
+            tokens,
+            check_ins,
+            signing,
+            enrolment_limits: enrolment::Limits::default(),
+        });
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
+                .wrap(from_fn(crate::console::problems::as_pages))
                 .wrap(ErrorHandlers::new().default_handler(http::as_problem))
                 .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
                 .wrap(from_fn(http::with_request_id))

@@ -11,6 +11,7 @@ pub mod console;
 pub mod db;
 pub mod failures;
 pub mod http;
+pub mod observe;
 pub mod operators;
 pub mod organizations;
 pub mod profiles;

@@ -12,6 +12,8 @@ DROP TABLE cohorts;
 DROP TABLE condition_samples;
 DROP TABLE terminal_manifests;
 DROP TABLE terminal_states;
+DROP TABLE terminal_import_errors;
+DROP TABLE terminal_imports;
 DROP TABLE activation_codes;
 DROP TABLE terminal_tags;
 DROP TABLE terminals;

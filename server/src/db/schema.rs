@@ -166,6 +166,27 @@ diesel::table! {
 }
 
 diesel::table! {
+    terminal_imports (id) {
+        id -> Text,
+        organization_id -> BigInt,
+        org_path -> Text,
+        file_sha256 -> Text,
+        dry_run -> BigInt,
+        result -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_import_errors (import_id, block) {
+        import_id -> Text,
+        block -> BigInt,
+        csv -> Text,
+    }
+}
+
+diesel::table! {
     terminal_states (terminal_id) {
         terminal_id -> BigInt,
         stream -> BigInt,
@@ -187,6 +208,11 @@ diesel::table! {
         access -> Text,
         carrier -> Text,
         signal -> Text,
+        org_path -> Nullable<Text>,
+        model -> Nullable<Text>,
+        lifecycle -> Nullable<Text>,
+        region -> Nullable<Text>,
+        tags -> Nullable<Text>,
         report -> Text,
     }
 }
@@ -343,6 +369,7 @@ diesel::table! {
         deadline_ms -> Nullable<BigInt>,
         assignment_timeout_s -> BigInt,
         admitted_up_to -> BigInt,
+        signalled_up_to -> BigInt,
         created_by -> BigInt,
         created_by_name -> Text,
         created_at_ms -> BigInt,
@@ -410,6 +437,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     terminals,
     terminal_tags,
     activation_codes,
+    terminal_imports,
+    terminal_import_errors,
     terminal_states,
     terminal_manifests,
     condition_samples,

@@ -112,3 +112,18 @@ pub(super) fn open_reader(path: &Path) -> ConnectionResult<SqliteConnection> {
     .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
 }
+
+/// Writes a consistent copy of the database at `from` to the new file `to`, also while a server writes.
+///
+/// # Errors
+/// [`Error::Open`] when `from` cannot be opened, [`Error::Query`] when the copy cannot be written.
+pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    if !from.is_file() {
+        return Err(Error::Open(format!("{} is not there", from.display())));
+    }
+    let mut conn =
+        SqliteConnection::establish(&from.to_string_lossy()).map_err(|error| Error::Open(error.to_string()))?;
+    let to = to.to_string_lossy().replace('\'', "''");
+    conn.batch_execute(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; VACUUM INTO '{to}'"))?;
+    Ok(())
+}

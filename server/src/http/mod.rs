@@ -41,6 +41,8 @@ pub struct State {
     pub check_ins: crate::checkin::Queue,
     /// Both signed repositories and the payloads.
     pub signing: Signing,
+    /// How often terminals may try to enrol or to open a session.
+    pub enrolment_limits: crate::terminals::enrolment::Limits,
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.

@@ -7,10 +7,14 @@
 mod access_table;
 mod bad_input;
 mod check_in;
+mod enrolment;
 mod failures;
 mod fixtures;
 mod frame;
 mod harness;
 mod operators;
 mod organizations;
+mod releases;
+mod seed;
+mod terminals;
 mod world;

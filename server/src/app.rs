@@ -69,7 +69,7 @@ impl Server {
             enrolment_limits,
             planner: Signal::default(),
         });
-        let workers = Workers::start(state.clone());
+        let workers = Workers::start(state.clone().into_inner());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()

@@ -93,6 +93,21 @@ pub enum TransactionType {
     Other,
 }
 
+impl TransactionType {
+    /// Name on the wire and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sale => "sale",
+            Self::Void => "void",
+            Self::Refund => "refund",
+            Self::Preauth => "preauth",
+            Self::SignIn => "sign_in",
+            Self::Settle => "settle",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// How the card or code was presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,12 +7,16 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::{DefaultHeaders, ErrorHandlers, from_fn};
 use actix_web::{App, HttpServer, web};
 
+use crate::blobs::Blobs;
+use crate::checkin::Queue;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::http::tokens::Tokens;
 use crate::http::{self, State};
 use crate::settings;
+use crate::signing::Signing;
+use crate::terminals::enrolment;
 use crate::workers::{Signal, Workers};
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
@@ -43,22 +47,34 @@ impl Server {
     /// When the database, the blobs or the address cannot be had; the text says which.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
         tillward_protocol::crypto::install();
+        // A second call finds the provider already there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let location = config.database();
         let db = tokio::task::spawn_blocking(move || Db::open(&location)).await??;
         let secret = settings::token_secret(&db).await?;
+        let (location, s3) = config.blobs()?;
+        let blobs = Blobs::open(&location, &s3)?;
+        let signing = Signing::open(blobs, &config.data_dir, config.mode, clock.now()).await?;
         let config = Arc::new(config);
+        let check_ins = Queue::start(&db, &clock, config.check_in_interval_s);
+        let tokens = Tokens::new(&secret);
+        let enrolment_limits = enrolment::Limits::new(clock.clone());
         let state = web::Data::new(State {
             db,
             clock,
             config: Arc::clone(&config),
-            tokens: Tokens::new(&secret),
+            tokens,
+            check_ins,
+            signing,
+            enrolment_limits,
             planner: Signal::default(),
         });
-        let workers = Workers::start(state.db.clone(), state.clock.clone(), state.planner.clone());
+        let workers = Workers::start(state.clone());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
+                .wrap(from_fn(crate::console::problems::as_pages))
                 .wrap(ErrorHandlers::new().default_handler(http::as_problem))
                 .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
                 .wrap(from_fn(http::with_request_id))

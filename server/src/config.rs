@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::blobs::S3Options;
 use crate::db::Location;
 
 /// How keys are kept.
@@ -31,6 +32,14 @@ pub struct Config {
     pub database_url: Option<String>,
     /// `s3://bucket/prefix`; without it the folder `blobs` in the data folder.
     pub blobs_url: Option<String>,
+    /// Another S3 endpoint than Amazon's, for example `https://minio.internal:9000`.
+    pub s3_endpoint: Option<String>,
+    /// Region of the bucket; `us-east-1` when absent.
+    pub s3_region: Option<String>,
+    /// Access key id for the bucket.
+    pub s3_access_key_id: Option<String>,
+    /// File with the secret of the access key. The secret itself is no setting, so it cannot be printed.
+    pub s3_secret_key_file: Option<PathBuf>,
     /// How keys are kept.
     pub mode: Mode,
     /// Normal interval between check-ins of one terminal, s.
@@ -53,6 +62,10 @@ impl Default for Config {
             data_dir: PathBuf::from("tillward-data"),
             database_url: None,
             blobs_url: None,
+            s3_endpoint: None,
+            s3_region: None,
+            s3_access_key_id: None,
+            s3_secret_key_file: None,
             mode: Mode::Quickstart,
             check_in_interval_s: 900,
             workers: 0,
@@ -151,12 +164,44 @@ impl Config {
         }
     }
 
+    /// The same settings with passwords inside URLs replaced, fit to be shown.
+    pub fn masked(&self) -> Self {
+        let mask = |url: &String| match (url.split_once("://"), url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+            _ => url.clone(),
+        };
+        Self {
+            database_url: self.database_url.as_ref().map(mask),
+            blobs_url: self.blobs_url.as_ref().map(mask),
+            ..self.clone()
+        }
+    }
+
     /// Where the tables are.
     pub fn database(&self) -> Location {
         match &self.database_url {
             Some(url) => Location::parse(url),
             None => Location::Sqlite(self.data_dir.join("tillward.sqlite3")),
         }
+    }
+
+    /// Where firmware and signed documents are, and how to reach a bucket.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] for the file with the secret.
+    pub fn blobs(&self) -> Result<(String, S3Options), ConfigError> {
+        let secret = self.s3_secret_key_file.as_deref().map(|path| {
+            let text = std::fs::read_to_string(path);
+            text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+        });
+        let options = S3Options {
+            endpoint: self.s3_endpoint.clone(),
+            region: self.s3_region.clone(),
+            access_key_id: self.s3_access_key_id.clone(),
+            secret_access_key: secret.transpose()?.map(|text| text.trim().to_owned()),
+        };
+        let folder = self.data_dir.join("blobs").to_string_lossy().into_owned();
+        Ok((self.blobs_url.clone().unwrap_or(folder), options))
     }
 
     /// Whether cookies may only travel over TLS.
@@ -172,6 +217,10 @@ const FIELDS: &[&str] = &[
     "data_dir",
     "database_url",
     "blobs_url",
+    "s3_endpoint",
+    "s3_region",
+    "s3_access_key_id",
+    "s3_secret_key_file",
     "mode",
     "check_in_interval_s",
     "workers",
@@ -190,6 +239,10 @@ mod tests {
             public_url: Some(String::new()),
             database_url: Some(String::new()),
             blobs_url: Some(String::new()),
+            s3_endpoint: Some(String::new()),
+            s3_region: Some(String::new()),
+            s3_access_key_id: Some(String::new()),
+            s3_secret_key_file: Some(PathBuf::new()),
             tls_certificate: Some(PathBuf::new()),
             tls_key: Some(PathBuf::new()),
             ..Config::default()

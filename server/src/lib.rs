@@ -2,18 +2,24 @@
 
 pub mod app;
 pub mod audit;
+pub mod blobs;
 pub mod checkin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
 pub mod db;
 pub mod failures;
 pub mod http;
+pub mod observe;
 pub mod operators;
 pub mod organizations;
 pub mod profiles;
 pub mod releases;
 pub mod rollouts;
 pub mod settings;
+pub mod signing;
+pub mod simulate;
 pub mod terminals;
+pub mod text;
 pub mod workers;

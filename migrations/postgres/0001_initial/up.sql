@@ -37,17 +37,26 @@ CREATE TABLE operators (
     role TEXT NOT NULL CHECK (role IN ('platform_admin', 'release_manager', 'approver', 'org_admin', 'org_ops', 'field', 'auditor')),
     status TEXT NOT NULL CHECK (status IN ('active', 'disabled')),
     language TEXT NOT NULL CHECK (language IN ('zh-CN', 'en')),
-    failed_logins BIGINT NOT NULL,
-    locked_until_ms BIGINT NOT NULL,
     created_at_ms BIGINT NOT NULL,
     version BIGINT NOT NULL
 );
 CREATE INDEX operators_by_org ON operators (org_path, id);
 
--- One row a signed-in browser or REST client; only the hash of its refresh token is kept.
+-- Failed sign-ins in a row, by login whether it exists or not, so that a stranger cannot tell. Old rows are removed.
+CREATE TABLE sign_in_failures (
+    login_hash TEXT NOT NULL PRIMARY KEY,
+    failures BIGINT NOT NULL,
+    failed_at_ms BIGINT NOT NULL,
+    locked_until_ms BIGINT NOT NULL
+);
+CREATE INDEX sign_in_failures_by_age ON sign_in_failures (failed_at_ms);
+
+-- One row a signed-in browser or REST client; only hashes are kept. `family_hash` is of the part of the refresh token
+-- that stays the same when the token is renewed: a family with another `refresh_hash` is an old token used again.
 CREATE TABLE operator_sessions (
     id TEXT NOT NULL PRIMARY KEY,
     operator_id BIGINT NOT NULL REFERENCES operators (id),
+    family_hash TEXT NOT NULL UNIQUE,
     refresh_hash TEXT NOT NULL UNIQUE,
     csrf_token TEXT NOT NULL,
     user_agent TEXT NOT NULL,
@@ -109,10 +118,10 @@ CREATE TABLE terminals (
     hardware TEXT,
     organization_id BIGINT NOT NULL REFERENCES organizations (id),
     org_path TEXT COLLATE "C" NOT NULL,
-    merchant_no TEXT,
-    merchant_name TEXT,
-    store_name TEXT,
-    terminal_no TEXT,
+    merchant_no TEXT COLLATE "C",
+    merchant_name TEXT COLLATE "C",
+    store_name TEXT COLLATE "C",
+    terminal_no TEXT COLLATE "C",
     region TEXT NOT NULL,
     iccid TEXT,
     imei TEXT,
@@ -132,9 +141,11 @@ CREATE TABLE terminals (
 );
 CREATE INDEX terminals_by_org ON terminals (org_path, id);
 CREATE INDEX terminals_by_model ON terminals (model, id);
-CREATE INDEX terminals_by_lifecycle ON terminals (lifecycle, id);
-CREATE INDEX terminals_by_region ON terminals (region, id);
-CREATE INDEX terminals_by_merchant_no ON terminals (merchant_no, id);
+-- For searches by the beginning of one of these.
+CREATE INDEX terminals_by_merchant_no ON terminals (merchant_no);
+CREATE INDEX terminals_by_merchant_name ON terminals (merchant_name);
+CREATE INDEX terminals_by_store_name ON terminals (store_name);
+CREATE INDEX terminals_by_terminal_no ON terminals (terminal_no);
 
 CREATE TABLE terminal_tags (
     tag TEXT COLLATE "C" NOT NULL,
@@ -153,7 +164,30 @@ CREATE TABLE activation_codes (
 );
 CREATE INDEX activation_codes_by_terminal ON activation_codes (terminal_id, created_at_ms);
 
--- What a terminal reported last, and what the server's own clock saw. Written by check-ins only.
+-- One file of terminals that was imported, or only tried.
+CREATE TABLE terminal_imports (
+    id TEXT NOT NULL PRIMARY KEY,
+    organization_id BIGINT NOT NULL REFERENCES organizations (id),
+    org_path TEXT COLLATE "C" NOT NULL,
+    file_sha256 TEXT NOT NULL,
+    dry_run BIGINT NOT NULL,
+    -- JSON: what the answer said.
+    result TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at_ms BIGINT NOT NULL
+);
+CREATE INDEX terminal_imports_by_org ON terminal_imports (org_path, created_at_ms);
+
+-- The refused rows of an import as CSV, in blocks.
+CREATE TABLE terminal_import_errors (
+    import_id TEXT NOT NULL REFERENCES terminal_imports (id),
+    block BIGINT NOT NULL,
+    csv TEXT NOT NULL,
+    PRIMARY KEY (import_id, block)
+);
+
+-- What a terminal reported last, and what the server's own clock saw. The row is made with the terminal, with
+-- last_seen_ms = 0; after that check-ins write it.
 CREATE TABLE terminal_states (
     terminal_id BIGINT NOT NULL PRIMARY KEY,
     stream BIGINT NOT NULL,
@@ -175,11 +209,21 @@ CREATE TABLE terminal_states (
     access TEXT NOT NULL,
     carrier TEXT NOT NULL,
     signal TEXT NOT NULL,
+    -- What the terminal list filters by, copied from the registry by whoever changes it there; never written by
+    -- check-ins. `tags` is ',one,two,'.
+    org_path TEXT COLLATE "C",
+    model TEXT COLLATE "C",
+    lifecycle TEXT COLLATE "C",
+    region TEXT COLLATE "C",
+    tags TEXT COLLATE "C",
     -- The rest of the last check-in, as JSON: terminal, condition, network, device.
     report TEXT NOT NULL
 );
-CREATE INDEX terminal_states_by_firmware ON terminal_states (firmware, terminal_id);
-CREATE INDEX terminal_states_by_last_seen ON terminal_states (last_seen_ms, terminal_id);
+-- The two orders of the terminal list. Each index holds every column that the list filters by, so that a filter which
+-- hardly any terminal meets costs one pass over a narrow index and never a look at the rows. A terminal's place in the
+-- first does not depend on when it was seen: check-ins leave it alone.
+CREATE INDEX terminal_states_by_id ON terminal_states (terminal_id, org_path, model, lifecycle, region, firmware, tags);
+CREATE INDEX terminal_states_by_last_seen ON terminal_states (last_seen_ms, terminal_id, org_path, model, lifecycle, region, firmware, tags, interval_s);
 
 -- The last signed manifest of each terminal.
 CREATE TABLE terminal_manifests (

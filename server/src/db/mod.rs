@@ -22,6 +22,7 @@ use diesel::r2d2::Pool;
 
 pub use conn::Conn;
 pub use migrate::Direction;
+pub use sqlite::copy as copy_sqlite;
 pub use types::{Sequence, next_id, next_ids};
 
 /// Compiles one body for each database; `$c` is the concrete connection in it.

@@ -44,10 +44,17 @@ diesel::table! {
         role -> Text,
         status -> Text,
         language -> Text,
-        failed_logins -> BigInt,
-        locked_until_ms -> BigInt,
         created_at_ms -> BigInt,
         version -> BigInt,
+    }
+}
+
+diesel::table! {
+    sign_in_failures (login_hash) {
+        login_hash -> Text,
+        failures -> BigInt,
+        failed_at_ms -> BigInt,
+        locked_until_ms -> BigInt,
     }
 }
 
@@ -55,6 +62,7 @@ diesel::table! {
     operator_sessions (id) {
         id -> Text,
         operator_id -> BigInt,
+        family_hash -> Text,
         refresh_hash -> Text,
         csrf_token -> Text,
         user_agent -> Text,
@@ -158,6 +166,27 @@ diesel::table! {
 }
 
 diesel::table! {
+    terminal_imports (id) {
+        id -> Text,
+        organization_id -> BigInt,
+        org_path -> Text,
+        file_sha256 -> Text,
+        dry_run -> BigInt,
+        result -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_import_errors (import_id, block) {
+        import_id -> Text,
+        block -> BigInt,
+        csv -> Text,
+    }
+}
+
+diesel::table! {
     terminal_states (terminal_id) {
         terminal_id -> BigInt,
         stream -> BigInt,
@@ -179,6 +208,11 @@ diesel::table! {
         access -> Text,
         carrier -> Text,
         signal -> Text,
+        org_path -> Nullable<Text>,
+        model -> Nullable<Text>,
+        lifecycle -> Nullable<Text>,
+        region -> Nullable<Text>,
+        tags -> Nullable<Text>,
         report -> Text,
     }
 }
@@ -388,6 +422,9 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(cohort_cells -> cohorts (cohort_id));
+diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
+
 diesel::allow_tables_to_appear_in_same_query!(
     id_counters,
     settings,
@@ -400,6 +437,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     terminals,
     terminal_tags,
     activation_codes,
+    terminal_imports,
+    terminal_import_errors,
     terminal_states,
     terminal_manifests,
     condition_samples,

@@ -1,5 +1,6 @@
 //! SQLite's one writer thread and its readers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -39,7 +40,11 @@ impl Writer {
             .name("sqlite-writer".to_owned())
             .spawn(move || {
                 while let Ok(job) = queue.recv() {
-                    job(&mut conn);
+                    // A job that panics must not take every later write with it.
+                    if catch_unwind(AssertUnwindSafe(|| job(&mut conn))).is_err() {
+                        tracing::error!("a write panicked and was rolled back");
+                        let _ = conn.batch_execute("ROLLBACK");
+                    }
                 }
             })
             .map_err(|error| Error::Open(format!("cannot start the writer thread: {error}")))?;
@@ -89,8 +94,8 @@ impl Writer {
 fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
     conn.batch_execute(&format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-         PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
+        "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA foreign_keys = ON; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
          PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY;"
     ))
     .map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -101,9 +106,24 @@ fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
 pub(super) fn open_reader(path: &Path) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
     conn.batch_execute(&format!(
-        "PRAGMA query_only = ON; PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; \
+        "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA query_only = ON; \
          PRAGMA cache_size = -{READER_CACHE_KIB}; PRAGMA temp_store = MEMORY;"
     ))
     .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
+}
+
+/// Writes a consistent copy of the database at `from` to the new file `to`, also while a server writes.
+///
+/// # Errors
+/// [`Error::Open`] when `from` cannot be opened, [`Error::Query`] when the copy cannot be written.
+pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    if !from.is_file() {
+        return Err(Error::Open(format!("{} is not there", from.display())));
+    }
+    let mut conn =
+        SqliteConnection::establish(&from.to_string_lossy()).map_err(|error| Error::Open(error.to_string()))?;
+    let to = to.to_string_lossy().replace('\'', "''");
+    conn.batch_execute(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; VACUUM INTO '{to}'"))?;
+    Ok(())
 }

@@ -1,8 +1,93 @@
-//! REST of this domain.
+//! REST of failures.
 
-use crate::http::endpoints::Endpoint;
+use actix_web::web;
+use serde::{Deserialize, Serialize};
+
+use super::{FailureRow, Filter, Overview, WINDOW_HOURS_MAX};
+use crate::http::State;
+use crate::http::body::Query;
+use crate::http::endpoints::{Access, Endpoint};
+use crate::http::page::{Page, PageQuery};
+use crate::http::problem::Problem;
+use crate::operators::{Caller, Permission};
 
 /// This domain's rows of the endpoint table.
 pub fn endpoints() -> Vec<Endpoint> {
-    Vec::new()
+    vec![
+        Endpoint::get(
+            "/api/v1/failures",
+            Access::Operator(Permission::FailuresRead),
+            "Failures of your organizations' terminals, newest first, each with its condition",
+            list,
+        )
+        .query::<FailureQuery>()
+        .returns::<Page<FailureRow>>(200, "A page of failures"),
+        Endpoint::get(
+            "/api/v1/failures/overview",
+            Access::Operator(Permission::FailuresRead),
+            "What failed in a window, and which conditions explain it",
+            overview,
+        )
+        .query::<OverviewQuery>()
+        .returns::<Overview>(200, "Counts and explanations"),
+    ]
+}
+
+/// Filters and page of the list of failures.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams, utoipa::ToSchema)]
+#[into_params(parameter_in = Query)]
+struct FailureQuery {
+    /// Only of this terminal.
+    terminal_id: Option<i64>,
+    /// Received at or after, Unix ms.
+    from_ms: Option<i64>,
+    /// Only with this response code.
+    response_code: Option<String>,
+    /// Only at this stage.
+    stage: Option<String>,
+    /// Only under this firmware.
+    firmware: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Rows on the page, 1–100.
+    size: Option<u32>,
+}
+
+async fn list(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<FailureQuery>,
+) -> Result<web::Json<Page<FailureRow>>, Problem> {
+    let page = PageQuery { after: query.after, size: query.size };
+    let (size, after) = (page.size()?, page.after()?);
+    let filter = Filter {
+        terminal_id: query.terminal_id,
+        from_ms: query.from_ms,
+        response_code: query.response_code,
+        stage: query.stage,
+        firmware: query.firmware,
+    };
+    let rows = state.db.read(move |conn| super::list(conn, &caller.scope, &filter, after.as_ref(), size + 1)).await?;
+    Ok(web::Json(Page::from_rows(rows, size, |row| (row.received_at_ms, row.terminal_id, row.event_id.clone()))))
+}
+
+/// Window of an overview.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams, utoipa::ToSchema)]
+#[into_params(parameter_in = Query)]
+struct OverviewQuery {
+    /// Hours back from now, 1–672; 24 when absent.
+    hours: Option<u32>,
+}
+
+async fn overview(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<OverviewQuery>,
+) -> Result<web::Json<Overview>, Problem> {
+    let hours = query.hours.unwrap_or(24);
+    if !(1..=WINDOW_HOURS_MAX).contains(&hours) {
+        return Err(Problem::invalid("hours", format!("must be 1 to {WINDOW_HOURS_MAX}")));
+    }
+    let now = state.clock.now();
+    Ok(web::Json(super::overview(&state.db, caller.scope, hours, now).await?))
 }

@@ -109,6 +109,16 @@ impl Problem {
     }
 }
 
+/// An error's lower-case text as a sentence for people.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), chars.as_str()),
+        None => text,
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}: {}", self.status, self.title, self.detail)
@@ -131,7 +141,13 @@ impl ResponseError for Problem {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         let body = serde_json::to_string(self).unwrap_or_default();
-        response.insert_header((header::CACHE_CONTROL, "no-store")).content_type("application/problem+json").body(body)
+        let mut response = response
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .content_type("application/problem+json")
+            .body(body);
+        // For the console, which shows it as a page.
+        response.extensions_mut().insert(self.clone());
+        response
     }
 }
 

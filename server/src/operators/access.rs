@@ -67,6 +67,7 @@ impl Role {
                     || matches!(
                         permission,
                         P::TerminalsWrite
+                            | P::TerminalsActivate
                             | P::OrganizationsWrite
                             | P::OperatorsWrite
                             | P::ProfilesWrite
@@ -74,7 +75,7 @@ impl Role {
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite)
+                matches!(permission, P::TerminalsWrite | P::TerminalsActivate)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -155,6 +156,31 @@ impl Permission {
         Self::AuditRead,
     ];
 
+    /// Name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::TerminalsRead => "terminals_read",
+            Self::TerminalsWrite => "terminals_write",
+            Self::TerminalsActivate => "terminals_activate",
+            Self::OrganizationsRead => "organizations_read",
+            Self::OrganizationsWrite => "organizations_write",
+            Self::OperatorsRead => "operators_read",
+            Self::OperatorsWrite => "operators_write",
+            Self::ReleasesRead => "releases_read",
+            Self::ReleasesWrite => "releases_write",
+            Self::ReleasesApprove => "releases_approve",
+            Self::ReleasesPublish => "releases_publish",
+            Self::RolloutsRead => "rollouts_read",
+            Self::RolloutsWrite => "rollouts_write",
+            Self::RolloutsApprove => "rollouts_approve",
+            Self::ProfilesRead => "profiles_read",
+            Self::ProfilesWrite => "profiles_write",
+            Self::FailuresRead => "failures_read",
+            Self::AuditRead => "audit_read",
+        }
+    }
+
     /// Whether it only lets look (or concerns nobody else).
     pub fn is_read(self) -> bool {
         match self {
@@ -200,6 +226,11 @@ impl Scope {
         Self { path, below }
     }
 
+    /// The whole tree: for the server's own passes and for commands on its machine, never for a caller over HTTP.
+    pub fn everything() -> Self {
+        Self::subtree("/")
+    }
+
     /// The smallest path inside.
     pub fn from(&self) -> &str {
         &self.path
@@ -239,6 +270,28 @@ pub struct Caller {
     pub csrf_token: String,
 }
 
+impl Caller {
+    /// A command on the server's own machine: whoever can run one can read the database anyway.
+    pub fn command(name: &str) -> Self {
+        Self {
+            kind: CallerKind::Operator,
+            id: 0,
+            name: name.to_owned(),
+            role: Role::PlatformAdmin,
+            organization_id: 0,
+            scope: Scope::everything(),
+            language: "en".to_owned(),
+            session_id: None,
+            csrf_token: String::new(),
+        }
+    }
+
+    /// Whether this caller is the operator of number `id` in person.
+    pub fn is_operator(&self, id: i64) -> bool {
+        self.kind == CallerKind::Operator && self.id == id
+    }
+}
+
 /// What kind of caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallerKind {
@@ -267,7 +320,10 @@ mod tests {
         assert!(Role::PlatformAdmin.may_grant(Role::PlatformAdmin));
         assert!(!Role::OrgAdmin.may_grant(Role::PlatformAdmin));
         assert!(!Role::OrgAdmin.may_grant(Role::ReleaseManager));
-        assert!(Role::OrgAdmin.may_grant(Role::Auditor));
+        for role in [Role::OrgAdmin, Role::OrgOps, Role::Field, Role::Auditor] {
+            assert!(Role::OrgAdmin.may_grant(role), "{role:?}");
+        }
+        assert!(Role::OrgOps.may_grant(Role::Field));
         assert!(!Role::Auditor.may_grant(Role::OrgOps));
     }
 

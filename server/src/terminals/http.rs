@@ -1,8 +1,134 @@
-//! REST of this domain.
+//! REST of terminals and models.
 
-use crate::http::endpoints::Endpoint;
+use actix_web::http::{Method, StatusCode};
+use actix_web::web;
+
+use super::{Change, Error, LifecycleStep, Model, NewModel, NewTerminal, Terminal, Transfer, Transferred, enrolment};
+use crate::audit::Actor;
+use crate::db;
+use crate::http::body::{Json, Path};
+use crate::http::endpoints::{Access, Endpoint};
+use crate::http::problem::Problem;
+use crate::http::{RequestId, State};
+use crate::operators::{Caller, Permission};
+
+const READ: Access = Access::Operator(Permission::TerminalsRead);
+const WRITE: Access = Access::Operator(Permission::TerminalsWrite);
 
 /// This domain's rows of the endpoint table.
 pub fn endpoints() -> Vec<Endpoint> {
-    Vec::new()
+    let mut endpoints = vec![
+        Endpoint::get("/api/v1/models", READ, "All models of terminals", list_models)
+            .returns::<Vec<Model>>(200, "The models, by code"),
+        Endpoint::post(
+            "/api/v1/models",
+            Access::Operator(Permission::ReleasesWrite),
+            "Makes a model known",
+            create_model,
+        )
+        .body::<NewModel>()
+        .returns::<Model>(201, "The model"),
+        Endpoint::post("/api/v1/terminals", WRITE, "Registers one terminal", create)
+            .body::<NewTerminal>()
+            .returns::<Terminal>(201, "The terminal"),
+        Endpoint::get("/api/v1/terminals/{id}", READ, "One terminal", get).returns::<Terminal>(200, "The terminal"),
+        Endpoint::new(Method::PATCH, "/api/v1/terminals/{id}", WRITE, "Changes a terminal's record", update)
+            .body::<Change>()
+            .returns::<Terminal>(200, "The terminal as it is now"),
+        Endpoint::post("/api/v1/terminals/{id}/lifecycle", WRITE, "Takes a step in a terminal's life", act)
+            .body::<LifecycleStep>()
+            .returns::<Terminal>(200, "The terminal as it is now"),
+        Endpoint::post(
+            "/api/v1/terminals/transfer",
+            WRITE,
+            "Moves unbound terminals to a direct child, or back to its parent",
+            transfer,
+        )
+        .body::<Transfer>()
+        .returns::<Transferred>(200, "What moved and what stays, with reasons"),
+    ];
+    endpoints.extend(enrolment::http::endpoints());
+    endpoints
+}
+
+async fn list_models(state: web::Data<State>, _: Caller) -> Result<web::Json<Vec<Model>>, Problem> {
+    Ok(web::Json(state.db.read(super::list_models).await?))
+}
+
+async fn create_model(
+    state: web::Data<State>,
+    caller: Caller,
+    request_id: web::ReqData<RequestId>,
+    Json(new): Json<NewModel>,
+) -> Result<(web::Json<Model>, StatusCode), Problem> {
+    let actor = Actor::from(&caller).in_request(&request_id.0);
+    let now = state.clock.now();
+    let create = move |conn: &mut db::Conn| super::create_model(conn, &actor, &caller.scope, new, now);
+    Ok((web::Json(state.db.write(create).await?), StatusCode::CREATED))
+}
+
+async fn create(
+    state: web::Data<State>,
+    caller: Caller,
+    request_id: web::ReqData<RequestId>,
+    Json(new): Json<NewTerminal>,
+) -> Result<(web::Json<Terminal>, StatusCode), Problem> {
+    let actor = Actor::from(&caller).in_request(&request_id.0);
+    let now = state.clock.now();
+    let create =
+        move |conn: &mut db::Conn| super::create(conn, &actor, &caller.scope, caller.organization_id, new, now);
+    Ok((web::Json(state.db.write(create).await?), StatusCode::CREATED))
+}
+
+async fn get(state: web::Data<State>, caller: Caller, Path(id): Path<i64>) -> Result<web::Json<Terminal>, Problem> {
+    Ok(web::Json(state.db.read(move |conn| super::get(conn, &caller.scope, id)).await?))
+}
+
+async fn update(
+    state: web::Data<State>,
+    caller: Caller,
+    request_id: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(change): Json<Change>,
+) -> Result<web::Json<Terminal>, Problem> {
+    let actor = Actor::from(&caller).in_request(&request_id.0);
+    let now = state.clock.now();
+    let update = move |conn: &mut db::Conn| super::update(conn, &actor, &caller.scope, id, change, now);
+    Ok(web::Json(state.db.write(update).await?))
+}
+
+async fn act(
+    state: web::Data<State>,
+    caller: Caller,
+    request_id: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(asked): Json<LifecycleStep>,
+) -> Result<web::Json<Terminal>, Problem> {
+    let actor = Actor::from(&caller).in_request(&request_id.0);
+    let now = state.clock.now();
+    let act = move |conn: &mut db::Conn| super::act(conn, &actor, &caller.scope, id, asked, now);
+    Ok(web::Json(state.db.write(act).await?))
+}
+
+async fn transfer(
+    state: web::Data<State>,
+    caller: Caller,
+    request_id: web::ReqData<RequestId>,
+    Json(asked): Json<Transfer>,
+) -> Result<web::Json<Transferred>, Problem> {
+    let actor = Actor::from(&caller).in_request(&request_id.0);
+    let now = state.clock.now();
+    let transfer = move |conn: &mut db::Conn| super::transfer(conn, &actor, &caller.scope, &asked, now);
+    Ok(web::Json(state.db.write(transfer).await?))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound => Self::not_found(),
+            Error::Invalid(error) => error.into(),
+            Error::Refused(_) | Error::Conflict(_) | Error::Changed => Self::conflict(error.to_string()),
+            Error::Db(error) => error.into(),
+        }
+    }
 }

@@ -1,0 +1,314 @@
+//! One batch of check-ins, in one transaction: drop what was counted, keep the terminal's state, add to cohort cells,
+//! insert failures, read what is desired.
+//!
+//! The statements are made once and cached by their type, because building and preparing them again for each row costs
+//! more than running them. Rows that several batches may touch are written in the order of their
+//! keys, so that batches of different servers cannot wait for each other in a circle.
+
+mod cohort;
+mod postgres;
+mod rows;
+mod sqlite;
+mod statements;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use diesel::prelude::*;
+use tillward_protocol::checkin::{Acknowledged, CheckInAnswer, Desired, DesiredConfig};
+use tillward_protocol::ids::{Seq, Stream, TerminalId};
+use tillward_protocol::manifest::Manifest;
+
+use super::{Pending, Refused};
+use crate::clock::Now;
+use crate::db::schema::{terminal_manifests, terminal_states, terminals};
+use crate::db::{self, Conn, Db};
+use crate::rollouts;
+use cohort::{Cell, Cohort};
+use rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow, SampleRow, StateRow};
+
+/// At most one sample of a terminal's conditions in this time, ms: fine enough to see what went on around a failure,
+/// coarse enough that fast polling does not fill the disk.
+pub(super) const SAMPLE_INTERVAL_MS: i64 = 300_000;
+/// Cohorts remembered as already stored. Beyond, the memory starts anew; storing one twice does nothing.
+const KNOWN_COHORTS_MAX: usize = 200_000;
+
+/// Writes batches; remembers only what can be lost.
+pub(super) struct Writer {
+    interval_s: u32,
+    /// Cohorts that are in the database.
+    known: HashSet<i64>,
+    /// Cohorts that the running transaction added.
+    added: Vec<i64>,
+}
+
+/// What the batch needs to know of one terminal.
+#[derive(Debug, Clone, Queryable)]
+struct Registry {
+    id: i64,
+    lifecycle: String,
+    session_epoch: i64,
+    org_path: String,
+    model: String,
+    hardware: Option<String>,
+    region: String,
+    check_in_interval_s: Option<i64>,
+    assignment_version: i64,
+    desired_config_hash: Option<String>,
+    counted: Option<(i64, i64, i64)>,
+}
+
+impl Registry {
+    /// Highest pair that was counted; `(0, 0)` before the first check-in.
+    fn acknowledged(&self) -> (i64, i64) {
+        self.counted.map_or((0, 0), |(stream, seq, _)| (stream, seq))
+    }
+
+    fn is_barred(&self) -> bool {
+        matches!(self.lifecycle.as_str(), "retired" | "blocked")
+    }
+}
+
+type Answers = Vec<Result<CheckInAnswer, Refused>>;
+
+impl Writer {
+    pub(super) fn new(interval_s: u32) -> Self {
+        Self { interval_s, known: HashSet::new(), added: Vec::new() }
+    }
+
+    pub(super) fn interval_s(&self) -> u32 {
+        self.interval_s
+    }
+
+    /// The transaction of the last [`Writer::write`] is durable.
+    pub(super) fn committed(&mut self) {
+        if self.known.len() > KNOWN_COHORTS_MAX {
+            self.known.clear();
+        }
+        self.known.extend(self.added.drain(..));
+    }
+
+    /// Writes `batch`; one answer for each, in order. A terminal that is in the batch twice is written in two rounds.
+    pub(super) fn write(&mut self, conn: &mut Conn, batch: &[Pending], now: Now) -> Result<Answers, db::Error> {
+        let mut answers: Vec<Option<Result<CheckInAnswer, Refused>>> = batch.iter().map(|_| None).collect();
+        let mut left: Vec<usize> = (0..batch.len()).collect();
+        // Oldest first, also when a terminal's two reports arrived out of order.
+        left.sort_by_key(|&index| batch.get(index).map(|p| (p.session.terminal_id, p.check_in.stream, p.check_in.seq)));
+        while !left.is_empty() {
+            let mut seen = HashSet::with_capacity(left.len());
+            let (round, later): (Vec<usize>, Vec<usize>) = left
+                .into_iter()
+                .partition(|&index| batch.get(index).is_some_and(|p| seen.insert(p.session.terminal_id)));
+            self.round(conn, batch, &round, &mut answers, now)?;
+            left = later;
+        }
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refused::Unavailable))).collect())
+    }
+
+    /// Writes check-ins of different terminals.
+    fn round(
+        &mut self,
+        conn: &mut Conn,
+        batch: &[Pending],
+        round: &[usize],
+        answers: &mut [Option<Result<CheckInAnswer, Refused>>],
+        now: Now,
+    ) -> Result<(), db::Error> {
+        let items: Vec<(usize, &Pending)> =
+            round.iter().filter_map(|&index| batch.get(index).map(|pending| (index, pending))).collect();
+        let registry = read_registry(conn, &items)?;
+        let mut states = Vec::with_capacity(items.len());
+        let mut candidates: HashMap<i64, (&Pending, &Registry)> = HashMap::with_capacity(items.len());
+        for &(index, pending) in &items {
+            let id = pending.session.terminal_id.0;
+            let answer = match registry.get(&id) {
+                None => Err(Refused::SessionEnded),
+                Some(row) if row.is_barred() => Err(Refused::Blocked),
+                Some(row) if row.session_epoch != pending.session.epoch => Err(Refused::SessionEnded),
+                Some(row) => {
+                    let interval_s = self.interval_of(row);
+                    let next_s = next_check_in_s(pending.session.terminal_id, interval_s, now);
+                    let pair = (i64::from(pending.check_in.stream.0), i64::from(pending.check_in.seq.0));
+                    if pair > row.acknowledged() {
+                        states.push(StateRow::new(pending, row.counted.map(|(_, _, at)| at), interval_s, next_s, now));
+                        candidates.insert(id, (pending, row));
+                    }
+                    Ok(answer(row, pending, next_s, now))
+                }
+            };
+            if let Some(slot) = answers.get_mut(index) {
+                *slot = Some(answer);
+            }
+        }
+        let applied = match conn {
+            Conn::Sqlite(sqlite) => sqlite::upsert_states(sqlite, &states)?,
+            Conn::Postgres(postgres) => postgres::upsert_states(postgres, &states)?,
+        };
+        let counted: Vec<(&Pending, &Registry, &StateRow)> = states
+            .iter()
+            .filter(|state| applied.contains(&state.terminal_id))
+            .filter_map(|state| candidates.get(&state.terminal_id).map(|&(pending, row)| (pending, row, state)))
+            .collect();
+        self.fold(conn, &counted, now)
+    }
+
+    /// Adds what was counted to samples, cells and failures, and tells the rollouts.
+    fn fold(
+        &mut self,
+        conn: &mut Conn,
+        counted: &[(&Pending, &Registry, &StateRow)],
+        now: Now,
+    ) -> Result<(), db::Error> {
+        let mut cells: BTreeMap<i64, (Cohort, Cell)> = BTreeMap::new();
+        let mut additions = Additions::default();
+        for &(pending, row, state) in counted {
+            let cohort = Cohort::of_check_in(&pending.check_in, row);
+            let id = cohort.id();
+            let (_, cell) = cells.entry(id).or_insert_with(|| (cohort, Cell::default()));
+            cell.add_check_in(&pending.check_in);
+            if state.is_sampled {
+                additions.samples.push(SampleRow::new(pending, now));
+            }
+            for (failure, event) in pending.check_in.failures.iter().zip(&pending.events) {
+                cell.add_failure(failure);
+                additions.failures.push(FailureRow::new(pending, row, failure, event, id, now));
+            }
+        }
+        let hour_ms = now.hour_ms();
+        for (&id, (cohort, cell)) in &cells {
+            if !self.known.contains(&id) {
+                additions.cohorts.push(CohortRow::new(id, cohort));
+                self.added.push(id);
+            }
+            additions.cells.push(CellRow::new(hour_ms, id, cell));
+            additions.outcomes.extend(cell.outcomes.iter().map(|(outcome, &failures)| OutcomeRow {
+                hour_ms,
+                cohort_id: id,
+                outcome,
+                failures,
+            }));
+        }
+        match conn {
+            Conn::Sqlite(sqlite) => sqlite::add(sqlite, &additions)?,
+            Conn::Postgres(postgres) => postgres::add(postgres, &additions)?,
+        }
+        metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
+        for &(pending, _, _) in counted {
+            if pending.check_in.update.is_some() || pending.manifest.is_some() {
+                report(conn, pending, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn interval_of(&self, row: &Registry) -> u32 {
+        row.check_in_interval_s.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(self.interval_s).max(1)
+    }
+}
+
+fn answer(row: &Registry, pending: &Pending, next_check_in_s: u32, now: Now) -> CheckInAnswer {
+    let pair = (i64::from(pending.check_in.stream.0), i64::from(pending.check_in.seq.0));
+    let (stream, seq) = pair.max(row.acknowledged());
+    let newer_stream = row.counted.is_none_or(|(stream, _, _)| stream < i64::from(pending.check_in.stream.0));
+    let config = row.desired_config_hash.as_deref().and_then(|hash| hash.parse().ok());
+    CheckInAnswer {
+        acknowledged: Acknowledged {
+            stream: Stream(u32::try_from(stream).unwrap_or(u32::MAX)),
+            seq: Seq(u32::try_from(seq).unwrap_or(u32::MAX)),
+        },
+        server_time_ms: now.0,
+        next_check_in_s,
+        desired: Desired {
+            director: row.assignment_version,
+            config: config.map(|hash| DesiredConfig { hash }),
+            locked: row.lifecycle == "lost",
+        },
+        manifest_wanted: newer_stream && pending.manifest.is_none(),
+    }
+}
+
+/// Each terminal calls at its own fixed phase of the interval: the fleet stays spread, also after all came back at
+/// once. The first call after a disturbance comes after half to one and a half intervals.
+fn next_check_in_s(terminal: TerminalId, interval_s: u32, now: Now) -> u32 {
+    let interval_ms = i64::from(interval_s) * 1_000;
+    let hash = terminal.0.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed());
+    let phase_ms = (hash >> 20).rem_euclid(interval_ms);
+    let mut wait_ms = (phase_ms - now.0).rem_euclid(interval_ms);
+    if wait_ms < interval_ms / 2 {
+        wait_ms += interval_ms;
+    }
+    u32::try_from((wait_ms + 999) / 1_000).unwrap_or(interval_s).max(1)
+}
+
+/// Stores the manifest if it is newer, and steps the assignment that the report is about.
+fn report(conn: &mut Conn, pending: &Pending, now: Now) -> Result<(), db::Error> {
+    let id = pending.session.terminal_id.0;
+    let row = terminal_manifests::table.find(id);
+    let stored: Option<(i64, String)> =
+        row.select((terminal_manifests::counter, terminal_manifests::body)).first(conn).optional()?;
+    if let Some(verified) = &pending.manifest {
+        let counter = i64::try_from(verified.manifest.counter).unwrap_or(i64::MAX);
+        let values = (
+            terminal_manifests::counter.eq(counter),
+            terminal_manifests::received_at_ms.eq(now.0),
+            terminal_manifests::body.eq(&verified.signed.body),
+            terminal_manifests::signature.eq(&verified.signed.signature),
+        );
+        match &stored {
+            // A replayed manifest changes nothing.
+            Some((newest, _)) if *newest >= counter => {}
+            Some(_) => {
+                diesel::update(row).set(values).execute(conn)?;
+            }
+            None => {
+                let key = terminal_manifests::terminal_id.eq(id);
+                diesel::insert_into(terminal_manifests::table).values((key, values)).execute(conn)?;
+            }
+        }
+    }
+    let kept: Option<Manifest> = stored.and_then(|(_, body)| serde_json::from_str(&body).ok());
+    let newest = match (&pending.manifest, &kept) {
+        (Some(verified), Some(kept)) if verified.manifest.counter < kept.counter => Some(kept),
+        (Some(verified), _) => Some(&verified.manifest),
+        (None, kept) => kept.as_ref(),
+    };
+    let report = rollouts::Report {
+        terminal_id: id,
+        update: pending.check_in.update.as_ref(),
+        manifest: newest,
+        firmware: pending.check_in.software.firmware.as_str(),
+    };
+    rollouts::apply_report(conn, &report, now)
+}
+
+/// One statement: the registry rows of the batch with what was counted of each.
+fn read_registry(conn: &mut Conn, items: &[(usize, &Pending)]) -> Result<HashMap<i64, Registry>, db::Error> {
+    let ids: Vec<i64> = items.iter().map(|(_, pending)| pending.session.terminal_id.0).collect();
+    let rows: Vec<Registry> = terminals::table
+        .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
+        .filter(terminals::id.eq_any(ids))
+        .select((
+            terminals::id,
+            terminals::lifecycle,
+            terminals::session_epoch,
+            terminals::org_path,
+            terminals::model,
+            terminals::hardware,
+            terminals::region,
+            terminals::check_in_interval_s,
+            terminals::assignment_version,
+            terminals::desired_config_hash,
+            (terminal_states::stream, terminal_states::seq, terminal_states::sampled_at_ms).nullable(),
+        ))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// The terminal's public key, hex; `None` before enrolment. One read by primary key.
+pub(super) async fn public_key(db: &Db, terminal: TerminalId) -> Result<Option<String>, db::Error> {
+    db.read(move |conn| {
+        let key: Option<Option<String>> =
+            terminals::table.find(terminal.0).select(terminals::public_key).first(conn).optional()?;
+        Ok(key.flatten())
+    })
+    .await
+}

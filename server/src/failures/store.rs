@@ -1,0 +1,221 @@
+//! SQL of failures and cohort cells.
+
+use std::collections::HashMap;
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use super::{FailureKey, FailureRow, Filter};
+use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, failures, terminals};
+use crate::db::{self, Conn};
+use crate::operators::Scope;
+
+/// Ids in one `IN (…)`: below both databases' limit of parameters.
+const IDS_MAX: usize = 10_000;
+/// Outcomes listed at most.
+const OUTCOMES_MAX: i64 = 50;
+
+type Columns = (
+    i64,
+    String,
+    String,
+    i64,
+    i64,
+    String,
+    Option<String>,
+    String,
+    Option<i64>,
+    String,
+    Option<String>,
+    String,
+    String,
+    String,
+    String,
+);
+
+fn row(columns: Columns) -> FailureRow {
+    let (
+        terminal_id,
+        sn,
+        event_id,
+        occurred_at_ms,
+        received_at_ms,
+        stage,
+        response_code,
+        transaction_type,
+        amount_fen,
+        firmware,
+        config_hash,
+        access,
+        carrier,
+        signal,
+        event,
+    ) = columns;
+    FailureRow {
+        terminal_id,
+        sn,
+        event_id,
+        occurred_at_ms,
+        received_at_ms,
+        stage,
+        response_code,
+        transaction_type,
+        amount_fen,
+        firmware,
+        config_hash,
+        access,
+        carrier,
+        signal,
+        event: serde_json::from_str(&event).unwrap_or_default(),
+    }
+}
+
+/// Newest first. By `failures_by_terminal` for one terminal, else by `failures_by_time` or `failures_by_org`.
+pub(super) fn list(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &Filter,
+    after: Option<&FailureKey>,
+    limit: i64,
+) -> Result<Vec<FailureRow>, db::Error> {
+    let mut query = failures::table
+        .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .into_boxed();
+    if let Some(terminal_id) = filter.terminal_id {
+        query = query.filter(failures::terminal_id.eq(terminal_id));
+    }
+    if let Some(from_ms) = filter.from_ms {
+        query = query.filter(failures::received_at_ms.ge(from_ms));
+    }
+    if let Some(code) = &filter.response_code {
+        query = query.filter(failures::response_code.eq(code));
+    }
+    if let Some(stage) = &filter.stage {
+        query = query.filter(failures::stage.eq(stage));
+    }
+    if let Some(firmware) = &filter.firmware {
+        query = query.filter(failures::firmware.eq(firmware));
+    }
+    if let Some((at_ms, terminal_id, event_id)) = after {
+        query = query.filter(
+            failures::received_at_ms.lt(*at_ms).or(failures::received_at_ms.eq(*at_ms).and(
+                failures::terminal_id
+                    .lt(*terminal_id)
+                    .or(failures::terminal_id.eq(*terminal_id).and(failures::event_id.lt(event_id))),
+            )),
+        );
+    }
+    let rows = query
+        .order((failures::received_at_ms.desc(), failures::terminal_id.desc(), failures::event_id.desc()))
+        .limit(limit)
+        .select((
+            failures::terminal_id,
+            terminals::sn,
+            failures::event_id,
+            failures::occurred_at_ms,
+            failures::received_at_ms,
+            failures::stage,
+            failures::response_code,
+            failures::transaction_type,
+            failures::amount_fen,
+            failures::firmware,
+            failures::config_hash,
+            failures::access,
+            failures::carrier,
+            failures::signal,
+            failures::event,
+        ))
+        .load::<Columns>(conn)?;
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Exposures and failed exposures by cohort, over the hours `from_ms..to_ms`. By primary key.
+pub(super) fn cells(
+    conn: &mut Conn,
+    scope: &Scope,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
+    let rows: Vec<(i64, i64, i64)> = cohort_cells::table
+        .inner_join(cohorts::table)
+        .filter(cohorts::org_path.ge(scope.from()))
+        .filter(cohorts::org_path.lt(scope.below()))
+        .filter(cohort_cells::hour_ms.ge(from_ms))
+        .filter(cohort_cells::hour_ms.lt(to_ms))
+        .group_by(cohort_cells::cohort_id)
+        .select((
+            cohort_cells::cohort_id,
+            sql::<BigInt>("CAST(SUM(cohort_cells.exposures) AS BIGINT)"),
+            sql::<BigInt>("CAST(SUM(cohort_cells.failed_exposures) AS BIGINT)"),
+        ))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(id, n, k)| (id, (n, k))).collect())
+}
+
+/// The attributes of these cohorts, in the order of [`super::ATTRIBUTES`]. By primary key.
+pub(super) fn cohorts(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, [String; 10]>, db::Error> {
+    let mut found = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(IDS_MAX) {
+        let rows = cohorts::table
+            .filter(cohorts::id.eq_any(ids.to_vec()))
+            .select((
+                cohorts::id,
+                (cohorts::firmware, cohorts::model, cohorts::hardware, cohorts::app, cohorts::config_hash),
+                (cohorts::region, cohorts::carrier, cohorts::access, cohorts::signal, cohorts::in_update),
+            ))
+            .load::<(i64, (String, String, String, String, String), (String, String, String, String, String))>(conn)?;
+        found.extend(rows.into_iter().map(|(id, (firmware, model, hardware, app, config), place)| {
+            let (region, carrier, access, signal, in_update) = place;
+            (id, [firmware, model, hardware, app, config, region, carrier, access, signal, in_update])
+        }));
+    }
+    Ok(found)
+}
+
+/// Failure events by outcome, most first.
+pub(super) fn outcomes(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<Vec<(String, i64)>, db::Error> {
+    let total = "CAST(SUM(cohort_outcomes.failures) AS BIGINT)";
+    let rows = cohort_outcomes::table
+        .inner_join(cohorts::table)
+        .filter(cohorts::org_path.ge(scope.from()))
+        .filter(cohorts::org_path.lt(scope.below()))
+        .filter(cohort_outcomes::hour_ms.ge(from_ms))
+        .group_by(cohort_outcomes::outcome)
+        .select((cohort_outcomes::outcome, sql::<BigInt>(total)))
+        .order((sql::<BigInt>(total).desc(), cohort_outcomes::outcome))
+        .limit(OUTCOMES_MAX)
+        .load(conn)?;
+    Ok(rows)
+}
+
+/// A terminal and, by cohort, its check-ins with a failure.
+type FailedByCohort = (i64, Vec<(i64, i64)>);
+
+/// The terminal with the most failed check-ins in these cohorts since `from_ms`. By `failures_by_time`.
+pub(super) fn worst_terminal(
+    conn: &mut Conn,
+    cohort_ids: Vec<i64>,
+    from_ms: i64,
+) -> Result<Option<FailedByCohort>, db::Error> {
+    let mut by_terminal: HashMap<i64, Vec<(i64, i64)>> = HashMap::new();
+    for ids in cohort_ids.chunks(IDS_MAX) {
+        let rows: Vec<(i64, i64, i64)> = failures::table
+            .filter(failures::received_at_ms.ge(from_ms))
+            .filter(failures::cohort_id.eq_any(ids.to_vec()))
+            .group_by((failures::terminal_id, failures::cohort_id))
+            .select((
+                failures::terminal_id,
+                failures::cohort_id,
+                sql::<BigInt>("CAST(COUNT(DISTINCT failures.received_at_ms) AS BIGINT)"),
+            ))
+            .load(conn)?;
+        for (terminal_id, cohort_id, failed) in rows {
+            by_terminal.entry(terminal_id).or_default().push((cohort_id, failed));
+        }
+    }
+    let total = |parts: &[(i64, i64)]| parts.iter().map(|(_, failed)| failed).sum::<i64>();
+    Ok(by_terminal.into_iter().max_by_key(|(id, parts)| (total(parts), std::cmp::Reverse(*id))))
+}

@@ -19,6 +19,7 @@ mod interop;
 mod operators;
 mod organizations;
 mod releases;
+mod rollouts;
 mod seed;
 mod terminals;
 mod world;

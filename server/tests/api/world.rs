@@ -14,7 +14,7 @@ use tillward_protocol::ids::TerminalId;
 use tillward_server::http::endpoints::{Access, Endpoint};
 use tillward_server::operators::{self, Role};
 
-use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, operator, organization};
+use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, organization};
 use crate::harness::TestServer;
 
 /// In the name of everything that belongs to the first organization, so that its traces are found anywhere.
@@ -53,8 +53,13 @@ impl<'a> World<'a> {
         let ours_id = organization(server, &token, root, &format!("{MARK}-ALPHA"));
         let other_id = organization(server, &token, root, "BETA");
         let person = |organization_id: i64, role: Role| {
-            let made = operator(server, &token, organization_id, role.as_str());
-            Person { token: made.token, cookie: cookie_of(server, &made.login) }
+            let login = format!("{}.{organization_id}", role.as_str());
+            let new = json!({
+                "organization_id": organization_id, "login": login, "name": "Somebody", "password": PASSWORD,
+                "role": role.as_str(), "language": "en",
+            });
+            server.post("/api/v1/operators", &token, &new).expect(201);
+            sign_in(server, &login)
         };
         let ours = Role::ALL.into_iter().map(|role| (role, person(ours_id, role))).collect();
         let other = person(other_id, Role::PlatformAdmin);
@@ -65,7 +70,7 @@ impl<'a> World<'a> {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        let admin = Person { token: token.clone(), cookie: cookie_of(server, ADMIN) };
+        let admin = sign_in(server, ADMIN);
         Self { server, admin, ours, other, terminal, ours_id, made: RefCell::default(), http }
     }
 
@@ -266,9 +271,13 @@ pub enum Who<'a> {
     Cookie(&'a str, &'a str),
 }
 
-fn cookie_of(server: &TestServer, login: &str) -> String {
-    let signing_in = operators::sign_in(&server.state.db, login, PASSWORD, "browser", server.clock.now());
-    server.block_on(signing_in).unwrap().refresh_token
+fn sign_in(server: &TestServer, login: &str) -> Person {
+    let now = server.clock.now();
+    let signing_in = operators::sign_in(&server.state.db, login, PASSWORD, "browser", now);
+    let signed_in = server.block_on(signing_in).unwrap();
+    let session_id = signed_in.caller.session_id.unwrap();
+    let token = server.state.tokens.issue_operator(&session_id, now).unwrap();
+    Person { token, cookie: signed_in.refresh_token }
 }
 
 /// `path` with each `{name}` or `{name:pattern}` replaced; `None` when one has no value.

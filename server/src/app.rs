@@ -18,6 +18,7 @@ use crate::operators::sessions::AddressLimit;
 use crate::settings;
 use crate::signing::Signing;
 use crate::terminals::enrolment;
+use crate::workers::{Signal, Workers};
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
 const BACKLOG: u32 = 4_096;
@@ -37,6 +38,7 @@ pub struct Server {
     /// What its handlers work with.
     pub state: web::Data<State>,
     running: actix_web::dev::Server,
+    workers: Workers,
 }
 
 impl Server {
@@ -57,6 +59,7 @@ impl Server {
         let config = Arc::new(config);
         let check_ins = Queue::start(&db, &clock, config.check_in_interval_s);
         let tokens = Tokens::new(&secret);
+        let enrolment_limits = enrolment::Limits::new(clock.clone());
         let state = web::Data::new(State {
             db,
             clock,
@@ -65,8 +68,10 @@ impl Server {
             sign_in_limit: AddressLimit::default(),
             check_ins,
             signing,
-            enrolment_limits: enrolment::Limits::default(),
+            enrolment_limits,
+            planner: Signal::default(),
         });
+        let workers = Workers::start(state.clone());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()
@@ -90,7 +95,7 @@ impl Server {
         let server = server.bind(config.listen)?;
         let address = server.addrs().first().copied().unwrap_or(config.listen);
         let url = format!("http://{address}");
-        Ok(Self { url, state, running: server.run() })
+        Ok(Self { url, state, running: server.run(), workers })
     }
 
     /// Stops it from elsewhere.
@@ -103,6 +108,8 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        Ok(self.running.await?)
+        let ended = self.running.await;
+        drop(self.workers);
+        Ok(ended?)
     }
 }

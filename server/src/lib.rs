@@ -22,3 +22,4 @@ pub mod signing;
 pub mod simulate;
 pub mod terminals;
 pub mod text;
+pub mod workers;

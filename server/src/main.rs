@@ -1,15 +1,15 @@
 //! The `tillward` program: the server and its tools.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tillward_server::app::Server;
 use tillward_server::cli;
 use tillward_server::clock::Clock;
 use tillward_server::config::Config;
 use tillward_server::simulate::bench;
+use tillward_server::simulate::command::{self, SimulateArgs};
+use tillward_server::simulate::demo::{self, DemoArgs};
 
 /// The server takes and frees many small buffers on several threads.
 #[global_allocator]
@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "tillward", version, about = "Fleet management and signed updates for payment terminals.")]
 struct Cli {
-    /// Settings file; each setting can also be given as TILLWARD_<NAME> in the environment.
+    /// Settings file; each setting can also be given as `TILLWARD_NAME` in the environment.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -29,6 +29,10 @@ struct Cli {
 enum Command {
     /// Runs the server until it is told to stop (SIGINT or SIGTERM).
     Serve,
+    /// Shows everything at once: a server, a simulated fleet, real agents, an update with a fault.
+    Demo(DemoArgs),
+    /// Drives load against a server.
+    Simulate(SimulateArgs),
     /// Measures this machine.
     #[command(subcommand)]
     Bench(Bench),
@@ -81,6 +85,10 @@ enum Bench {
 }
 
 fn main() -> ExitCode {
+    // The agent reads its own arguments.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "agent") {
+        return tillward_agent::cli(std::env::args_os().skip(2));
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,5 +118,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(command) => cli::settings::run(config(), &command),
         Command::Release(command) => cli::release::run(config, command, clock.now()),
         Command::Keys(command) => cli::keys::run(&config()?, &command, clock.now()),
+        Command::Demo(args) => actix_web::rt::System::new().block_on(demo::run(args)),
+        Command::Simulate(args) => actix_web::rt::System::new().block_on(command::run(args)),
     }
 }

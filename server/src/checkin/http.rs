@@ -9,20 +9,27 @@ use tillward_protocol::{Check, crypto};
 
 use serde::{Deserialize, Serialize};
 
-use super::{RETRY_AFTER_S, Refused, Sample, VerifiedManifest};
+use super::{RETRY_AFTER_S, Refused, Sample, Totals, VerifiedManifest};
 use crate::http::State;
 use crate::http::body::{self, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::http::tokens::TerminalSession;
 use crate::operators::{Caller, Permission};
-use crate::terminals;
+use crate::{organizations, terminals};
 
 /// This domain's rows of the endpoint table.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::post("/device/v1/check-in", Access::Terminal, "Heartbeat, report and poll in one", check_in)
             .returns_empty(200, "What was counted and what to run; sent after the commit"),
+        Endpoint::get(
+            "/api/v1/check-ins/totals",
+            Access::Operator(Permission::AuditRead),
+            "What was counted on this server, summed two ways; headquarters only",
+            totals,
+        )
+        .returns::<Totals>(200, "Sums over all cohort cells and over all terminals"),
         Endpoint::get(
             "/api/v1/terminals/{id}/conditions",
             Access::Operator(Permission::TerminalsRead),
@@ -32,6 +39,14 @@ pub fn endpoints() -> Vec<Endpoint> {
         .query::<Span>()
         .returns::<Vec<Sample>>(200, "Samples"),
     ]
+}
+
+async fn totals(state: web::Data<State>, caller: Caller) -> Result<web::Json<Totals>, Problem> {
+    // The sums are over everybody's terminals; who sees only a part of the tree gets what it may not see: nothing.
+    if !organizations::is_headquarters(caller.scope.from()) {
+        return Err(Problem::not_found());
+    }
+    Ok(web::Json(state.db.read(super::totals).await?))
 }
 
 /// A span of time.

@@ -180,6 +180,11 @@ pub fn is_open(conn: &mut Conn, org_path: &str) -> Result<bool, db::Error> {
     store::none_suspended(conn, &chain)
 }
 
+/// Whether this path is that of headquarters, which sees everything.
+pub fn is_headquarters(org_path: &str) -> bool {
+    org_path.split('/').filter(|part| !part.is_empty()).count() == 1
+}
+
 /// Headquarters, made if there is none yet; within the caller's transaction.
 ///
 /// # Errors

@@ -4,9 +4,12 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use tillward_protocol::ids::ModelCode;
 use tillward_protocol::trust::TARGET_BYTES_MAX;
 
+use super::new::check_component;
 use super::{Author, Filter, NewRelease, OwnApproval, Release, ReleaseError, ReleaseState};
+use crate::blobs::BlobError;
 use crate::config::Mode;
 use crate::http::body::{Json, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
@@ -14,6 +17,7 @@ use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
 use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
+use crate::signing::image::ImageError;
 
 /// A payload that was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -104,7 +108,12 @@ async fn list(
 ) -> Result<web::Json<Page<Release>>, Problem> {
     let page = PageQuery { after: query.after, size: query.size };
     let size = page.size()?;
-    let filter = Filter { state: query.state, component: query.component, model: query.model };
+    if let Some(component) = &query.component {
+        check_component("component", component)?;
+    }
+    let model = query.model.as_deref().map(str::parse::<ModelCode>).transpose();
+    let model = model.map_err(|error| Problem::invalid("model", error.problem))?;
+    let filter = Filter { state: query.state, component: query.component, model };
     let rows = super::list(&state.db, caller.scope, filter, page.after::<i64>()?, size + 1).await?;
     Ok(web::Json(Page::from_rows(rows, size, |release| release.id)))
 }
@@ -176,4 +185,34 @@ async fn withdraw(
 ) -> Result<web::Json<Release>, Problem> {
     let author = author(&request, &caller);
     Ok(web::Json(super::withdraw(&state.db, &state.signing, &author, id, state.clock.now()).await?))
+}
+
+impl From<ReleaseError> for Problem {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::NotFound => Self::not_found(),
+            ReleaseError::Field(error) => error.into(),
+            ReleaseError::Db(error) => error.into(),
+            ReleaseError::Image(ImageError::Busy) => Self::busy(60),
+            ReleaseError::Image(error @ (ImageError::NoKeys | ImageError::Taken(_) | ImageError::NoPayload(_))) => {
+                Self::conflict(sentence(&error))
+            }
+            ReleaseError::Blob(BlobError::TooLarge(limit)) => Self::too_large(usize::try_from(limit).unwrap_or(0)),
+            ReleaseError::Blob(error @ BlobError::Body(_)) => Self::bad_request(sentence(&error)),
+            error @ (ReleaseError::Refused(_) | ReleaseError::Changed | ReleaseError::NoOrganization) => {
+                Self::conflict(sentence(&error))
+            }
+            error @ (ReleaseError::Image(_) | ReleaseError::Blob(_)) => Self::internal(&error),
+        }
+    }
+}
+
+/// An error's text as a sentence for a person.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
+        None => String::new(),
+    }
 }

@@ -5,6 +5,7 @@
 //! between never offers what is not decided; [`maintain`] finishes what was left.
 
 mod commands;
+mod entry;
 pub mod http;
 mod new;
 mod state;
@@ -14,12 +15,14 @@ mod tuf;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tillward_protocol::FieldError;
-use tillward_protocol::ids::{ModelCode, Sha256Hex, TargetName, Version};
-use tillward_protocol::trust::{Match, Requirement};
+use tillward_protocol::ids::{ModelCode, TargetName};
 
 pub use commands::{CommandError, Verified, add_file, verify};
+pub use entry::image_entry;
 pub use new::{CheckedRelease, Needs, NewRelease, target_name};
 pub use state::{Event, OwnApproval, Refusal, ReleaseState, step};
+
+use entry::{files, image_entries};
 
 use crate::audit::{self, Actor, Deed};
 use crate::blobs::{BlobError, payload_key};
@@ -29,7 +32,7 @@ use crate::http::tokens::TerminalSession;
 use crate::operators::{Caller, Scope};
 use crate::signing::director::{Desired, Order};
 use crate::signing::image::ImageError;
-use crate::signing::{OpenError, Signing, TargetEntry};
+use crate::signing::{OpenError, Signing};
 
 /// Withdrawn files that one maintenance pass compares with the repository.
 const WITHDRAWN_FILES_MAX: i64 = 10_000;
@@ -87,7 +90,7 @@ pub struct Filter {
     /// Of this component.
     pub component: Option<String>,
     /// For this model.
-    pub model: Option<String>,
+    pub model: Option<ModelCode>,
 }
 
 /// Why something cannot be done with a release.
@@ -326,7 +329,9 @@ pub async fn withdraw(db: &Db, signing: &Signing, author: &Author, id: i64, now:
             let state = step(before.state, Event::Withdraw)?;
             let change =
                 store::Change { state, approved_by: before.approved_by, published_at_ms: before.published_at_ms };
-            let more = json!({"was": before.state.as_str()});
+            // Terminals that were ordered to install it get a document that says so no longer.
+            let reordered = store::reorder_terminals(conn, id)?;
+            let more = json!({"was": before.state.as_str(), "orders_taken_back": reordered});
             change_state(conn, &writer, "releases.withdraw", &before, &change, more, now)
         })
         .await?;
@@ -384,37 +389,4 @@ pub async fn desired(db: &Db, session: TerminalSession) -> Result<Option<Desired
         orders.push(Order { assignment, entry: image_entry(&release, &model)? });
     }
     Ok(Some(Desired { terminal_id, assignment_version: row.assignment_version, orders }))
-}
-
-/// The signed entry of `release` for one model, the same words in both repositories.
-///
-/// # Errors
-/// A stored value that the protocol does not know.
-pub fn image_entry(release: &Release, model: &ModelCode) -> Result<TargetEntry, FieldError> {
-    let version: Version = release.firmware_version.parse()?;
-    let requires = release.requires.iter().map(|needs| Requirement {
-        component: needs.component.clone(),
-        release_counter: needs.release_counter.unsigned_abs(),
-    });
-    Ok(TargetEntry {
-        name: target_name(model, &release.component, &version, release.release_counter)?,
-        length: release.length_bytes.unsigned_abs(),
-        sha256: release.sha256.parse()?,
-        matches: Match {
-            hardware_ids: vec![model.clone()],
-            component: release.component.clone(),
-            version,
-            release_counter: release.release_counter.unsigned_abs(),
-            min_from_counter: release.min_from_counter.map(i64::unsigned_abs),
-            requires: requires.collect(),
-        },
-    })
-}
-
-fn image_entries(release: &Release) -> Result<Vec<TargetEntry>, FieldError> {
-    release.models.iter().map(|code| image_entry(release, &code.parse()?)).collect()
-}
-
-fn files(release: &Release) -> Result<Vec<(TargetName, Sha256Hex)>, FieldError> {
-    Ok(image_entries(release)?.into_iter().map(|entry| (entry.name, entry.sha256)).collect())
 }

@@ -89,7 +89,7 @@ impl NewRelease {
         let text = |field: &str, text: &str, max: usize| free_text(field, text, max);
         text("name", &self.name, NAME_BYTES_MAX)?;
         text("notes", &self.notes, NOTES_BYTES_MAX)?;
-        component("component", &self.component)?;
+        check_component("component", &self.component)?;
         counter("release_counter", self.release_counter)?;
         if let Some(least) = self.min_from_counter {
             counter("min_from_counter", least)?;
@@ -101,7 +101,7 @@ impl NewRelease {
             return Err(FieldError::new("requires", format!("may have at most {REQUIRES_MAX} entries")));
         }
         for (index, needs) in self.requires.iter().enumerate() {
-            component("component", &needs.component).map_err(|error| error.at("requires", index))?;
+            check_component("component", &needs.component).map_err(|error| error.at("requires", index))?;
             counter("release_counter", needs.release_counter).map_err(|error| error.at("requires", index))?;
             if needs.component == self.component {
                 let error = FieldError::new("component", "is the release's own; use min_from_counter");
@@ -169,7 +169,11 @@ fn digest(text: &str) -> Result<Sha256Hex, FieldError> {
     named("sha256", text.parse())
 }
 
-fn component(field: &str, name: &str) -> Result<(), FieldError> {
+/// A component's name: it is part of target names, so its alphabet is small.
+///
+/// # Errors
+/// At `field`.
+pub(super) fn check_component(field: &str, name: &str) -> Result<(), FieldError> {
     let is_fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     if name.is_empty() || name.len() > COMPONENT_CHARS_MAX || !name.bytes().all(is_fit) {
         let problem = format!("must be 1 to {COMPONENT_CHARS_MAX} lower-case letters or digits");

@@ -179,7 +179,8 @@ pub(super) fn list(
         query = query.filter(releases::component.eq(component));
     }
     if let Some(model) = &filter.model {
-        let of_model = release_models::table.filter(release_models::model.eq(model)).select(release_models::release_id);
+        let of_model =
+            release_models::table.filter(release_models::model.eq(model.as_str())).select(release_models::release_id);
         query = query.filter(releases::id.eq_any(of_model));
     }
     query.load(conn)?.into_iter().map(release).collect()
@@ -204,6 +205,21 @@ pub(super) fn set_state(conn: &mut Conn, before: &Release, change: &Change) -> R
         ))
         .execute(conn)?;
     Ok(changed == 1)
+}
+
+/// Raises the director version of every terminal that is ordered to install this release. Reads all rollouts (few) and,
+/// of those that match, `assignments_by_phase`.
+pub(super) fn reorder_terminals(conn: &mut Conn, release_id: i64) -> Result<usize, db::Error> {
+    let ordered = assignments::table
+        .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
+        .filter(rollouts::release_id.eq(release_id))
+        .filter(assignments::live.eq(1))
+        .filter(assignments::phase.ne("waiting"))
+        .select(assignments::terminal_id);
+    let changed = diesel::update(terminals::table.filter(terminals::id.eq_any(ordered)))
+        .set(terminals::assignment_version.eq(terminals::assignment_version + 1))
+        .execute(conn)?;
+    Ok(changed)
 }
 
 /// Signed files of withdrawn releases, newest first. By `release_models_by_release`.
@@ -236,9 +252,9 @@ pub(super) struct DesiredRow {
     pub(super) order: Option<(i64, Release)>,
 }
 
-/// Two reads by primary key and by `assignments_live`.
+/// Two reads by primary key and by `assignments_live`: the version first, so that no old order gets a new version.
 ///
-/// Reads nothing but what raises `assignment_version` when it changes: that number stands for the whole answer.
+/// Whoever changes what is read here raises `assignment_version`: that number stands for the whole answer.
 pub(super) fn desired(conn: &mut Conn, terminal_id: i64, epoch: i64) -> Result<Option<DesiredRow>, db::Error> {
     let terminal: Option<(i64, String)> = terminals::table
         .find(terminal_id)
@@ -253,6 +269,8 @@ pub(super) fn desired(conn: &mut Conn, terminal_id: i64, epoch: i64) -> Result<O
         .filter(assignments::terminal_id.eq(terminal_id))
         .filter(assignments::live.eq(1))
         .filter(assignments::phase.ne("waiting"))
+        .filter(rollouts::state.eq("running"))
+        .filter(releases::state.eq(ReleaseState::Published.as_str()))
         .select((assignments::id, Row::as_select()))
         .first(conn)
         .optional()?;

@@ -67,6 +67,16 @@ impl Admin {
         self.send("GET", path, "", b"").await?.json().map_err(|error| error.context(format!("GET {path}")))
     }
 
+    /// The bytes at `path`.
+    ///
+    /// # Errors
+    /// When the server does not answer with 200.
+    pub async fn bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let answer = self.send("GET", path, "", b"").await?;
+        anyhow::ensure!(answer.status == 200, "GET {path}: the server answered {}", answer.status);
+        Ok(answer.body)
+    }
+
     /// `POST path` with JSON.
     ///
     /// # Errors

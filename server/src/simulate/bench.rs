@@ -137,7 +137,7 @@ fn compare(database: &'static str, url: Option<String>, options: &Options) -> an
     let (mut bare_rates, mut durable_rates) = (Vec::new(), Vec::new());
     let mut acknowledged = 0;
     for round in 0..=options.rounds {
-        let mut part = |address, shares: &mut Vec<Option<CheckIns>>| -> anyhow::Result<(Rate, u64)> {
+        let part = |address, shares: &mut Vec<Option<CheckIns>>| -> anyhow::Result<(Rate, u64)> {
             let cpu_before_s = process_cpu_s();
             let (measured, back) = drive(address, &plan, |index| {
                 shares.get_mut(index).and_then(Option::take).unwrap_or_else(|| CheckIns::new(&host, []))

@@ -17,7 +17,6 @@ use crate::http::body::Path;
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::http::tokens::TerminalSession;
-use crate::releases::ReleaseError;
 use crate::signing::director::validity;
 use crate::signing::image::Payload;
 
@@ -211,36 +210,4 @@ fn blocks(
             Ok(Some((block, next)))
         }
     })
-}
-
-impl From<ReleaseError> for Problem {
-    fn from(error: ReleaseError) -> Self {
-        use crate::blobs::BlobError;
-        use crate::signing::image::ImageError;
-        match error {
-            ReleaseError::NotFound => Self::not_found(),
-            ReleaseError::Field(error) => error.into(),
-            ReleaseError::Db(error) => error.into(),
-            ReleaseError::Image(ImageError::Busy) => Self::busy(60),
-            ReleaseError::Image(error @ (ImageError::NoKeys | ImageError::Taken(_) | ImageError::NoPayload(_))) => {
-                Self::conflict(sentence(&error))
-            }
-            ReleaseError::Blob(BlobError::TooLarge(limit)) => Self::too_large(usize::try_from(limit).unwrap_or(0)),
-            ReleaseError::Blob(error @ BlobError::Body(_)) => Self::bad_request(sentence(&error)),
-            error @ (ReleaseError::Refused(_) | ReleaseError::Changed | ReleaseError::NoOrganization) => {
-                Self::conflict(sentence(&error))
-            }
-            error @ (ReleaseError::Image(_) | ReleaseError::Blob(_)) => Self::internal(&error),
-        }
-    }
-}
-
-/// An error's text as a sentence for a person.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
-        None => String::new(),
-    }
 }

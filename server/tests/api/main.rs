@@ -7,5 +7,7 @@ mod enrolment;
 mod failures;
 mod frame;
 mod harness;
+mod import;
+mod profiles;
 mod seed;
 mod terminals;

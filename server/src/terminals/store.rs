@@ -202,6 +202,7 @@ pub(super) fn save(conn: &mut Conn, record: &Record, expected: i64) -> Result<bo
     let row = terminals::table.filter(terminals::id.eq(record.id)).filter(terminals::version.eq(expected));
     let changed = diesel::update(row)
         .set((
+            terminals::tusn.eq(&record.tusn),
             terminals::hardware.eq(&record.hardware),
             terminals::organization_id.eq(record.organization_id),
             terminals::org_path.eq(&record.org_path),

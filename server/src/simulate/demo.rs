@@ -42,8 +42,8 @@ const ROUNDS_AFTER: u32 = 20;
 const WINDOW_HOURS: u32 = ROUNDS_AFTER / 2;
 /// Real agents.
 const AGENTS: usize = 3;
-/// Check-ins that each real agent makes in all. It does what is to be done in fewer; the rest are made one by one.
-const AGENT_CHECK_INS: i64 = 40;
+/// Check-ins that each real agent makes in all. It does what is to be done in about ten.
+const AGENT_CHECK_INS: i64 = 24;
 /// Failures that each agent's payment application leaves.
 const AGENT_FAILURES: usize = 4;
 /// Connections of the simulated fleet.
@@ -521,11 +521,19 @@ fn sent_by(status: &Value) -> anyhow::Result<(u64, u64)> {
     Ok((u64::try_from(last)?, (AGENT_FAILURES as u64).saturating_sub(u64::try_from(unsent)?)))
 }
 
+/// Lets an agent live on until it has almost made its check-ins, and makes the last ones one by one.
 fn settle(mut agent: Agent) -> anyhow::Result<Agent> {
+    const LAST: i64 = 3;
+    let sent = |agent: &Agent| number(&agent.status()?["spool"], "last_seq");
+    let started = Instant::now();
+    while sent(&agent)? < AGENT_CHECK_INS - LAST {
+        anyhow::ensure!(started.elapsed() < PATIENCE, "agent {} does not check in", agent.sn);
+        std::thread::sleep(Duration::from_millis(150));
+    }
     agent.stop()?;
     // The report that was under way when the process ended goes first.
     agent.run_once()?;
-    while number(&agent.status()?["spool"], "last_seq")? < AGENT_CHECK_INS {
+    while sent(&agent)? < AGENT_CHECK_INS {
         agent.run_once()?;
     }
     Ok(agent)

@@ -38,8 +38,9 @@ const ROUNDS_BEFORE: u32 = 64;
 const ROUNDS_UPDATE: u32 = CHECK_INS_MAX + 4;
 /// Rounds on the new firmware.
 const ROUNDS_AFTER: u32 = 20;
-/// The window of the summary, hours: the rounds on the new firmware.
-const WINDOW_HOURS: u32 = ROUNDS_AFTER / 2;
+/// The window of the summary, hours: since the rollout began. Hours after it in the history would teach that the fault
+/// is nothing new.
+const WINDOW_HOURS: u32 = (ROUNDS_UPDATE + ROUNDS_AFTER) * INTERVAL_S as u32 / 3_600;
 /// Real agents.
 const AGENTS: usize = 3;
 /// Check-ins that each real agent makes in all. It does what is to be done in about ten.
@@ -444,6 +445,9 @@ impl<'a> Demo<'a> {
                 found.lift_low,
                 found.lift_high
             );
+        }
+        if !overview.suspected_terminals.is_empty() {
+            println!("  set aside as single bad terminals: {:?}", overview.suspected_terminals);
         }
         if overview.explanations.is_empty() {
             println!("  no condition stands out");

@@ -102,10 +102,9 @@ fn end(conn: &mut Conn, rollout: &Stored, event: &Event, now: Now) -> Result<boo
 
 /// Ends assignments whose time limit passed, of any rollout.
 async fn time_out(db: &Db, now: Now) -> bool {
-    let due = db.read(move |conn| assignments::due(conn, now, 1)).await;
-    match due {
-        Ok(due) if due.is_empty() => return false,
-        Ok(_) | Err(_) => {}
+    let due = db.read(move |conn| Ok(assignments::due(conn, now, 1)?)).await;
+    if !logged(0, due.map(|due| !due.is_empty())) {
+        return false;
     }
     let done = db.write(move |conn| {
         if !store::leads(conn)? {

@@ -61,13 +61,17 @@ pub fn apply_reports(conn: &mut Conn, reports: &[Report<'_>], now: Now) -> Resul
         live_of.insert(found.terminal_id, found.id);
         by_id.insert(found.id, found);
     }
+    // In the order of the assignments, as everybody writes them; what one terminal said stays in its own order.
+    let mut ordered: Vec<(i64, &Report<'_>)> = reports
+        .iter()
+        .filter_map(|report| match report.update {
+            Some(update) => Some((update.assignment, report)),
+            None => Some((live_of.get(&report.terminal_id).copied()?, report)),
+        })
+        .collect();
+    ordered.sort_by_key(|&(id, _)| id);
     let mut ledger = Ledger::default();
-    for report in reports {
-        let id = match report.update {
-            Some(update) => Some(update.assignment),
-            None => live_of.get(&report.terminal_id).copied(),
-        };
-        let Some(id) = id else { continue };
+    for (id, report) in ordered {
         match by_id.get_mut(&id) {
             Some(assignment) if assignment.terminal_id == report.terminal_id => {
                 take(conn, assignment, report, &mut ledger, now)?;
@@ -98,16 +102,15 @@ fn take(
         let bytes = progress(assignment, report.update);
         if after == assignment.state {
             if is_renewed(assignment, report.update, bytes, now) {
-                store::renew(conn, assignment, bytes, now)?;
-                *assignment = reread(conn, assignment)?;
+                *assignment = store::renew(conn, assignment, bytes, now)?;
             }
             return Ok(());
         }
         let detail = report.update.and_then(|update| update.detail.as_deref());
         let said = store::Said { detail, bytes, firmware: Some(report.firmware) };
-        if store::swap(conn, assignment, after, said, now)? {
+        if let Some(next) = store::swap(conn, assignment, after, said, now)? {
             ledger.note(assignment, after, said, now);
-            *assignment = reread(conn, assignment)?;
+            *assignment = next;
             return Ok(());
         }
         *assignment = reread(conn, assignment)?;

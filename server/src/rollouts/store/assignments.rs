@@ -20,6 +20,8 @@ pub(in crate::rollouts) struct Assignment {
     pub terminal_id: i64,
     pub state: State,
     pub bytes_done: i64,
+    pub bytes_total: i64,
+    pub phase_since_ms: i64,
     pub deadline_ms: Option<i64>,
     pub version: i64,
     /// The rollout's limit for an offer, ms.
@@ -35,30 +37,32 @@ pub(in crate::rollouts) struct Target {
     pub sha256: String,
 }
 
-type Columns = (i64, i64, i64, String, Option<String>, i64, Option<i64>, i64, i64, String, String, String);
+type Columns =
+    ((i64, i64, i64, String, Option<String>), (i64, i64, i64, Option<i64>, i64), (i64, String, String, String));
 
 fn assignment(row: Columns) -> Option<Assignment> {
     let (
-        id,
-        rollout_id,
-        terminal_id,
-        phase,
-        reason,
-        bytes_done,
-        deadline_ms,
-        version,
-        timeout_s,
-        component,
-        fw,
-        sha256,
+        (id, rollout_id, terminal_id, phase, reason),
+        (bytes_done, bytes_total, phase_since_ms, deadline_ms, version),
+        (timeout_s, component, firmware_version, sha256),
     ) = row;
     let Some(state) = State::from_columns(&phase, reason.as_deref()) else {
         tracing::error!(assignment = id, %phase, ?reason, "an assignment's phase and reason do not fit together");
         return None;
     };
-    let offer_ms = timeout_s.saturating_mul(1000);
-    let target = Target { component, version: fw, sha256 };
-    Some(Assignment { id, rollout_id, terminal_id, state, bytes_done, deadline_ms, version, offer_ms, target })
+    Some(Assignment {
+        id,
+        rollout_id,
+        terminal_id,
+        state,
+        bytes_done,
+        bytes_total,
+        phase_since_ms,
+        deadline_ms,
+        version,
+        offer_ms: timeout_s.saturating_mul(1000),
+        target: Target { component, version: firmware_version, sha256 },
+    })
 }
 
 macro_rules! joined {
@@ -67,18 +71,21 @@ macro_rules! joined {
             .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
             .inner_join(releases::table.on(releases::id.eq(rollouts::release_id)))
             .select((
-                assignments::id,
-                assignments::rollout_id,
-                assignments::terminal_id,
-                assignments::phase,
-                assignments::reason,
-                assignments::bytes_done,
-                assignments::deadline_ms,
-                assignments::version,
-                rollouts::assignment_timeout_s,
-                releases::component,
-                releases::firmware_version,
-                releases::sha256,
+                (
+                    assignments::id,
+                    assignments::rollout_id,
+                    assignments::terminal_id,
+                    assignments::phase,
+                    assignments::reason,
+                ),
+                (
+                    assignments::bytes_done,
+                    assignments::bytes_total,
+                    assignments::phase_since_ms,
+                    assignments::deadline_ms,
+                    assignments::version,
+                ),
+                (rollouts::assignment_timeout_s, releases::component, releases::firmware_version, releases::sha256),
             ))
     };
 }
@@ -249,16 +256,25 @@ fn insert_events(conn: &mut Conn, events: &[NewEvent]) -> Result<(), db::Error> 
     Ok(())
 }
 
-/// Writes one step if nobody was faster; returns whether it was written.
+/// Writes one step if nobody was faster; returns the assignment as it then is.
 pub(in crate::rollouts) fn swap(
     conn: &mut Conn,
     before: &Assignment,
     after: State,
     said: Said<'_>,
     now: Now,
-) -> Result<bool, db::Error> {
+) -> Result<Option<Assignment>, db::Error> {
     let phase = after.phase();
-    let deadline_ms = phase.time_limit_ms(before.offer_ms).map(|limit| now.0.saturating_add(limit));
+    let (bytes_done, bytes_total) = said.bytes.unwrap_or((before.bytes_done, before.bytes_total));
+    let next = Assignment {
+        state: after,
+        bytes_done,
+        bytes_total,
+        phase_since_ms: if phase == before.state.phase() { before.phase_since_ms } else { now.0 },
+        deadline_ms: phase.time_limit_ms(before.offer_ms).map(|limit| now.0.saturating_add(limit)),
+        version: before.version + 1,
+        ..before.clone()
+    };
     let row = assignments::table.find(before.id).filter(assignments::version.eq(before.version));
     let burnt = i64::from(matches!(phase, Phase::Failed | Phase::RolledBack));
     let written = diesel::update(row)
@@ -268,42 +284,37 @@ pub(in crate::rollouts) fn swap(
             assignments::detail.eq(said.detail),
             assignments::live.eq(i64::from(!phase.is_final())),
             assignments::attempts.eq(assignments::attempts + burnt),
-            assignments::deadline_ms.eq(deadline_ms),
+            assignments::bytes_done.eq(next.bytes_done),
+            assignments::bytes_total.eq(next.bytes_total),
+            assignments::phase_since_ms.eq(next.phase_since_ms),
+            assignments::deadline_ms.eq(next.deadline_ms),
             assignments::finished_at_ms.eq(phase.is_final().then_some(now.0)),
-            assignments::version.eq(assignments::version + 1),
+            assignments::version.eq(next.version),
         ))
-        .execute(conn)?
-        == 1;
-    if written && phase != before.state.phase() {
-        diesel::update(assignments::table.find(before.id)).set(assignments::phase_since_ms.eq(now.0)).execute(conn)?;
-    }
-    if let (true, Some((done, total))) = (written, said.bytes) {
-        diesel::update(assignments::table.find(before.id))
-            .set((assignments::bytes_done.eq(done), assignments::bytes_total.eq(total)))
-            .execute(conn)?;
-    }
-    Ok(written)
+        .execute(conn)?;
+    Ok((written == 1).then_some(next))
 }
 
-/// Writes progress or a sign of life without a step: nothing on the timeline, no count changes.
+/// Writes progress or a sign of life without a step: nothing on the timeline, no count changes. Where somebody was
+/// faster, nothing: the next report says it again.
 pub(in crate::rollouts) fn renew(
     conn: &mut Conn,
     before: &Assignment,
     bytes: Option<(i64, i64)>,
     now: Now,
-) -> Result<(), db::Error> {
+) -> Result<Assignment, db::Error> {
     let limit = before.state.phase().time_limit_ms(before.offer_ms);
+    let deadline_ms = limit.map(|limit| now.0.saturating_add(limit));
+    let (bytes_done, bytes_total) = bytes.unwrap_or((before.bytes_done, before.bytes_total));
     let row = assignments::table.find(before.id).filter(assignments::version.eq(before.version));
     diesel::update(row)
         .set((
-            assignments::deadline_ms.eq(limit.map(|limit| now.0.saturating_add(limit))),
-            assignments::bytes_done.eq(bytes.map_or(before.bytes_done, |bytes| bytes.0)),
+            assignments::deadline_ms.eq(deadline_ms),
+            assignments::bytes_done.eq(bytes_done),
+            assignments::bytes_total.eq(bytes_total),
         ))
         .execute(conn)?;
-    if let Some((_, total)) = bytes {
-        diesel::update(assignments::table.find(before.id)).set(assignments::bytes_total.eq(total)).execute(conn)?;
-    }
-    Ok(())
+    Ok(Assignment { deadline_ms, bytes_done, bytes_total, ..before.clone() })
 }
 
 /// Writes the same step for many assignments that are in one phase, as one statement.

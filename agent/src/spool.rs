@@ -211,6 +211,11 @@ impl Spool {
         })
     }
 
+    /// Number of the last report that was sealed in this stream; 0 before the first.
+    pub fn last_seq(&self) -> Seq {
+        self.content.last_seq
+    }
+
     /// Failures that wait for a report.
     pub fn waiting(&self) -> usize {
         self.content.failures.len()

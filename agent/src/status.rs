@@ -147,6 +147,7 @@ pub fn describe(config: &Config) -> io::Result<Value> {
             "state": format!("{spool_state:?}").to_lowercase(),
             "bytes": spool.bytes(),
             "stream": spool.stream(),
+            "last_seq": spool.last_seq(),
             "unacknowledged": spool.sealed().map(|sealed| sealed.seq),
             "failures_waiting": spool.waiting(),
             "failures_dropped": failures_dropped,

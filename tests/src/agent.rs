@@ -38,6 +38,8 @@ pub struct Provision {
     pub image_url: Option<String>,
     /// Director, if it is not the server's.
     pub director_url: Option<String>,
+    /// Longest time between two check-ins, s.
+    pub poll_max_s: f64,
     /// Trust root of the image repository.
     pub image_root: Vec<u8>,
     /// Trust root of the director.
@@ -53,6 +55,7 @@ impl Provision {
             firmware: "4.1.0".to_owned(),
             image_url: None,
             director_url: None,
+            poll_max_s: 0.2,
             image_root: admin.bytes("/tuf/image/metadata/1.root.json"),
             director_root: admin.bytes("/tuf/director/metadata/1.root.json"),
         }
@@ -197,7 +200,7 @@ impl Agent {
 
 /// The agent's configuration: as on a real terminal, but impatient.
 fn configuration(folder: &Path, provision: &Provision, registered: &Registered) -> String {
-    let Provision { url, model, firmware, image_url, director_url, .. } = provision;
+    let Provision { url, model, firmware, image_url, director_url, poll_max_s, .. } = provision;
     let address = |name: &str, url: &Option<String>| match url {
         Some(url) => format!("{name} = \"{url}\"\n"),
         None => String::new(),
@@ -229,8 +232,8 @@ reserve_bytes = 0
 [signal]
 file = "signal.json"
 [timing]
-poll_min_s = 0.05
-poll_max_s = 0.2
+poll_min_s = 0.0
+poll_max_s = {poll_max_s}
 boot_delay_min_s = 0.0
 boot_delay_max_s = 0.0
 first_retry_max_s = 0.2

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub mod admin;
 pub mod agent;
+pub mod browser;
 pub mod database;
 pub mod files;
 pub mod fleet;

@@ -49,6 +49,7 @@ impl Scene {
             firmware: "4.1.0".to_owned(),
             image_url: Some(format!("{}/now/image", files.url)),
             director_url: Some(format!("{}/now/director", files.url)),
+            poll_max_s: 0.2,
             image_root: trust("image.root.json"),
             director_root: trust("director.root.json"),
         };

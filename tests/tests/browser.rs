@@ -86,7 +86,7 @@ fn find_terminal_and_read_failure(browser: &Browser, admin: &Admin, wanted: &Reg
     browser.wait_for_address(&format!("/terminals/{}", wanted.sn));
     check_page(browser);
     let failures = admin.get(&format!("/api/v1/failures?terminal_id={}", wanted.id));
-    let condition = &failures["items"][0]["condition"];
+    let condition = &failures["items"][0]["event"]["condition"];
     browser.click("#failures details.failure > summary");
     let shown = browser.text("#failures details.failure .detail");
     let rtt_ms = condition["rtt_ms"].as_i64().unwrap().to_string();

@@ -96,7 +96,7 @@ fn refuse(reason: &str, before: &str) {
         scene.offer("good/4.2.0");
         let rollout = scene.order(newest, 1);
         assert_eq!(scene.ending(rollout).0, "succeeded");
-        let newest = scene.admin.publish("4.3.0", 43, MODEL, &payload("4.3.0-unhealthy"));
+        let newest = scene.admin.publish("4.3.0", 43, MODEL, &payload("4.3.0"));
         scene.use_a_number_up(newest);
         check_refusal(&scene, reason, newest, before);
     } else {
@@ -186,7 +186,7 @@ fn the_good_sample_is_installed_and_the_unhealthy_one_after_it_taken_back() {
     let rollout = scene.order(good, 1);
     assert_eq!(scene.ending(rollout), ("succeeded".to_owned(), String::new()));
     assert_eq!((scene.agent.firmware(), scene.agent.payload()), ("4.2.0".to_owned(), payload("4.2.0")));
-    let unhealthy = scene.admin.publish("4.3.0", 43, MODEL, &payload("4.3.0-unhealthy"));
+    let unhealthy = scene.admin.publish("4.3.0", 43, MODEL, &payload("4.3.0"));
     scene.offer("good/4.3.0-unhealthy");
     let rollout = scene.order(unhealthy, 2);
     assert_eq!(scene.ending(rollout), ("rolled_back".to_owned(), "health_check_failed".to_owned()));

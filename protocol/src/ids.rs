@@ -29,7 +29,7 @@ pub struct Stream(pub u32);
 pub struct Seq(pub u32);
 
 macro_rules! text_newtype {
-    ($(#[$doc:meta])* $name:ident, $max:expr, $what:expr, $allowed:expr) => {
+    ($(#[$doc:meta])* $name:ident, $length:expr, $what:expr, $allowed:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -46,7 +46,7 @@ macro_rules! text_newtype {
             type Err = FieldError;
             fn from_str(text: &str) -> Result<Self, FieldError> {
                 let allowed: fn(u8) -> bool = $allowed;
-                if text.is_empty() || text.len() > $max || !text.bytes().all(allowed) {
+                if !$length.contains(&text.len()) || !text.bytes().all(allowed) {
                     return Err(FieldError::new(stringify!($name), $what));
                 }
                 Ok(Self(text.to_owned()))
@@ -76,26 +76,26 @@ macro_rules! text_newtype {
 
 text_newtype!(
     /// Serial number as printed on the terminal: 1–50 letters and digits. Text always: leading zeros count.
-    Sn, 50, "must be 1 to 50 letters or digits", |b| b.is_ascii_alphanumeric()
+    Sn, 1..=50, "must be 1 to 50 letters or digits", |b| b.is_ascii_alphanumeric()
 );
 text_newtype!(
     /// A firmware, application or agent version such as `4.2.0` or `1.2.3-7`.
-    Version, 32, "must be 1 to 32 characters of letters, digits, `.`, `-`, `_` or `+`",
+    Version, 1..=32, "must be 1 to 32 characters of letters, digits, `.`, `-`, `_` or `+`",
     |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+')
 );
 text_newtype!(
     /// `vendor-model`, for example `pax-a920`: lower case, one `-` or more, no `.` (it prefixes target names).
-    ModelCode, 40, "must be 3 to 40 characters of lower-case letters, digits or `-`",
+    ModelCode, 3..=40, "must be 3 to 40 characters of lower-case letters, digits or `-`",
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'
 );
 text_newtype!(
     /// Flat name of a signed file, for example `pax-a920.os.1.2.3-7.bin`. Never contains a path separator.
-    TargetName, 128, "must be 1 to 128 characters of lower-case letters, digits, `.`, `_` or `-`",
+    TargetName, 1..=128, "must be 1 to 128 characters of lower-case letters, digits, `.`, `_` or `-`",
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-')
 );
 text_newtype!(
     /// SHA-256 in 64 lower-case hex digits; a config hash is one of the profile's canonical bytes.
-    Sha256Hex, 64, "must be 64 lower-case hex digits", |b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)
+    Sha256Hex, 64..=64, "must be 64 lower-case hex digits", |b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)
 );
 
 impl Sha256Hex {

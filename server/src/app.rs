@@ -14,9 +14,11 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::http::tokens::Tokens;
 use crate::http::{self, State};
+use crate::operators::sessions::AddressLimit;
 use crate::settings;
 use crate::signing::Signing;
 use crate::terminals::enrolment;
+use crate::workers::{Signal, Workers};
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
 const BACKLOG: u32 = 4_096;
@@ -36,6 +38,7 @@ pub struct Server {
     /// What its handlers work with.
     pub state: web::Data<State>,
     running: actix_web::dev::Server,
+    workers: Workers,
 }
 
 impl Server {
@@ -55,19 +58,25 @@ impl Server {
         let signing = Signing::open(blobs, &config.data_dir, config.mode, clock.now()).await?;
         let config = Arc::new(config);
         let check_ins = Queue::start(&db, &clock, config.check_in_interval_s);
+        let tokens = Tokens::new(&secret);
+        let enrolment_limits = enrolment::Limits::new(clock.clone());
         let state = web::Data::new(State {
             db,
             clock,
             config: Arc::clone(&config),
-            tokens: Tokens::new(&secret),
+            tokens,
+            sign_in_limit: AddressLimit::default(),
             check_ins,
             signing,
-            enrolment_limits: enrolment::Limits::default(),
+            enrolment_limits,
+            planner: Signal::default(),
         });
+        let workers = Workers::start(state.clone().into_inner());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
+                .wrap(from_fn(crate::console::problems::as_pages))
                 .wrap(ErrorHandlers::new().default_handler(http::as_problem))
                 .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
                 .wrap(from_fn(http::with_request_id))
@@ -86,7 +95,7 @@ impl Server {
         let server = server.bind(config.listen)?;
         let address = server.addrs().first().copied().unwrap_or(config.listen);
         let url = format!("http://{address}");
-        Ok(Self { url, state, running: server.run() })
+        Ok(Self { url, state, running: server.run(), workers })
     }
 
     /// Stops it from elsewhere.
@@ -99,6 +108,8 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        Ok(self.running.await?)
+        let ended = self.running.await;
+        drop(self.workers);
+        Ok(ended?)
     }
 }

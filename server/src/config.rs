@@ -164,6 +164,19 @@ impl Config {
         }
     }
 
+    /// The same settings with passwords inside URLs replaced, fit to be shown.
+    pub fn masked(&self) -> Self {
+        let mask = |url: &String| match (url.split_once("://"), url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+            _ => url.clone(),
+        };
+        Self {
+            database_url: self.database_url.as_ref().map(mask),
+            blobs_url: self.blobs_url.as_ref().map(mask),
+            ..self.clone()
+        }
+    }
+
     /// Where the tables are.
     pub fn database(&self) -> Location {
         match &self.database_url {

@@ -4,14 +4,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tillward_server::app::Server;
+use tillward_server::cli;
 use tillward_server::clock::Clock;
 use tillward_server::config::Config;
+use tillward_server::simulate::bench;
+use tillward_server::simulate::command::{self, SimulateArgs};
+use tillward_server::simulate::demo::{self, DemoArgs};
+
+/// The server takes and frees many small buffers on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "tillward", version, about = "Fleet management and signed updates for payment terminals.")]
 struct Cli {
-    /// Settings file; each setting can also be given as TILLWARD_<NAME> in the environment.
+    /// Settings file; each setting can also be given as `TILLWARD_NAME` in the environment.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -20,11 +27,68 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the server.
+    /// Runs the server until it is told to stop (SIGINT or SIGTERM).
     Serve,
+    /// Shows everything at once: a server, a simulated fleet, real agents, an update with a fault.
+    Demo(DemoArgs),
+    /// Drives load against a server.
+    Simulate(SimulateArgs),
+    /// Measures this machine.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Accounts, without the console.
+    #[command(subcommand)]
+    Operator(cli::operator::Command),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(cli::audit::Command),
+    /// The database's schema.
+    Migrate(cli::migrate::Migrate),
+    /// Copies database and firmware into a folder while the server runs.
+    Backup(cli::backup::Backup),
+    /// Puts a backup back; the server must be stopped.
+    Restore(cli::backup::Restore),
+    /// The settings.
+    #[command(subcommand)]
+    Config(cli::settings::Command),
+    /// Signed releases.
+    #[command(subcommand)]
+    Release(cli::release::Command),
+    /// The keys that sign.
+    #[command(subcommand)]
+    Keys(cli::keys::Command),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Durable check-ins against a bare handler, in one run.
+    CheckIn {
+        /// Connections of the generator.
+        #[arg(long, default_value_t = 256)]
+        connections: usize,
+        /// Length of each part, s.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Times that both servers are driven in turn.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Terminals that check in.
+        #[arg(long, default_value_t = 10_000)]
+        terminals: usize,
+        /// An empty PostgreSQL database to measure as well.
+        #[arg(long, value_name = "URL")]
+        postgres: Option<String>,
+        /// Prints one JSON object instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
+    // The agent reads its own arguments.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "agent") {
+        return tillward_agent::cli(std::env::args_os().skip(2));
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,12 +100,25 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let config = Config::load(cli.config.as_deref(), |name| std::env::var(name).ok())?;
+    let config = || Config::load(cli.config.as_deref(), |name| std::env::var(name).ok());
+    let clock = Clock::system();
     match cli.command {
-        Command::Serve => actix_web::rt::System::new().block_on(async {
-            let server = Server::start(config, Clock::system()).await?;
-            println!("listening on {}", server.url);
-            server.run().await
+        Command::Serve => cli::serve::run(config()?, clock),
+        Command::Bench(Bench::CheckIn { connections, seconds, rounds, terminals, postgres, json }) => {
+            let options = bench::Options { connections, seconds, rounds, terminals, postgres };
+            cli::bench::run(&options, json)
+        }
+        Command::Operator(command) => cli::with_database(&config()?, async |db| {
+            cli::operator::run(&db, command, std::io::stdin(), &mut std::io::stdout(), clock.now()).await
         }),
+        Command::Audit(command) => cli::with_database(&config()?, async |db| cli::audit::run(&db, command).await),
+        Command::Migrate(migrate) => cli::migrate::run(&config()?, &migrate),
+        Command::Backup(backup) => cli::backup::back_up(&config()?, &backup),
+        Command::Restore(restore) => cli::backup::restore(&config()?, &restore),
+        Command::Config(command) => cli::settings::run(config(), &command),
+        Command::Release(command) => cli::release::run(config, command, clock.now()),
+        Command::Keys(command) => cli::keys::run(&config()?, &command, clock.now()),
+        Command::Demo(args) => actix_web::rt::System::new().block_on(demo::run(args)),
+        Command::Simulate(args) => actix_web::rt::System::new().block_on(command::run(args)),
     }
 }

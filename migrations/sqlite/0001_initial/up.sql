@@ -385,6 +385,8 @@ CREATE TABLE rollouts (
     assignment_timeout_s BIGINT NOT NULL,
     -- How far admission got through the terminals, by id.
     admitted_up_to BIGINT NOT NULL,
+    -- How far the terminals that already install were told of the last start or stop, by assignment.
+    signalled_up_to BIGINT NOT NULL,
     created_by BIGINT NOT NULL,
     created_by_name TEXT NOT NULL,
     created_at_ms BIGINT NOT NULL,

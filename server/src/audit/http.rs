@@ -42,5 +42,5 @@ async fn list(
 }
 
 async fn verify(state: web::Data<State>, _: Caller) -> Result<web::Json<Verdict>, Problem> {
-    Ok(web::Json(super::verify(&state.db).await?))
+    Ok(web::Json(super::verify(&state.db, None).await?))
 }

@@ -159,16 +159,21 @@ pub struct Verdict {
     pub problem: Option<String>,
 }
 
-/// Walks the whole chain; entries are read in blocks, memory stays flat.
+/// Walks the whole chain; entries are read in blocks, memory stays flat. With `expected_head`, a head noted earlier,
+/// it also finds that entries were cut off at the end.
 ///
 /// # Errors
 /// [`db::Error`].
-pub async fn verify(db: &Db) -> Result<Verdict, db::Error> {
-    db.read(|conn| {
+pub async fn verify(db: &Db, expected_head: Option<&str>) -> Result<Verdict, db::Error> {
+    let mut awaited = expected_head.map(str::to_owned);
+    db.read(move |conn| {
         let mut verdict = Verdict { entries: 0, head: String::new(), broken_at: None, problem: None };
         loop {
             let block = store::after(conn, verdict.entries, store::BLOCK)?;
             if block.is_empty() {
+                if awaited.is_some() {
+                    verdict.problem = Some("the chain is whole, but the expected head is not in it".to_owned());
+                }
                 return Ok(verdict);
             }
             for entry in block {
@@ -189,6 +194,7 @@ pub async fn verify(db: &Db) -> Result<Verdict, db::Error> {
                 }
                 verdict.entries = entry.seq;
                 verdict.head = entry.hash;
+                awaited = awaited.filter(|hash| *hash != verdict.head);
             }
         }
     })

@@ -7,19 +7,75 @@ use tillward_protocol::ids::TerminalId;
 use tillward_protocol::manifest::{Manifest, SignedManifest, signed_bytes};
 use tillward_protocol::{Check, crypto};
 
-use super::{RETRY_AFTER_S, Refused, VerifiedManifest};
+use serde::{Deserialize, Serialize};
+
+use super::{RETRY_AFTER_S, Refused, Sample, Totals, VerifiedManifest};
 use crate::http::State;
-use crate::http::body;
+use crate::http::body::{self, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::http::tokens::TerminalSession;
+use crate::operators::{Caller, Permission};
+use crate::{organizations, terminals};
 
 /// This domain's rows of the endpoint table.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::post("/device/v1/check-in", Access::Terminal, "Heartbeat, report and poll in one", check_in)
             .returns_empty(200, "What was counted and what to run; sent after the commit"),
+        Endpoint::get(
+            "/api/v1/check-ins/totals",
+            Access::Operator(Permission::AuditRead),
+            "What was counted on this server, summed two ways; headquarters only",
+            totals,
+        )
+        .returns::<Totals>(200, "Sums over all cohort cells and over all terminals"),
+        Endpoint::get(
+            "/api/v1/terminals/{id}/conditions",
+            Access::Operator(Permission::TerminalsRead),
+            "A terminal's network and device conditions over time, oldest first",
+            conditions,
+        )
+        .query::<Span>()
+        .returns::<Vec<Sample>>(200, "Samples"),
     ]
+}
+
+async fn totals(state: web::Data<State>, caller: Caller) -> Result<web::Json<Totals>, Problem> {
+    // The sums are over everybody's terminals; who sees only a part of the tree gets what it may not see: nothing.
+    if !organizations::is_headquarters(caller.scope.from()) {
+        return Err(Problem::not_found());
+    }
+    Ok(web::Json(state.db.read(super::totals).await?))
+}
+
+/// A span of time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams, utoipa::ToSchema)]
+#[into_params(parameter_in = Query)]
+struct Span {
+    /// Start, Unix ms; 24 hours ago when absent.
+    from_ms: Option<i64>,
+    /// End, Unix ms; now when absent.
+    to_ms: Option<i64>,
+}
+
+async fn conditions(
+    state: web::Data<State>,
+    caller: Caller,
+    Path(id): Path<i64>,
+    Query(span): Query<Span>,
+) -> Result<web::Json<Vec<Sample>>, Problem> {
+    let now = state.clock.now();
+    let to_ms = span.to_ms.unwrap_or(now.0.saturating_add(1));
+    let from_ms = span.from_ms.unwrap_or(now.0 - 86_400_000);
+    let samples: Result<_, terminals::Error> = state
+        .db
+        .read(move |conn| {
+            terminals::get(conn, &caller.scope, id)?;
+            Ok(super::samples(conn, &caller.scope, id, from_ms, to_ms)?)
+        })
+        .await;
+    Ok(web::Json(samples?))
 }
 
 async fn check_in(

@@ -5,17 +5,21 @@
 //! written at once, and while one batch is being made durable the next one gathers.
 
 pub mod http;
+pub mod retention;
+mod store;
 mod writer;
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use tillward_protocol::checkin::{CheckIn, CheckInAnswer};
 use tillward_protocol::manifest::{Manifest, SignedManifest};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::db::{self, Db};
+use crate::db::{self, Conn, Db};
 use crate::http::tokens::TerminalSession;
+use crate::operators::Scope;
 
 /// Most check-ins in one transaction: about 10 ms of work, so that other writes get their turn.
 pub const BATCH_MAX: usize = 1_024;
@@ -24,6 +28,73 @@ pub const BATCH_MAX: usize = 1_024;
 pub const QUEUE_MAX: usize = 8_192;
 /// When a refused terminal should come back, s; the agent adds its own jitter.
 pub const RETRY_AFTER_S: u32 = 30;
+
+/// Sums over everything that was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Totals {
+    /// Check-ins in all cohort cells.
+    pub check_ins: i64,
+    /// Failures in all cohort cells.
+    pub failures: i64,
+    /// Check-ins by the terminals' own rows: the same number, counted another way.
+    pub state_check_ins: i64,
+    /// Failures by the terminals' own rows.
+    pub state_failures: i64,
+}
+
+/// Reads the sums. Reads every cell: for tests, benchmarks and the demo, not for pages.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn totals(conn: &mut Conn) -> Result<Totals, db::Error> {
+    store::totals(conn)
+}
+
+/// A terminal's conditions at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Sample {
+    /// Server clock, Unix ms.
+    pub at_ms: i64,
+    /// Access type.
+    pub access: String,
+    /// Carrier.
+    pub carrier: String,
+    /// Signal power, dBm.
+    pub rsrp_dbm: Option<i64>,
+    /// Signal to noise, dB.
+    pub sinr_db: Option<i64>,
+    /// Signal strength, dBm.
+    pub rssi_dbm: Option<i64>,
+    /// Round trip to this server, ms.
+    pub rtt_ms: Option<i64>,
+    /// Probes lost, percent.
+    pub loss_percent: Option<i64>,
+    /// Battery, percent.
+    pub battery_percent: Option<i64>,
+    /// Firmware.
+    pub firmware: String,
+    /// Transactions since the check-in before.
+    pub transactions_ok: i64,
+    /// Failed ones.
+    pub transactions_failed: i64,
+}
+
+/// Samples in one answer at most: a month of one every 5 minutes.
+pub const SAMPLES_MAX: i64 = 8_640;
+
+/// A terminal's conditions from `from_ms` to before `to_ms`, oldest first; empty for a terminal outside the scope.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn samples(
+    conn: &mut Conn,
+    scope: &Scope,
+    terminal_id: i64,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Vec<Sample>, db::Error> {
+    store::samples(conn, scope, terminal_id, from_ms, to_ms, SAMPLES_MAX)
+}
 
 /// One check-in on its way into the database.
 struct Pending {

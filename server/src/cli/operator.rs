@@ -1,6 +1,6 @@
 //! `tillward operator …`: accounts without the console, for the first start by script and for a lost password.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -133,10 +133,12 @@ async fn find(db: &Db, login: &str) -> anyhow::Result<Operator> {
 
 /// The first line of `input`.
 fn password(input: impl Read) -> anyhow::Result<String> {
-    let mut text = String::new();
-    input.take(PASSWORD_BYTES_MAX).read_to_string(&mut text).context("the password cannot be read")?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        Some(_) | None => bail!("give the password as the first line of the standard input"),
+    let mut line = String::new();
+    // Not to the end of the input: a person at a terminal ends the line, not the stream.
+    BufReader::new(input.take(PASSWORD_BYTES_MAX)).read_line(&mut line).context("the password cannot be read")?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        bail!("give the password as the first line of the standard input");
     }
+    Ok(password.to_owned())
 }

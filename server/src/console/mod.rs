@@ -1,8 +1,53 @@
-//! The web console.
+//! The web console: server-rendered pages, one file per menu entry.
+//!
+//! A handler reads, fills a page's struct and renders its template; every form calls the same domain function as REST.
+//! Pages work without scripts, keep their filters in the address, and say why and when. Nothing is fetched from
+//! elsewhere and nothing is inline: see the policy in [`shell`].
+
+mod assets;
+mod audit;
+mod chart;
+mod conditions;
+mod form;
+mod i18n;
+mod moments;
+mod operators;
+mod organizations;
+mod overview;
+mod preferences;
+pub mod problems;
+mod releases;
+mod rollout;
+mod rollout_events;
+mod rollouts;
+mod shell;
+mod sign_in;
+mod status;
+mod terminal;
+mod terminals;
+mod upload;
+mod why;
 
 use crate::http::endpoints::Endpoint;
 
 /// The pages.
 pub fn endpoints() -> Vec<Endpoint> {
-    Vec::new()
+    [
+        assets::endpoints(),
+        preferences::endpoints(),
+        sign_in::endpoints(),
+        overview::endpoints(),
+        terminals::endpoints(),
+        terminal::endpoints(),
+        releases::endpoints(),
+        rollouts::endpoints(),
+        rollout::endpoints(),
+        rollout_events::endpoints(),
+        organizations::endpoints(),
+        operators::endpoints(),
+        audit::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

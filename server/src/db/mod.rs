@@ -9,6 +9,7 @@ mod conn;
 mod migrate;
 mod pool;
 pub mod schema;
+pub mod settings;
 mod sqlite;
 pub mod types;
 
@@ -22,6 +23,7 @@ use diesel::r2d2::Pool;
 
 pub use conn::Conn;
 pub use migrate::Direction;
+pub use sqlite::copy as copy_sqlite;
 pub use types::{Sequence, next_id, next_ids};
 
 /// Compiles one body for each database; `$c` is the concrete connection in it.

@@ -369,6 +369,7 @@ diesel::table! {
         deadline_ms -> Nullable<BigInt>,
         assignment_timeout_s -> BigInt,
         admitted_up_to -> BigInt,
+        signalled_up_to -> BigInt,
         created_by -> BigInt,
         created_by_name -> Text,
         created_at_ms -> BigInt,

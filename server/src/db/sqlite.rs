@@ -94,8 +94,8 @@ impl Writer {
 fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
     conn.batch_execute(&format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-         PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
+        "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA foreign_keys = ON; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
          PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY;"
     ))
     .map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -106,9 +106,24 @@ fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
 pub(super) fn open_reader(path: &Path) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
     conn.batch_execute(&format!(
-        "PRAGMA query_only = ON; PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; \
+        "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA query_only = ON; \
          PRAGMA cache_size = -{READER_CACHE_KIB}; PRAGMA temp_store = MEMORY;"
     ))
     .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(conn)
+}
+
+/// Writes a consistent copy of the database at `from` to the new file `to`, also while a server writes.
+///
+/// # Errors
+/// [`Error::Open`] when `from` cannot be opened, [`Error::Query`] when the copy cannot be written.
+pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    if !from.is_file() {
+        return Err(Error::Open(format!("{} is not there", from.display())));
+    }
+    let mut conn =
+        SqliteConnection::establish(&from.to_string_lossy()).map_err(|error| Error::Open(error.to_string()))?;
+    let to = to.to_string_lossy().replace('\'', "''");
+    conn.batch_execute(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; VACUUM INTO '{to}'"))?;
+    Ok(())
 }

@@ -37,7 +37,8 @@ pub(super) async fn guard<B: MessageBody + 'static>(
         Access::Operator(permission) => operator(&state, &request, permission).await,
         Access::Page(permission) => match page(&state, &request, permission).await {
             Err(problem) if problem.status == 401 && !wants_json(&request) => {
-                return Ok(request.into_response(to_login()));
+                let answer = to_login(&request);
+                return Ok(request.into_response(answer));
             }
             other => other,
         },
@@ -56,13 +57,25 @@ fn wants_json(request: &ServiceRequest) -> bool {
         .is_some_and(|accept| accept.contains("application/json"))
 }
 
-fn to_login() -> HttpResponse {
-    // htmx follows HX-Redirect with a full page load; browsers follow Location.
-    HttpResponse::SeeOther()
-        .insert_header((header::LOCATION, "/login"))
-        .insert_header(("HX-Redirect", "/login"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .finish()
+/// To the login page, which leads back to a page that was asked for.
+fn to_login(request: &ServiceRequest) -> HttpResponse {
+    let asked = request.uri().path_and_query().map_or("/", |asked| asked.as_str());
+    let location = if is_safe(request.method()) && asked != "/" {
+        format!("/login?{}", super::body::query_pair("next", asked))
+    } else {
+        "/login".to_owned()
+    };
+    // htmx follows HX-Redirect with a full page load and never sees it beside a 303; browsers follow Location.
+    let mut response = if request.headers().contains_key("hx-request") {
+        let mut response = HttpResponse::NoContent();
+        response.insert_header(("HX-Redirect", location));
+        response
+    } else {
+        let mut response = HttpResponse::SeeOther();
+        response.insert_header((header::LOCATION, location));
+        response
+    };
+    response.insert_header((header::CACHE_CONTROL, "no-store")).finish()
 }
 
 fn bearer(request: &ServiceRequest) -> Option<&str> {
@@ -102,7 +115,7 @@ async fn page(state: &State, request: &ServiceRequest, permission: Permission) -
     let Some(token) = request.cookie(name).map(|cookie| cookie.value().to_owned()) else {
         return Err(Problem::unauthorized("Sign in at /login."));
     };
-    if !is_safe(request.method()) && !is_same_origin(request) {
+    if !is_safe(request.method()) && !is_same_origin(request.headers()) {
         return Err(Problem::forbidden("The request comes from another site."));
     }
     let caller = operators::caller_of_refresh_token(&state.db, &token, state.clock.now()).await?;
@@ -128,8 +141,8 @@ fn is_safe(method: &Method) -> bool {
 }
 
 /// Browsers send `Sec-Fetch-Site` or at least `Origin` with every request that changes something.
-fn is_same_origin(request: &ServiceRequest) -> bool {
-    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+pub(crate) fn is_same_origin(headers: &header::HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin"), text("host")) {
         (Some(site), _, _) => site == "same-origin",
         (None, Some(origin), Some(host)) => origin.split("://").nth(1) == Some(host),

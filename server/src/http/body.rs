@@ -66,12 +66,17 @@ fn decode(decoder: impl Read, max: usize) -> Result<Bytes, Problem> {
     if decoded.len() > max { Err(Problem::too_large(max)) } else { Ok(Bytes::from(decoded)) }
 }
 
-/// Parses JSON; an error names the field.
+/// Parses a JSON object; an error names the field.
 ///
 /// # Errors
-/// 400 when it is not JSON at all, 422 with the field's path otherwise.
+/// 400 when it is not JSON at all or holds a U+0000, 422 with the field's path otherwise.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    if has_nul_escape(body) {
+        return Err(Problem::bad_request("Text must not contain the character U+0000."));
+    }
     match serde_json::from_slice(body) {
+        // serde also fills a struct from a list, by position; no field is named there, so none could be refused.
+        Ok(_) if body.trim_ascii_start().first() != Some(&b'{') => Err(Problem::invalid("body", "must be an object")),
         Ok(value) => Ok(value),
         // Parsed again only to find the path of what was wrong. Some wrong types are reported as wrong syntax.
         Err(error) if error.is_data() || serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
@@ -79,6 +84,20 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         }
         Err(error) => Err(Problem::bad_request(format!("The body is not valid JSON: {error}."))),
     }
+}
+
+/// Whether JSON holds an escaped U+0000, the one character that PostgreSQL cannot keep. Unescaped, it is no JSON.
+fn has_nul_escape(body: &[u8]) -> bool {
+    let mut rest = body;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
+        let escape = rest.get(at + 1..).unwrap_or_default();
+        if escape.starts_with(b"u0000") {
+            return true;
+        }
+        // The escaped character belongs to the backslash: `\\u0000` is a backslash and plain text.
+        rest = escape.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 fn locate<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> Problem {
@@ -156,6 +175,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        if request.query_string().contains("%00") {
+            return std::future::ready(Err(Problem::invalid("query", "must not contain the character U+0000")));
+        }
         let parsed = actix_web::web::Query::<T>::from_query(request.query_string());
         std::future::ready(match parsed {
             Ok(query) => Ok(Self(query.into_inner())),
@@ -173,7 +195,47 @@ impl<T: DeserializeOwned + 'static> FromRequest for Path<T> {
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        if request.uri().path().contains("%00") {
+            return std::future::ready(Err(Problem::not_found()));
+        }
         let parsed = actix_web::web::Path::<T>::from_request(request, payload).into_inner();
         std::future::ready(parsed.map(|path| Self(path.into_inner())).map_err(|_| Problem::not_found()))
+    }
+}
+
+/// One `name=value` of a query string.
+pub fn query_pair(name: &str, value: &str) -> String {
+    format!("{}={}", percent(name), percent(value))
+}
+
+fn percent(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_real_escape_of_nul_is_found() {
+        for (body, found) in [
+            (r#"{"a":"\u0000"}"#, true),
+            (r#"{"a":"x\n\u0000"}"#, true),
+            (r#"{"a":"\\\u0000"}"#, true),
+            (r#"{"a":"\\u0000"}"#, false),
+            (r#"{"a":"\u00001"}"#, true),
+            (r#"{"a":"\u0001"}"#, false),
+            (r#"{"a":"u0000"}"#, false),
+            ("\\", false),
+        ] {
+            assert_eq!(has_nul_escape(body.as_bytes()), found, "{body}");
+        }
     }
 }

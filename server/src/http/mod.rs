@@ -16,13 +16,15 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::{ErrorHandlerResponse, Next, from_fn};
-use actix_web::{HttpMessage, HttpResponse, Responder, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
+use crate::operators::sessions::AddressLimit;
 use crate::signing::Signing;
+use crate::workers::Signal;
 use endpoints::{Access, Endpoint};
 use problem::Problem;
 use tokens::Tokens;
@@ -37,12 +39,16 @@ pub struct State {
     pub config: Arc<Config>,
     /// Session tokens.
     pub tokens: Tokens,
+    /// How often one address may try to sign in.
+    pub sign_in_limit: AddressLimit,
     /// Where check-ins wait for the writer.
     pub check_ins: crate::checkin::Queue,
     /// Both signed repositories and the payloads.
     pub signing: Signing,
     /// How often terminals may try to enrol or to open a session.
     pub enrolment_limits: crate::terminals::enrolment::Limits,
+    /// Wakes the planner after a change of a rollout.
+    pub planner: Signal,
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.
@@ -113,6 +119,8 @@ fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/readyz", Access::Public, "Whether the server can work", readyz)
             .returns::<Readiness>(200, "It can")
             .returns::<Readiness>(503, "A part is missing"),
+        Endpoint::get("/metrics", Access::Public, "Metrics for Prometheus", metrics)
+            .returns_empty(200, "Prometheus' text form"),
         Endpoint::get("/api/openapi.json", Access::Public, "This document", openapi::document)
             .returns_empty(200, "OpenAPI 3.1"),
     ]
@@ -120,6 +128,14 @@ fn endpoints() -> Vec<Endpoint> {
 
 async fn healthz() -> impl Responder {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
+}
+
+async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    // Figures of the fleet are for this machine's own collector; put a proxy with a password before it to open it.
+    if !request.peer_addr().is_some_and(|peer| peer.ip().is_loopback()) {
+        return Err(Problem::not_found());
+    }
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(crate::observe::render()))
 }
 
 async fn readyz(state: web::Data<State>) -> impl Responder {

@@ -141,7 +141,13 @@ impl ResponseError for Problem {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         let body = serde_json::to_string(self).unwrap_or_default();
-        response.insert_header((header::CACHE_CONTROL, "no-store")).content_type("application/problem+json").body(body)
+        let mut response = response
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .content_type("application/problem+json")
+            .body(body);
+        // For the console, which shows it as a page.
+        response.extensions_mut().insert(self.clone());
+        response
     }
 }
 

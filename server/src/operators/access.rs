@@ -67,6 +67,7 @@ impl Role {
                     || matches!(
                         permission,
                         P::TerminalsWrite
+                            | P::TerminalsActivate
                             | P::OrganizationsWrite
                             | P::OperatorsWrite
                             | P::ProfilesWrite
@@ -74,7 +75,7 @@ impl Role {
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite)
+                matches!(permission, P::TerminalsWrite | P::TerminalsActivate)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -319,7 +320,10 @@ mod tests {
         assert!(Role::PlatformAdmin.may_grant(Role::PlatformAdmin));
         assert!(!Role::OrgAdmin.may_grant(Role::PlatformAdmin));
         assert!(!Role::OrgAdmin.may_grant(Role::ReleaseManager));
-        assert!(Role::OrgAdmin.may_grant(Role::Auditor));
+        for role in [Role::OrgAdmin, Role::OrgOps, Role::Field, Role::Auditor] {
+            assert!(Role::OrgAdmin.may_grant(role), "{role:?}");
+        }
+        assert!(Role::OrgOps.may_grant(Role::Field));
         assert!(!Role::Auditor.may_grant(Role::OrgOps));
     }
 

@@ -65,7 +65,7 @@ async fn try_bootstrap(db: &Db, now: Now) -> Result<Option<String>, db::Error> {
 ///
 /// # Errors
 /// [`db::Error`].
-pub(super) fn is_set_up(conn: &mut Conn) -> Result<bool, db::Error> {
+pub fn is_set_up(conn: &mut Conn) -> Result<bool, db::Error> {
     Ok(store::count(conn)? > 0)
 }
 

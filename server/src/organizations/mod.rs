@@ -156,7 +156,11 @@ pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Organizatio
 /// # Errors
 /// [`db::Error`].
 pub fn find_by_short_code(conn: &mut Conn, scope: &Scope, code: &str) -> Result<Option<Organization>, db::Error> {
-    store::find_by_short_code(conn, scope, &code.trim().to_ascii_uppercase())
+    // What cannot be a short code is not looked for; it may hold what a database refuses.
+    match short_code(code) {
+        Ok(code) => store::find_by_short_code(conn, scope, &code),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Organizations of `scope` in the order of the tree (each before what is below it), after the path `after`.
@@ -174,6 +178,11 @@ pub fn list(conn: &mut Conn, scope: &Scope, after: Option<&str>, size: u32) -> R
 pub fn is_open(conn: &mut Conn, org_path: &str) -> Result<bool, db::Error> {
     let chain: Vec<i64> = org_path.split('/').filter_map(|part| part.parse().ok()).collect();
     store::none_suspended(conn, &chain)
+}
+
+/// Whether this path is that of headquarters, which sees everything.
+pub fn is_headquarters(org_path: &str) -> bool {
+    org_path.split('/').filter(|part| !part.is_empty()).count() == 1
 }
 
 /// Headquarters, made if there is none yet; within the caller's transaction.

@@ -9,8 +9,8 @@ use tillward_protocol::phase::{Phase as Said, Reason};
 const HOUR_MS: i64 = 3600 * 1000;
 /// Longest that an assignment waits for its offer: as long as a rollout may run.
 pub const WAITING_MS_MAX: i64 = super::state::RUNNING_MS_MAX;
-/// Longest from one sign of life to the next once the terminal writes, boots or tries the new firmware. It does these in
-/// minutes; a day covers a shop that switches its terminal off overnight.
+/// Longest that the terminal writes, boots or tries the new firmware. It does these in minutes; a day covers a shop that
+/// switches its terminal off overnight.
 pub const IN_FLIGHT_MS_MAX: i64 = 24 * HOUR_MS;
 
 /// Where an assignment is; without the reasons.

@@ -1,8 +1,255 @@
-//! REST of this domain.
+//! REST of rollouts.
 
-use crate::http::endpoints::Endpoint;
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+
+use super::assignment::Phase;
+use super::state::State as RolloutState;
+use super::{AssignmentRow, Error, NewRollout, Preview, Rollout, RolloutDetail, TimelineEvent};
+use crate::audit::Actor;
+use crate::http::body::{Json, Path, Query};
+use crate::http::endpoints::{Access, Endpoint};
+use crate::http::page::{Page, PageQuery};
+use crate::http::problem::Problem;
+use crate::http::{RequestId, State};
+use crate::operators::{Caller, Permission};
+
+const READ: Access = Access::Operator(Permission::RolloutsRead);
+const WRITE: Access = Access::Operator(Permission::RolloutsWrite);
 
 /// This domain's rows of the endpoint table.
 pub fn endpoints() -> Vec<Endpoint> {
-    Vec::new()
+    vec![
+        Endpoint::post("/api/v1/rollouts", WRITE, "Writes down a draft", create)
+            .body::<NewRollout>()
+            .returns::<RolloutDetail>(201, "The draft"),
+        Endpoint::get("/api/v1/rollouts", READ, "Rollouts of your organizations, newest first", list)
+            .query::<ListQuery>()
+            .returns::<Page<Rollout>>(200, "A page of rollouts"),
+        Endpoint::get("/api/v1/rollouts/{id}", READ, "One rollout with its counts and reasons", get)
+            .returns::<RolloutDetail>(200, "The rollout"),
+        Endpoint::get(
+            "/api/v1/rollouts/{id}/preview",
+            READ,
+            "Which terminals it would update now, and which not and why",
+            preview,
+        )
+        .returns::<Preview>(200, "Counts, exclusions by reason and a sample"),
+        Endpoint::post("/api/v1/rollouts/{id}/start", WRITE, "Starts a draft whose count was confirmed", start)
+            .body::<Start>()
+            .returns::<RolloutDetail>(200, "The running rollout"),
+        Endpoint::post("/api/v1/rollouts/{id}/pause", WRITE, "Stops offering for a while", pause)
+            .body::<Why>()
+            .returns::<RolloutDetail>(200, "The paused rollout"),
+        Endpoint::post("/api/v1/rollouts/{id}/resume", WRITE, "Ends a pause", resume)
+            .returns::<RolloutDetail>(200, "The running rollout"),
+        Endpoint::post("/api/v1/rollouts/{id}/cancel", WRITE, "Ends a rollout for good", cancel)
+            .body::<Why>()
+            .returns::<RolloutDetail>(200, "The cancelled rollout"),
+        Endpoint::get("/api/v1/rollouts/{id}/assignments", READ, "Its terminals and how far they are", assignments)
+            .query::<AssignmentsQuery>()
+            .returns::<Page<AssignmentRow>>(200, "A page of assignments"),
+        Endpoint::get(
+            "/api/v1/terminals/{id}/updates",
+            Access::Operator(Permission::TerminalsRead),
+            "A terminal's update timeline, newest first",
+            timeline,
+        )
+        .returns::<Vec<TimelineEvent>>(200, "The last lines"),
+    ]
+}
+
+/// Which rollouts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Rows on the page, 1–100; 20 when absent.
+    size: Option<u32>,
+    /// Only rollouts in this state.
+    state: Option<String>,
+}
+
+/// Which assignments.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct AssignmentsQuery {
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Rows on the page, 1–100; 20 when absent.
+    size: Option<u32>,
+    /// Only assignments in this phase.
+    phase: Option<String>,
+}
+
+/// A start with the count that a person confirmed.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    /// The preview's count, typed again.
+    confirm_count: u64,
+}
+
+/// A reason.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Why {
+    /// Reason, for the page and the audit log.
+    why: String,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound => Self::not_found(),
+            Error::Field(error) => Self::from(error),
+            Error::Refused(_)
+            | Error::ReleaseNotPublished(_)
+            | Error::NothingToUpdate
+            | Error::CountDiffers { .. }
+            | Error::Raced => Self::conflict(sentence(&error)),
+            Error::Db(error) => Self::from(error),
+        }
+    }
+}
+
+/// An error's text as a sentence.
+fn sentence(error: &Error) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+fn actor(caller: &Caller, request: &RequestId) -> Actor {
+    Actor::from(caller).in_request(&request.0)
+}
+
+async fn answer(state: &State, caller: Caller, id: i64) -> Result<web::Json<RolloutDetail>, Problem> {
+    let detail = state.db.read(move |conn| super::get(conn, &caller.scope, id)).await?;
+    Ok(web::Json(detail))
+}
+
+async fn create(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Json(new): Json<NewRollout>,
+) -> Result<HttpResponse, Problem> {
+    let (actor, now) = (actor(&caller, &request), state.clock.now());
+    let id = state
+        .db
+        .write({
+            let caller = caller.clone();
+            move |conn| super::create(conn, &caller, new, &actor, now)
+        })
+        .await?;
+    let detail = answer(&state, caller, id).await?;
+    Ok(HttpResponse::build(StatusCode::CREATED).json(detail))
+}
+
+async fn list(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<web::Json<Page<Rollout>>, Problem> {
+    let page = PageQuery { after: query.after, size: query.size };
+    let (size, before) = (page.size()?, page.after::<i64>()?);
+    let wanted = query.state.filter(|state| !state.is_empty());
+    if let Some(state) = wanted.as_deref().filter(|state| !RolloutState::NAMES.contains(state)) {
+        return Err(Problem::invalid("state", format!("{state:?} is not a state of a rollout")));
+    }
+    let rows = state.db.read(move |conn| super::list(conn, &caller.scope, wanted.as_deref(), before, size + 1)).await?;
+    Ok(web::Json(Page::from_rows(rows, size, |rollout| rollout.id)))
+}
+
+async fn get(
+    state: web::Data<State>,
+    caller: Caller,
+    Path(id): Path<i64>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    answer(&state, caller, id).await
+}
+
+async fn preview(state: web::Data<State>, caller: Caller, Path(id): Path<i64>) -> Result<web::Json<Preview>, Problem> {
+    Ok(web::Json(state.db.read(move |conn| super::preview(conn, &caller.scope, id)).await?))
+}
+
+async fn start(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<Start>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now) = (actor(&caller, &request), state.clock.now());
+    super::start(&state.db, caller.scope.clone(), id, body.confirm_count, actor, now).await?;
+    state.planner.wake();
+    answer(&state, caller, id).await
+}
+
+async fn pause(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<Why>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now, scope) = (actor(&caller, &request), state.clock.now(), caller.scope.clone());
+    state.db.write(move |conn| super::pause(conn, &scope, id, &body.why, &actor, now)).await?;
+    state.planner.wake();
+    answer(&state, caller, id).await
+}
+
+async fn resume(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now, scope) = (actor(&caller, &request), state.clock.now(), caller.scope.clone());
+    state.db.write(move |conn| super::resume(conn, &scope, id, &actor, now)).await?;
+    state.planner.wake();
+    answer(&state, caller, id).await
+}
+
+async fn cancel(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<Why>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now, scope) = (actor(&caller, &request), state.clock.now(), caller.scope.clone());
+    state.db.write(move |conn| super::cancel(conn, &scope, id, &body.why, &actor, now)).await?;
+    state.planner.wake();
+    answer(&state, caller, id).await
+}
+
+async fn assignments(
+    state: web::Data<State>,
+    caller: Caller,
+    Path(id): Path<i64>,
+    Query(query): Query<AssignmentsQuery>,
+) -> Result<web::Json<Page<AssignmentRow>>, Problem> {
+    let page = PageQuery { after: query.after, size: query.size };
+    let (size, after) = (page.size()?, page.after::<i64>()?);
+    let phase = match query.phase.as_deref().filter(|phase| !phase.is_empty()) {
+        None => None,
+        Some(name) => Some(
+            Phase::parse(name)
+                .ok_or_else(|| Problem::invalid("phase", format!("{name:?} is not a phase of an assignment")))?,
+        ),
+    };
+    let rows = state.db.read(move |conn| super::assignments(conn, &caller.scope, id, phase, after, size + 1)).await?;
+    Ok(web::Json(Page::from_rows(rows, size, |row| row.key(phase))))
+}
+
+async fn timeline(
+    state: web::Data<State>,
+    caller: Caller,
+    Path(id): Path<i64>,
+) -> Result<web::Json<Vec<TimelineEvent>>, Problem> {
+    Ok(web::Json(state.db.read(move |conn| super::timeline_in(conn, &caller.scope, id)).await?))
 }

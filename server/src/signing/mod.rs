@@ -8,6 +8,7 @@ pub mod document;
 pub mod gate;
 pub mod image;
 pub mod keys;
+pub mod policy;
 pub mod roots;
 pub mod samples;
 mod tar;
@@ -22,7 +23,7 @@ use crate::clock::Now;
 use crate::config::Mode;
 use director::Director;
 use image::{ImageError, ImageRepository};
-use keys::ProductionFacts;
+use policy::ProductionFacts;
 
 /// An upload that was not written to for this long is given up, ms.
 const UPLOAD_ABANDONED_MS: i64 = 24 * 3_600_000;
@@ -91,7 +92,7 @@ impl Signing {
             director_root: roots::newest(&self.blobs, director::METADATA).await?.as_ref().map(file),
             image_targets: self.image.edition().await?.documents().get("targets").map(file),
         };
-        let lines = keys::production_refusals(&facts);
+        let lines = policy::production_refusals(&facts);
         if lines.is_empty() { Ok(()) } else { Err(OpenError::Production(lines)) }
     }
 

@@ -1,10 +1,22 @@
-//! Simulated terminals.
+//! Simulated terminals over real HTTP: the demo, and load against any server.
+//!
+//! A place and its network are drawn together ([`population`]), the link changes with dwell times ([`network`]), payments
+//! fail as the link lets them ([`payments`]), updates take their course ([`course`]); [`terminal`] puts that together as a
+//! pure thing in simulated time, [`fleet`] sends for many of them. [`demo`] adds a server and real agents, [`load`] drives
+//! check-ins as fast as they are answered. Nothing in the server imports this.
 
+mod admin;
+mod agents;
+pub mod bench;
 pub mod client;
-pub mod course;
+pub mod command;
+mod course;
+pub mod demo;
+mod fleet;
 pub mod load;
-pub mod network;
-pub mod payments;
-pub mod population;
-pub mod random;
-pub mod terminal;
+mod network;
+mod payments;
+mod population;
+mod random;
+mod register;
+mod terminal;

@@ -4,17 +4,21 @@
 //! token is good once; an old one used again means that somebody has a copy, and ends the session.
 
 pub(super) mod http;
+mod limit;
 mod store;
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Caller, CallerKind, Error, Operator, REFRESH_TOKEN_LEAD, Status, accounts, hash_of_secret, normal_login};
+use super::{Caller, CallerKind, Error, Operator, REFRESH_TOKEN_LEAD, Status, accounts};
+use super::{checked_login, hash_of_secret, normal_login};
 use super::{password, store as accounts_store};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::organizations;
+
+pub use limit::AddressLimit;
 
 /// A session ends after this, however often it was renewed, ms: one working day.
 pub const SESSION_MS: i64 = 12 * 3_600_000;
@@ -52,6 +56,12 @@ pub enum SignInError {
     #[error("too many failed sign-ins; try again in {for_s} s")]
     Locked {
         /// When it ends, s.
+        for_s: u32,
+    },
+    /// Too many tries from one address.
+    #[error("too many sign-ins from your address; try again in {for_s} s")]
+    TooOften {
+        /// When the next one is let through, s.
         for_s: u32,
     },
     /// The password was right, but the organization or one above it is suspended.
@@ -106,6 +116,10 @@ async fn judge(db: &Db, login: &str, password: &str, now: Now) -> Result<Option<
             let login = login.to_owned();
             move |conn| {
                 check_lock(conn, &login, now)?;
+                // What cannot be a login is looked for no further; it may hold what a database refuses.
+                if checked_login(&login).is_err() {
+                    return Ok(None);
+                }
                 Ok::<_, SignInError>(accounts_store::credentials(conn, &login)?)
             }
         })
@@ -246,7 +260,7 @@ pub async fn change_own_password(
     let operator = match judge(db, &caller.name, present, now).await {
         Ok(Some((operator, _))) => operator,
         Ok(None) | Err(SignInError::Wrong | SignInError::Suspended) => return Err(Error::WrongPassword),
-        Err(SignInError::Locked { for_s }) => return Err(Error::Locked { for_s }),
+        Err(SignInError::Locked { for_s } | SignInError::TooOften { for_s }) => return Err(Error::Locked { for_s }),
         Err(SignInError::Failed(error)) => return Err(error),
     };
     let password_hash = password::hash(new).await?;

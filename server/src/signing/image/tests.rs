@@ -284,3 +284,81 @@ async fn a_server_without_keys_serves_what_is_published_and_changes_nothing() {
     assert!(matches!(keyless.publish(vec![seven.clone()], NOW_S).await, Err(ImageError::NoKeys)));
     assert!(matches!(keyless.withdraw(&[(seven.name, seven.sha256)], NOW_S).await, Err(ImageError::NoKeys)));
 }
+
+/// One thing that happens to a repository.
+#[derive(Debug, Clone)]
+enum Happening {
+    Publish { model: u8 },
+    Withdraw { which: usize },
+    PassDays { days: i64 },
+    PublisherDies { document: u8 },
+    ServerRestarts,
+}
+
+fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
+    use proptest::prelude::*;
+    prop_oneof![
+        4 => (0..3_u8).prop_map(|model| Happening::Publish { model }),
+        2 => (0..9_usize).prop_map(|which| Happening::Withdraw { which }),
+        2 => (0..60_i64).prop_map(|days| Happening::PassDays { days }),
+        1 => (0..5_u8).prop_map(|document| Happening::PublisherDies { document }),
+        1 => Just(Happening::ServerRestarts),
+    ]
+}
+
+async fn a_client_follows(happenings: Vec<Happening>) {
+    let blobs = Blobs::in_memory();
+    let mut repository = opened(blobs.clone(), NOW_S).await;
+    let mut client = client(&repository).await;
+    let (mut now_s, mut counter) = (NOW_S, 0);
+    let (mut listed, mut gone) = (Vec::<TargetEntry>::new(), Vec::<TargetEntry>::new());
+    for happening in happenings {
+        now_s += 1;
+        match happening {
+            Happening::Publish { model } => {
+                counter += 1;
+                let new = entry(&repository, &format!("demo-p{model}"), counter, b"firmware").await;
+                repository.publish(vec![new.clone()], now_s).await.unwrap();
+                listed.push(new);
+            }
+            Happening::Withdraw { which } if which < listed.len() => {
+                let entry = listed.remove(which);
+                repository.withdraw(&[(entry.name.clone(), entry.sha256.clone())], now_s).await.unwrap();
+                gone.push(entry);
+            }
+            Happening::Withdraw { .. } => {}
+            Happening::PassDays { days } => {
+                now_s += days * DAY_S;
+                repository.renew(now_s).await.unwrap();
+            }
+            Happening::PublisherDies { document } => {
+                let name = ["targets", "snapshot", "fw-demo-p0", "fw-demo-p1", "fw-demo-p2"][usize::from(document)];
+                let next = repository.edition().await.unwrap().version(name) + 1;
+                let left_behind = Bytes::from(format!("{{\"left behind at\":{now_s}}}"));
+                // It may have died here before.
+                let _ = blobs.create(&versioned_key(name, next), left_behind).await;
+            }
+            // The client keeps reading through the old process: both serve the same storage.
+            Happening::ServerRestarts => repository = opened(blobs.clone(), now_s).await,
+        }
+        client.refresh(at(now_s)).await.unwrap();
+        for entry in &listed {
+            let found = client.get_target_info(entry.name.as_str(), at(now_s)).await.unwrap().unwrap();
+            assert_eq!((found.length, found.hashes["sha256"].as_str()), (entry.length, entry.sha256.as_str()));
+        }
+        for entry in &gone {
+            assert!(client.get_target_info(entry.name.as_str(), at(now_s)).await.unwrap().is_none());
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_happens_to_the_repository_a_client_can_follow_it(
+        happenings in proptest::collection::vec(happening(), 1..24)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(a_client_follows(happenings));
+    }
+}

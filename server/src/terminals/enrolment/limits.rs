@@ -2,9 +2,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
+
+use crate::clock::Clock;
 
 /// Tries at once for one terminal, then one each six seconds: a person who mistypes does not notice.
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
@@ -13,17 +19,31 @@ const PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 /// Counts tries in 65,536 buckets, so that no stranger can make it grow.
 pub struct Limits {
     hasher: RandomState,
-    buckets: DefaultKeyedRateLimiter<u16>,
+    clock: ServerClock,
+    buckets: RateLimiter<u16, DefaultKeyedStateStore<u16>, ServerClock, NoOpMiddleware<Nanos>>,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        let quota = Quota::per_minute(PER_MINUTE).allow_burst(BURST);
-        Self { hasher: RandomState::new(), buckets: RateLimiter::keyed(quota) }
+/// The server's clock in the form that the limiter reads.
+#[derive(Clone)]
+struct ServerClock(Clock);
+
+impl governor::clock::Clock for ServerClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Duration::from_millis(self.0.now().0.max(0).unsigned_abs()).into()
     }
 }
 
 impl Limits {
+    /// No tries yet.
+    pub fn new(clock: Clock) -> Self {
+        let quota = Quota::per_minute(PER_MINUTE).allow_burst(BURST);
+        let clock = ServerClock(clock);
+        let buckets = RateLimiter::new(quota, DefaultKeyedStateStore::default(), clock.clone());
+        Self { hasher: RandomState::new(), clock, buckets }
+    }
+
     /// Counts a try about `subject`.
     ///
     /// # Errors
@@ -31,7 +51,7 @@ impl Limits {
     pub fn check(&self, subject: &str) -> Result<(), super::Error> {
         let bucket = u16::try_from(self.hasher.hash_one(subject) >> 48).unwrap_or(0);
         self.buckets.check_key(&bucket).map_err(|until| {
-            let wait = until.wait_time_from(DefaultClock::default().now());
+            let wait = until.wait_time_from(self.clock.now());
             super::Error::TooMany { retry_after_s: u32::try_from(wait.as_secs()).unwrap_or(60).saturating_add(1) }
         })
     }
@@ -43,7 +63,7 @@ mod tests {
 
     #[test]
     fn one_terminal_that_tries_too_often_waits_and_another_does_not() {
-        let limits = Limits::default();
+        let limits = Limits::new(Clock::system());
         let refused = (0..30).filter(|_| limits.check("A1").is_err()).count();
         assert!((9..=10).contains(&refused), "{refused}");
         // Two subjects share a bucket with a chance of 1 in 65,536.

@@ -1,0 +1,154 @@
+use super::*;
+use tillward_protocol::checkin::{CHECK_IN_VERSION, DeviceHealth, NetworkCounters, Slot, Software, TerminalReport};
+use tillward_protocol::condition::Condition;
+
+fn failure(id: &str) -> Event {
+    let json = format!(r#"{{"id":"{id}","occurred_at_ms":1,"transaction":"sale","stage":"wait","condition":{{}}}}"#);
+    Event::Failure(Box::new(serde_json::from_str(&json).unwrap()))
+}
+
+fn counters(id: &str, ok: u32) -> Event {
+    Event::Counters(id.to_owned(), TransactionCounters { ok, ..Default::default() })
+}
+
+fn check_in(stream: Stream, seq: Seq, transactions: TransactionCounters, failures: Vec<Failure>) -> CheckIn {
+    CheckIn {
+        v: CHECK_IN_VERSION,
+        stream,
+        seq,
+        at_ms: 1,
+        boot_id: "b".to_owned(),
+        software: Software {
+            firmware: "1".parse().unwrap(),
+            slot: Slot::A,
+            agent: "1".parse().unwrap(),
+            app: None,
+            boot: None,
+            hardware: None,
+            config_hash: None,
+        },
+        terminal: TerminalReport::default(),
+        condition: Condition::default(),
+        network: NetworkCounters::default(),
+        device: DeviceHealth::default(),
+        transactions,
+        failures,
+        update: None,
+        manifest: None,
+    }
+}
+
+fn sealed(spool: &Spool) -> CheckIn {
+    serde_json::from_str(&spool.sealed().unwrap().body).unwrap()
+}
+
+fn open(folder: &Path) -> Spool {
+    Spool::load(folder, Stream(3)).unwrap().0
+}
+
+fn acknowledged(stream: u32, seq: u32) -> Acknowledged {
+    Acknowledged { stream: Stream(stream), seq: Seq(seq) }
+}
+
+#[test]
+fn an_event_is_counted_once_however_often_it_is_found_and_survives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(open(folder.path()).add(vec![failure("f1"), counters("c1", 4)]).unwrap(), 2);
+    assert_eq!(open(folder.path()).add(vec![failure("f1"), counters("c1", 4), failure("f2")]).unwrap(), 1);
+    let mut spool = open(folder.path());
+    spool.seal(None, check_in).unwrap();
+    assert_eq!(open(folder.path()).add(vec![failure("f1")]).unwrap(), 0);
+    let report = sealed(&open(folder.path()));
+    assert_eq!((report.stream, report.seq, report.transactions.ok), (Stream(3), Seq(1), 4));
+    assert_eq!(report.failures.iter().map(|f| f.id.as_str()).collect::<Vec<_>>(), ["f1", "f2"]);
+}
+
+#[test]
+fn what_comes_after_sealing_goes_into_the_next_report_and_the_bytes_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.add(vec![failure("f1")]).unwrap();
+    spool.seal(None, check_in).unwrap();
+    let bytes = spool.sealed().unwrap().body.clone();
+    spool.add(vec![failure("f2")]).unwrap();
+    assert_eq!(open(folder.path()).sealed().unwrap().body, bytes);
+    assert_eq!(spool.acknowledge(acknowledged(3, 0)).unwrap(), Taken::NotYet);
+    assert!(matches!(spool.acknowledge(acknowledged(3, 1)).unwrap(), Taken::Counted(_)));
+    spool.seal(None, check_in).unwrap();
+    let next = sealed(&spool);
+    assert_eq!((next.seq, next.failures.len(), next.failures[0].id.as_str()), (Seq(2), 1, "f2"));
+}
+
+#[test]
+fn a_server_that_knows_more_makes_a_new_stream_and_nothing_is_lost() {
+    for theirs in [acknowledged(7, 0), acknowledged(3, 9)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = open(folder.path());
+        spool.add(vec![failure("f1")]).unwrap();
+        spool.seal(None, check_in).unwrap();
+        assert_eq!(spool.acknowledge(theirs).unwrap(), Taken::Renumbered);
+        let report = sealed(&open(folder.path()));
+        assert_eq!((report.stream.0, report.seq, report.failures.len()), (theirs.stream.0 + 1, Seq(1), 1));
+        assert!(matches!(spool.acknowledge(acknowledged(theirs.stream.0 + 1, 1)).unwrap(), Taken::Counted(_)));
+        spool.seal(None, check_in).unwrap();
+        assert_eq!(sealed(&spool).seq, Seq(2));
+    }
+}
+
+#[test]
+fn a_report_carries_only_as_many_failures_and_counts_as_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    let failures = (0..FAILURES_MAX + 5).map(|n| failure(&format!("f{n}"))).collect();
+    spool.add(failures).unwrap();
+    spool.add(vec![counters("c1", COUNT_MAX), counters("c2", 7)]).unwrap();
+    spool.seal(None, check_in).unwrap();
+    assert_eq!((sealed(&spool).failures.len(), sealed(&spool).transactions.ok), (FAILURES_MAX, COUNT_MAX));
+    assert_eq!(spool.waiting(), 5);
+    spool.acknowledge(acknowledged(3, 1)).unwrap();
+    spool.seal(None, check_in).unwrap();
+    assert_eq!((sealed(&spool).failures.len(), sealed(&spool).transactions.ok), (5, 7));
+}
+
+#[test]
+fn the_spool_is_bounded_and_says_what_it_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    let mut next = 0;
+    while spool.losses().0 == 0 {
+        let failures = (next..next + 500).map(|n| failure(&format!("f{n}"))).collect();
+        spool.add(failures).unwrap();
+        next += 500;
+        assert!(next < 100_000);
+    }
+    assert!(spool.bytes() <= SPOOL_BYTES_MAX);
+    assert_eq!(spool.waiting() as u64 + spool.losses().0, next);
+}
+
+#[test]
+fn a_refused_report_is_put_aside_and_the_next_one_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    for n in 1..=30 {
+        spool.seal(None, check_in).unwrap();
+        assert_eq!(sealed(&spool).seq, Seq(n));
+        spool.refuse().unwrap();
+    }
+    assert_eq!(spool.losses(), (0, 30));
+    assert_eq!(std::fs::read_dir(folder.path().join("refused")).unwrap().count(), REFUSED_FILES_MAX);
+}
+
+#[test]
+fn any_damage_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.add(vec![failure("f1")]).unwrap();
+    let path = folder.path().join("spool.json");
+    let good = std::fs::read(&path).unwrap();
+    for index in 0..good.len() {
+        let mut bad = good.clone();
+        bad[index] ^= 1;
+        std::fs::write(&path, bad).unwrap();
+        assert_eq!(Spool::load(folder.path(), Stream(4)).unwrap().1, Found::Damaged, "byte {index}");
+    }
+}

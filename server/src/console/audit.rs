@@ -1,0 +1,94 @@
+//! The audit log, newest first, and whether its chain is whole.
+
+use actix_web::{HttpResponse, web};
+use askama::Template;
+use serde::Deserialize;
+
+use super::shell::{self, Shell};
+use super::status::{Status, Tone};
+use crate::audit::{self, Entry};
+use crate::http::State;
+use crate::http::body::{Query, query_pair};
+use crate::http::endpoints::{Access, Endpoint};
+use crate::http::page::{Page, PageQuery};
+use crate::http::problem::Problem;
+use crate::operators::{Caller, Permission};
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![Endpoint::get("/audit", Access::Page(Permission::AuditRead), "", list)]
+}
+
+struct Row {
+    seq: i64,
+    at: String,
+    who: String,
+    kind: String,
+    action: String,
+    object: String,
+    href: Option<String>,
+    detail: String,
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage {
+    shell: Shell,
+    chain: Status,
+    head: Option<String>,
+    rows: Vec<Row>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AuditQuery {
+    #[serde(default)]
+    after: Option<String>,
+    /// Walking the whole chain takes a while on an old server, so it is asked for.
+    #[serde(default)]
+    verify: Option<u8>,
+}
+
+async fn list(
+    shell: Shell,
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<AuditQuery>,
+) -> Result<HttpResponse, Problem> {
+    let page = PageQuery { after: query.after, size: None };
+    let size = page.size()?;
+    let entries = audit::list(&state.db, caller.scope, page.after::<i64>()?, size + 1).await?;
+    let entries = Page::from_rows(entries, size, |entry| entry.seq);
+    let (chain, head) = match query.verify {
+        None => (Status { tone: Tone::Quiet, word: shell.say("audit-unverified") }, None),
+        Some(_) => {
+            let verdict = audit::verify(&state.db, None).await?;
+            match verdict.broken_at {
+                None => {
+                    let word = shell.count("audit-whole", &verdict.entries);
+                    (Status { tone: Tone::Good, word }, Some(verdict.head))
+                }
+                Some(seq) => (Status { tone: Tone::Bad, word: shell.with("audit-broken", "seq", seq) }, None),
+            }
+        }
+    };
+    let rows = entries.items.into_iter().map(|entry| row(&shell, entry)).collect();
+    let next = entries.next.map(|cursor| format!("/audit?{}", query_pair("after", &cursor)));
+    shell::ok(&AuditPage { chain, head, rows, next, shell })
+}
+
+fn row(shell: &Shell, entry: Entry) -> Row {
+    let href = match entry.object_kind.as_str() {
+        "rollout" => Some(format!("/rollouts/{}", entry.object_id)),
+        _ => None,
+    };
+    Row {
+        seq: entry.seq,
+        at: shell.moments.absolute(entry.at_ms),
+        who: entry.actor_name,
+        kind: shell.word("actor", &entry.actor_kind),
+        action: entry.action,
+        object: format!("{} {}", shell.word("object", &entry.object_kind), entry.object_id),
+        href,
+        detail: entry.detail,
+    }
+}

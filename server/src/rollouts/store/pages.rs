@@ -1,0 +1,170 @@
+//! SQL of what people look at: assignments of a rollout, reasons, a terminal's timeline.
+
+use diesel::prelude::*;
+
+use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminals, update_events};
+use crate::db::{self, Conn};
+use crate::operators::Scope;
+use crate::rollouts::assignment::Phase;
+use crate::rollouts::{AssignmentRow, ReasonCount, TimelineEvent};
+
+type AssignmentColumns = (
+    (i64, i64, String, String, Option<String>, Option<String>, i64),
+    (i64, i64, i64, Option<String>, i64, i64, Option<i64>, Option<i64>),
+    (Option<i64>, Option<i64>, Option<String>),
+);
+
+/// Assignments of a rollout. In one phase in the order of their ids, by the index `assignments_by_phase`; in all phases
+/// in the order of their terminals, by the unique index on both; `after` is the last one's key. The caller has checked
+/// that the rollout is within its scope; a terminal that has left the scope is not shown.
+pub(in crate::rollouts) fn assignments_of(
+    conn: &mut Conn,
+    scope: &Scope,
+    rollout_id: i64,
+    phase: Option<Phase>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<AssignmentRow>, db::Error> {
+    let rows = assignments::table
+        .inner_join(terminals::table.on(terminals::id.eq(assignments::terminal_id)))
+        .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(assignments::terminal_id)))
+        .filter(assignments::rollout_id.eq(rollout_id))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .limit(limit)
+        .select((
+            (
+                assignments::id,
+                assignments::terminal_id,
+                terminals::sn,
+                assignments::phase,
+                assignments::reason,
+                assignments::detail,
+                assignments::stage,
+            ),
+            (
+                assignments::attempts,
+                assignments::bytes_done,
+                assignments::bytes_total,
+                assignments::from_firmware,
+                assignments::created_at_ms,
+                assignments::phase_since_ms,
+                assignments::deadline_ms,
+                assignments::finished_at_ms,
+            ),
+            (
+                terminal_states::last_seen_ms.nullable(),
+                terminal_states::next_check_in_ms.nullable(),
+                terminal_states::firmware.nullable(),
+            ),
+        ));
+    let rows = match phase {
+        Some(phase) => rows
+            .filter(assignments::phase.eq(phase.as_str()))
+            .filter(assignments::id.gt(after))
+            .order(assignments::id)
+            .load::<AssignmentColumns>(conn)?,
+        None => rows
+            .filter(assignments::terminal_id.gt(after))
+            .order(assignments::terminal_id)
+            .load::<AssignmentColumns>(conn)?,
+    };
+    Ok(rows.into_iter().map(assignment_row).collect())
+}
+
+fn assignment_row(row: AssignmentColumns) -> AssignmentRow {
+    let (
+        (id, terminal_id, sn, phase, reason, detail, stage),
+        (attempts, bytes_done, bytes_total, from_firmware, created_at_ms, phase_since_ms, deadline_ms, finished_at_ms),
+        (last_seen_ms, next_check_in_ms, firmware),
+    ) = row;
+    AssignmentRow {
+        id,
+        terminal_id,
+        sn,
+        phase,
+        reason,
+        detail,
+        stage,
+        attempts,
+        bytes_done,
+        bytes_total,
+        from_firmware,
+        firmware,
+        created_at_ms,
+        phase_since_ms,
+        deadline_ms,
+        finished_at_ms,
+        last_seen_ms,
+        next_check_in_ms,
+    }
+}
+
+/// How often each reason stands in these phases of a rollout, most frequent first, by the index `assignments_by_phase`.
+pub(in crate::rollouts) fn reasons(
+    conn: &mut Conn,
+    rollout_id: i64,
+    phases: &[Phase],
+) -> Result<Vec<ReasonCount>, db::Error> {
+    let phases: Vec<&str> = phases.iter().map(|phase| phase.as_str()).collect();
+    let rows = assignments::table
+        .filter(assignments::rollout_id.eq(rollout_id))
+        .filter(assignments::phase.eq_any(phases))
+        .filter(assignments::reason.is_not_null())
+        .group_by((assignments::phase, assignments::reason))
+        .select((assignments::phase, assignments::reason, diesel::dsl::count_star()))
+        .load::<(String, Option<String>, i64)>(conn)?;
+    let mut reasons: Vec<ReasonCount> = rows
+        .into_iter()
+        .map(|(phase, reason, n)| ReasonCount { phase, reason: reason.unwrap_or_default(), n })
+        .collect();
+    reasons.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| (&a.phase, &a.reason).cmp(&(&b.phase, &b.reason))));
+    Ok(reasons)
+}
+
+/// Whether the terminal is within the scope, by primary key.
+pub(in crate::rollouts) fn has_terminal(conn: &mut Conn, scope: &Scope, terminal_id: i64) -> Result<bool, db::Error> {
+    let found: Option<i64> = terminals::table
+        .filter(terminals::id.eq(terminal_id))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .select(terminals::id)
+        .first(conn)
+        .optional()?;
+    Ok(found.is_some())
+}
+
+type EventColumns = (i64, i64, i64, String, String, String, Option<String>, Option<String>, Option<String>);
+
+/// A terminal's update timeline, newest first, by primary key.
+pub(in crate::rollouts) fn timeline(
+    conn: &mut Conn,
+    terminal_id: i64,
+    limit: i64,
+) -> Result<Vec<TimelineEvent>, db::Error> {
+    let rows = update_events::table
+        .inner_join(assignments::table.on(assignments::id.eq(update_events::assignment_id)))
+        .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
+        .inner_join(releases::table.on(releases::id.eq(rollouts::release_id)))
+        .filter(update_events::terminal_id.eq(terminal_id))
+        .order((update_events::assignment_id.desc(), update_events::at_ms.desc()))
+        .limit(limit)
+        .select((
+            update_events::at_ms,
+            update_events::assignment_id,
+            rollouts::id,
+            rollouts::name,
+            releases::firmware_version,
+            update_events::phase,
+            update_events::reason,
+            update_events::detail,
+            update_events::firmware,
+        ))
+        .load::<EventColumns>(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|(at_ms, assignment, rollout_id, rollout, release_version, phase, reason, detail, firmware)| {
+            TimelineEvent { at_ms, assignment, rollout_id, rollout, release_version, phase, reason, detail, firmware }
+        })
+        .collect())
+}

@@ -1,0 +1,544 @@
+//! `tillward demo`: a server, a fleet and two days of its life in one command.
+//!
+//! The embedded server's clock starts two days back and is moved on by one interval before each round of check-ins, so
+//! that hours, windows and charts are those of real time; when the simulated part is over it shows the present, and the
+//! real agents join. How many rounds there are is fixed, so what the terminals send follows from the seed alone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tillward_protocol::ids::Version;
+use tillward_protocol::phase::Reason;
+
+use super::admin::{Admin, Login, number, text};
+use super::agents::{Agent, Provision};
+use super::client::Client;
+use super::course::CHECK_INS_MAX;
+use super::fleet::{Download, Fleet};
+use super::payments::Fault;
+use super::population::Population;
+use super::random::Draws;
+use super::register::{self, AGENT_MODEL, AGENT_TAG, Firmware, MODELS, Registration};
+use super::terminal::{Scenario, Terminal};
+use crate::app::Server;
+use crate::clock::Clock;
+use crate::config::{Config, Mode};
+use crate::http::State;
+use crate::operators::{self, Scope};
+use crate::{checkin, failures};
+
+/// Simulated time between two check-ins, s.
+const INTERVAL_S: i64 = 1_800;
+/// Rounds before the update: enough history to compare with, five times the window after it.
+const ROUNDS_BEFORE: u32 = 64;
+/// Rounds of the update itself, a few more than the longest course.
+const ROUNDS_UPDATE: u32 = CHECK_INS_MAX + 4;
+/// Rounds on the new firmware.
+const ROUNDS_AFTER: u32 = 20;
+/// The window of the summary, hours: since the rollout began. Hours after it in the history would teach that the fault
+/// is nothing new.
+const WINDOW_HOURS: u32 = (ROUNDS_UPDATE + ROUNDS_AFTER) * INTERVAL_S as u32 / 3_600;
+/// Real agents.
+const AGENTS: usize = 3;
+/// Check-ins that each real agent makes in all. It does what is to be done in about ten.
+const AGENT_CHECK_INS: i64 = 24;
+/// Failures that each agent's payment application leaves.
+const AGENT_FAILURES: usize = 4;
+/// Connections of the simulated fleet.
+const CONNECTIONS: usize = 32;
+/// Longest that the server may take to offer a rollout, or real agents to end one.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Address that a person would expect; another port where it is taken.
+const PORT: u16 = 8420;
+
+const BEFORE: (&str, u64) = ("4.1.0", 41);
+const UPDATE: Firmware = Firmware {
+    version: "4.2.0",
+    release_counter: 42,
+    name: "4.2.0 faster message handling",
+    payload: include_bytes!("../../../firmware-samples/payload/4.2.0.bin"),
+};
+const UNHEALTHY: Firmware = Firmware {
+    version: "4.3.0",
+    release_counter: 43,
+    name: "4.3.0 does not pass its own health check",
+    payload: include_bytes!("../../../firmware-samples/payload/4.3.0.bin"),
+};
+
+/// Arguments of `tillward demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArgs {
+    /// Simulated terminals; three real agents come on top.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub terminals: u64,
+    /// The same seed sends the same.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Stops when the rollouts ended, instead of serving the console until Ctrl-C.
+    #[arg(long)]
+    pub until_done: bool,
+    /// Prints the totals as one JSON object on the last line.
+    #[arg(long)]
+    pub json: bool,
+    /// Folder for the database, firmware and agents; a temporary one when absent.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Measured places and networks to draw from, instead of the built-in table.
+    #[arg(long, value_name = "FILE")]
+    pub population: Option<PathBuf>,
+    /// Port of the console; 8420 or, where that is taken, any free one when absent.
+    #[arg(long)]
+    pub port: Option<u16>,
+}
+
+/// The totals that `--json` prints.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Totals {
+    /// Terminals, real agents included.
+    pub terminals: u64,
+    /// Check-ins that terminals and agents sent, each counted once however often it was sent.
+    pub check_ins_sent: u64,
+    /// Check-ins that the server counted.
+    pub check_ins_counted: i64,
+    /// Failures in them.
+    pub failures_sent: u64,
+    /// Failures that the server counted.
+    pub failures_counted: i64,
+    /// Terminals that run a newer firmware now.
+    pub updated: i64,
+    /// Terminals that refused what they could not trust.
+    pub refused: i64,
+    /// Terminals that took a firmware back.
+    pub rolled_back: i64,
+    /// How long it took, s.
+    pub seconds: f64,
+}
+
+/// Runs the demo. Call it in an actix system: the server runs beside it.
+///
+/// # Errors
+/// What went wrong, in words for the person who started it.
+pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let temporary = if args.data.is_none() { Some(tempfile::tempdir()?) } else { None };
+    let folder = match (&args.data, &temporary) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(temporary)) => temporary.path().to_owned(),
+        (None, None) => anyhow::bail!("no folder"),
+    };
+    std::fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    anyhow::ensure!(
+        !folder.join("tillward.sqlite3").exists(),
+        "{} already holds a database; give --data an empty folder",
+        folder.display()
+    );
+    let clock = Clock::system();
+    clock.advance_ms(-i64::from(ROUNDS_BEFORE + ROUNDS_UPDATE + ROUNDS_AFTER) * INTERVAL_S * 1_000);
+    let config = Config {
+        listen: std::net::SocketAddr::from(([127, 0, 0, 1], args.port.unwrap_or_else(usual_port))),
+        data_dir: folder.clone(),
+        mode: Mode::Quickstart,
+        check_in_interval_s: u32::try_from(INTERVAL_S)?,
+        ..Config::default()
+    };
+    let server = Server::start(config, clock.clone()).await?;
+    let handle = server.handle();
+    let state = server.state.clone();
+    let url = server.url.clone();
+    let serving = tokio::task::spawn_local(server.run());
+    let mut demo = Demo::set_up(&args, &folder, url, &state, clock, started).await?;
+    demo.play().await?;
+    let totals = demo.totals().await?;
+    demo.summarize(&totals).await?;
+    if args.json {
+        println!("{}", serde_json::to_string(&totals)?);
+    }
+    if !args.until_done {
+        println!("\nThe server runs on at {} until Ctrl-C.", demo.url);
+        tokio::signal::ctrl_c().await?;
+    }
+    drop(demo);
+    handle.stop(true).await;
+    serving.await?
+}
+
+fn usual_port() -> u16 {
+    match std::net::TcpListener::bind(("127.0.0.1", PORT)) {
+        Ok(_) => PORT,
+        Err(_) => 0,
+    }
+}
+
+/// A running demo.
+struct Demo<'a> {
+    args: &'a DemoArgs,
+    url: String,
+    state: &'a State,
+    clock: Clock,
+    started: Instant,
+    admin: Admin,
+    fleet: Fleet,
+    agents: Vec<Agent>,
+    rollouts: Vec<i64>,
+}
+
+impl<'a> Demo<'a> {
+    /// First administrator, organizations, models, terminals, enrolment, releases.
+    async fn set_up(
+        args: &'a DemoArgs,
+        folder: &Path,
+        url: String,
+        state: &'a State,
+        clock: Clock,
+        started: Instant,
+    ) -> anyhow::Result<Self> {
+        let client = Arc::new(Client::new(&url, CONNECTIONS)?);
+        let login = Login { login: "admin".to_owned(), password: hex::encode(rand::random::<[u8; 9]>()) };
+        let token = operators::bootstrap(&state.db, clock.now()).await?;
+        let token = token.ok_or_else(|| anyhow::anyhow!("the server is set up already"))?;
+        let admin = Admin::set_up(Arc::clone(&client), &token, &login).await?;
+        println!("console   {url}\nlogin     {}\npassword  {}\n", login.login, login.password);
+        let organizations = register::organizations(&admin).await?;
+        register::models(&admin).await?;
+        let terminals = terminals(args, &clock)?;
+        let mut registrations: Vec<Registration> = terminals
+            .iter()
+            .map(|terminal| Registration::of(terminal, organizations[terminal.index as usize % organizations.len()]))
+            .collect();
+        let agent_sns: Vec<String> = (1..=AGENTS).map(|number| format!("AGENT{number:04}")).collect();
+        registrations.extend(agent_sns.iter().map(|sn| Registration {
+            sn: sn.clone(),
+            model: AGENT_MODEL.to_owned(),
+            region: "shanghai".to_owned(),
+            organization_id: organizations[0],
+            tags: vec![AGENT_TAG.to_owned()],
+        }));
+        let ids = register::terminals(&admin, &registrations).await?;
+        let numbers: Vec<i64> = ids.values().copied().collect();
+        let codes = register::activation_codes(&admin, &numbers).await?;
+        let mut demo = Self {
+            args,
+            url,
+            state,
+            clock,
+            started,
+            admin,
+            fleet: Fleet::new(client, terminals, Download::Whole),
+            agents: Vec::new(),
+            rollouts: Vec::new(),
+        };
+        demo.say(&format!("{} terminals registered in {} organizations", ids.len(), organizations.len()));
+        demo.fleet.enrol(&codes).await?;
+        demo.say("simulated terminals enrolled, each with its own key");
+        demo.prepare_agents(folder, &agent_sns, &codes).await?;
+        Ok(demo)
+    }
+
+    async fn prepare_agents(
+        &mut self,
+        folder: &Path,
+        sns: &[String],
+        codes: &std::collections::HashMap<String, String>,
+    ) -> anyhow::Result<()> {
+        let provision = Provision {
+            url: self.url.clone(),
+            model: AGENT_MODEL.to_owned(),
+            firmware: BEFORE.0.to_owned(),
+            image_root: self.admin.bytes("/tuf/image/metadata/1.root.json").await?,
+            director_root: self.admin.bytes("/tuf/director/metadata/1.root.json").await?,
+        };
+        for sn in sns {
+            let code = codes.get(sn).ok_or_else(|| anyhow::anyhow!("no activation code for {sn}"))?;
+            let folder = folder.join("agents").join(sn);
+            self.agents.push(Agent::prepare(folder, &provision, sn, code)?);
+        }
+        Ok(())
+    }
+
+    async fn play(&mut self) -> anyhow::Result<()> {
+        self.rounds(ROUNDS_BEFORE, &format!("firmware {}", BEFORE.0)).await?;
+        let release = register::publish(&self.admin, &UPDATE).await?;
+        self.say(&format!("release {} signed and published", UPDATE.version));
+        let rollout = self.start_rollout("4.2.0 for everybody", release, json!({"firmware": [BEFORE.0]})).await?;
+        self.wait_for_offers(rollout).await?;
+        self.rounds(ROUNDS_UPDATE, "rollout of 4.2.0").await?;
+        self.rounds(ROUNDS_AFTER, "firmware 4.2.0, with a fault under weak 2G and 4G signal").await?;
+        self.play_agents(release).await
+    }
+
+    /// So many intervals of simulated time.
+    async fn rounds(&mut self, count: u32, what: &str) -> anyhow::Result<()> {
+        for _ in 0..count {
+            self.clock.advance_ms(INTERVAL_S * 1_000);
+            self.fleet.round().await?;
+        }
+        let tally = self.fleet.tally();
+        self.say(&format!(
+            "{} hours of {what}: {} check-ins, {} failures so far, {} sent again after a lost answer",
+            i64::from(count) * INTERVAL_S / 3_600,
+            tally.check_ins,
+            tally.failures,
+            tally.resent,
+        ));
+        Ok(())
+    }
+
+    async fn start_rollout(&mut self, name: &str, release: i64, filter: Value) -> anyhow::Result<i64> {
+        let body = json!({"name": name, "release_id": release, "filter": filter});
+        let rollout: Value = self.admin.post("/api/v1/rollouts", &body).await?;
+        let id = number(&rollout, "id")?;
+        let preview: Value = self.admin.get(&format!("/api/v1/rollouts/{id}/preview")).await?;
+        let confirmed = number(&preview, "count")?;
+        self.rollouts.push(id);
+        let body = json!({"confirm_count": confirmed});
+        let _: Value = self.admin.post(&format!("/api/v1/rollouts/{id}/start"), &body).await?;
+        self.say(&format!("rollout {name:?} started for {confirmed} terminals"));
+        Ok(id)
+    }
+
+    async fn rollout(&self, id: i64) -> anyhow::Result<Value> {
+        self.admin.get(&format!("/api/v1/rollouts/{id}")).await
+    }
+
+    /// Waits until the planner has offered the release to all: then each terminal hears of it in the same round.
+    async fn wait_for_offers(&self, rollout: i64) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            let now = self.rollout(rollout).await?;
+            let waiting = now["counts"]["waiting"].as_i64().unwrap_or(0);
+            if now["is_admitted"] == true && waiting == 0 {
+                return Ok(());
+            }
+            anyhow::ensure!(started.elapsed() < PATIENCE, "the planner does not offer the release: {now}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The real agents take the good firmware and then get the bad one, which they take back.
+    async fn play_agents(&mut self, good: i64) -> anyhow::Result<()> {
+        let bad = register::publish(&self.admin, &UNHEALTHY).await?;
+        for (number, agent) in self.agents.iter_mut().enumerate() {
+            for failure in 0..AGENT_FAILURES {
+                agent.leave_failure(&agent_failure(number, failure, self.clock.now().0))?;
+            }
+            agent.start()?;
+        }
+        self.say(&format!("{AGENTS} real agents started"));
+        self.wait_for_agents("check in", async |demo| demo.agents.iter().try_fold(true, has_checked_in)).await?;
+        let filter = json!({"tags": [AGENT_TAG]});
+        let rollout = self.start_rollout("4.2.0 for the real agents", good, filter.clone()).await?;
+        self.wait_for_end(rollout).await?;
+        self.say("real agents downloaded, verified, installed and committed 4.2.0");
+        let rollout = self.start_rollout("4.3.0 for the real agents", bad, filter).await?;
+        self.wait_for_end(rollout).await?;
+        self.say("real agents tried 4.3.0, found it unhealthy and took it back");
+        self.settle_agents().await
+    }
+
+    async fn wait_for_end(&mut self, rollout: i64) -> anyhow::Result<()> {
+        self.wait_for_agents("end the rollout", async |demo| {
+            let now = demo.rollout(rollout).await?;
+            Ok(matches!(text(&now, "state")?.as_str(), "succeeded" | "cancelled" | "halted"))
+        })
+        .await
+    }
+
+    async fn wait_for_agents(
+        &mut self,
+        what: &str,
+        is_done: impl AsyncFn(&Self) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while !is_done(self).await? {
+            if let Some(died) = self.agents.iter_mut().find_map(|agent| agent.has_died().then(|| agent.folder())) {
+                anyhow::bail!("a real agent ended by itself; see {}/agent.log", died.display());
+            }
+            anyhow::ensure!(started.elapsed() < PATIENCE, "the real agents do not {what}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the agents' processes and lets each check in until it has made its number of check-ins.
+    async fn settle_agents(&mut self) -> anyhow::Result<()> {
+        let agents = std::mem::take(&mut self.agents);
+        let tasks: Vec<_> =
+            agents.into_iter().map(|agent| tokio::task::spawn_blocking(move || settle(agent))).collect();
+        for task in tasks {
+            self.agents.push(task.await??);
+        }
+        Ok(())
+    }
+
+    async fn totals(&self) -> anyhow::Result<Totals> {
+        let counted = self.state.db.read(checkin::totals).await?;
+        anyhow::ensure!(
+            (counted.check_ins, counted.failures) == (counted.state_check_ins, counted.state_failures),
+            "the server's own counts differ: {counted:?}"
+        );
+        let tally = self.fleet.tally();
+        let (mut check_ins_sent, mut failures_sent) = (tally.check_ins, tally.failures);
+        for agent in &self.agents {
+            let (check_ins, failures) = sent_by(&agent.status()?)?;
+            check_ins_sent += check_ins;
+            failures_sent += failures;
+        }
+        let (mut updated, mut refused, mut rolled_back) = (0, 0, 0);
+        for id in &self.rollouts {
+            let rollout = self.rollout(*id).await?;
+            updated += rollout["counts"]["succeeded"].as_i64().unwrap_or(0);
+            rolled_back += rollout["counts"]["rolled_back"].as_i64().unwrap_or(0);
+            refused += refusals(&rollout);
+        }
+        Ok(Totals {
+            terminals: self.args.terminals + AGENTS as u64,
+            check_ins_sent,
+            check_ins_counted: counted.check_ins,
+            failures_sent,
+            failures_counted: counted.failures,
+            updated,
+            refused,
+            rolled_back,
+            seconds: self.started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Says what happened, and where and on what failures happened.
+    async fn summarize(&self, totals: &Totals) -> anyhow::Result<()> {
+        let mark =
+            |sent: u64, counted: i64| if i64::try_from(sent) == Ok(counted) { "all counted once" } else { "DIFFER" };
+        println!(
+            "\ncheck-ins   {} sent, {} counted: {}",
+            totals.check_ins_sent,
+            totals.check_ins_counted,
+            mark(totals.check_ins_sent, totals.check_ins_counted)
+        );
+        println!(
+            "failures    {} sent, {} counted: {}",
+            totals.failures_sent,
+            totals.failures_counted,
+            mark(totals.failures_sent, totals.failures_counted)
+        );
+        println!(
+            "terminals   {}: {} updated, {} refused, {} rolled back",
+            totals.terminals, totals.updated, totals.refused, totals.rolled_back
+        );
+        let now = self.clock.now();
+        let overview = failures::overview(&self.state.db, Scope::everything(), WINDOW_HOURS, now).await?;
+        println!(
+            "\nThe last {WINDOW_HOURS} hours: {} of {} active intervals of a terminal had a failure, {:.0} were expected.",
+            overview.failures, overview.exposures, overview.expected
+        );
+        for found in &overview.explanations {
+            let conditions: Vec<String> =
+                found.all_of.iter().map(|condition| format!("{} = {}", condition.attribute, condition.value)).collect();
+            println!(
+                "  {}: {:.0} with failures instead of {:.0}, {:.1} times as many (95 %: {:.1} to {:.1})",
+                conditions.join(" and "),
+                found.failures,
+                found.expected,
+                found.lift,
+                found.lift_low,
+                found.lift_high
+            );
+        }
+        if !overview.suspected_terminals.is_empty() {
+            println!("  set aside as single bad terminals: {:?}", overview.suspected_terminals);
+        }
+        if overview.explanations.is_empty() {
+            println!("  no condition stands out");
+        }
+        let outcomes: Vec<String> =
+            overview.outcomes.iter().take(5).map(|(outcome, count)| format!("{outcome} {count}")).collect();
+        println!("  most frequent: {}", outcomes.join(", "));
+        println!("took {:.1} s", totals.seconds);
+        Ok(())
+    }
+
+    fn say(&self, what: &str) {
+        println!("[{:>5.1} s] {what}", self.started.elapsed().as_secs_f64());
+    }
+}
+
+/// The simulated terminals, each with its own place.
+fn terminals(args: &DemoArgs, clock: &Clock) -> anyhow::Result<Vec<Terminal>> {
+    let population = match &args.population {
+        Some(path) => Population::from_file(path)?,
+        None => Population::built_in()?,
+    };
+    let updated: Version = UPDATE.version.parse()?;
+    let scenario = Arc::new(Scenario {
+        seed: args.seed,
+        interval_s: INTERVAL_S as f64,
+        starts_at_ms: clock.now().0,
+        firmware: (BEFORE.0.parse()?, BEFORE.1),
+        app: "3.8.14".parse()?,
+        agent: env!("CARGO_PKG_VERSION").parse()?,
+        fault: Some(Fault::demo(updated)),
+    });
+    (0..args.terminals)
+        .map(|index| {
+            let place = population.sample(&mut Draws::of(args.seed, "place", index));
+            let model = MODELS[Draws::of(args.seed, "model", index).weighted(&MODELS.map(|(_, _, share)| share))].0;
+            let sn = format!("D{:02}N{index:08}", args.seed % 100);
+            Ok(Terminal::new(&scenario, index, sn.parse()?, model.parse()?, place))
+        })
+        .collect()
+}
+
+/// A failure as an agent's payment application leaves it.
+fn agent_failure(agent: usize, failure: usize, now_ms: i64) -> Value {
+    let (stage, code) =
+        [("host_resp", Some("51")), ("wait", None), ("tls", None), ("host_resp", Some("91"))][failure % 4];
+    let mut event = json!({
+        "id": format!("demo-{agent}-{failure}"), "occurred_at_ms": now_ms, "transaction": "sale", "stage": stage,
+        "entry": "nfc", "amount_fen": 1_200 + 100 * failure, "trace_no": format!("{:06}", failure + 1),
+    });
+    if let Some(code) = code {
+        event["response_code"] = json!(code);
+    }
+    event
+}
+
+/// Terminals of a rollout that refused what they could not trust.
+fn refusals(rollout: &Value) -> i64 {
+    let is_refusal =
+        |name: &Value| Reason::ALL.into_iter().any(|reason| *name == reason.as_str() && reason.is_refusal());
+    let reasons = rollout["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let refused = reasons.iter().filter(|row| row["phase"] == "failed" && is_refusal(&row["reason"]));
+    refused.filter_map(|row| row["n"].as_i64()).sum()
+}
+
+fn has_checked_in(all: bool, agent: &Agent) -> anyhow::Result<bool> {
+    Ok(all && agent.status()?["check_ins"].as_i64().is_some_and(|count| count > 0))
+}
+
+/// Check-ins and failures that an agent has sent, by its own books.
+fn sent_by(status: &Value) -> anyhow::Result<(u64, u64)> {
+    let spool = &status["spool"];
+    let last = number(spool, "last_seq")?;
+    let unsent = number(spool, "failures_waiting")? + number(spool, "failures_dropped")?;
+    Ok((u64::try_from(last)?, (AGENT_FAILURES as u64).saturating_sub(u64::try_from(unsent)?)))
+}
+
+/// Lets an agent live on until it has almost made its check-ins, and makes the last ones one by one.
+fn settle(mut agent: Agent) -> anyhow::Result<Agent> {
+    const LAST: i64 = 3;
+    let sent = |agent: &Agent| number(&agent.status()?["spool"], "last_seq");
+    let started = Instant::now();
+    while sent(&agent)? < AGENT_CHECK_INS - LAST {
+        anyhow::ensure!(started.elapsed() < PATIENCE, "agent {} does not check in", agent.sn);
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    agent.stop()?;
+    // The report that was under way when the process ended goes first.
+    agent.run_once()?;
+    while sent(&agent)? < AGENT_CHECK_INS {
+        agent.run_once()?;
+    }
+    Ok(agent)
+}

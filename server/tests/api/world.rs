@@ -1,0 +1,295 @@
+//! Everything the walks of the endpoint table need: two organizations, people of every role, one object of each kind,
+//! and one valid body for each endpoint that takes one.
+//!
+//! A new endpoint with path parameters needs a line in [`World::address`], a new one with a body a line in
+//! [`World::example`]; the walks fail until it has them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+use tillward_protocol::ids::TerminalId;
+use tillward_server::http::endpoints::{Access, Endpoint};
+use tillward_server::operators::{self, Role};
+
+use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, organization};
+use crate::harness::TestServer;
+
+/// In the name of everything that belongs to the first organization, so that its traces are found anywhere.
+pub const MARK: &str = "ZQX";
+
+/// One role's credentials in one organization.
+#[derive(Clone)]
+pub struct Person {
+    /// Access token.
+    pub token: String,
+    /// The console's cookie.
+    pub cookie: String,
+}
+
+/// A server with two organizations side by side.
+pub struct World<'a> {
+    pub server: &'a TestServer,
+    /// Headquarters' first administrator.
+    pub admin: Person,
+    /// People of the first organization, by role.
+    pub ours: BTreeMap<Role, Person>,
+    /// The other organization's administrator, who has every permission there.
+    pub other: Person,
+    /// A good session token of a terminal that is not registered.
+    pub terminal: String,
+    ours_id: i64,
+    /// Numbers of the objects made so far, by kind.
+    made: RefCell<BTreeMap<&'static str, String>>,
+    http: ureq::Agent,
+}
+
+impl<'a> World<'a> {
+    pub fn new(server: &'a TestServer) -> Self {
+        let token = admin(server);
+        let root = headquarters(server, &token);
+        let ours_id = organization(server, &token, root, &format!("{MARK}-ALPHA"));
+        let other_id = organization(server, &token, root, "BETA");
+        let person = |organization_id: i64, role: Role| {
+            let login = format!("{}.{organization_id}", role.as_str());
+            let new = json!({
+                "organization_id": organization_id, "login": login, "name": "Somebody", "password": PASSWORD,
+                "role": role.as_str(), "language": "en",
+            });
+            server.post("/api/v1/operators", &token, &new).expect(201);
+            sign_in(server, &login)
+        };
+        let ours = Role::ALL.into_iter().map(|role| (role, person(ours_id, role))).collect();
+        let other = person(other_id, Role::PlatformAdmin);
+        let terminal = server.state.tokens.issue_terminal(TerminalId(987_654), 1, server.clock.now()).unwrap();
+        let http = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .new_agent();
+        let admin = sign_in(server, ADMIN);
+        Self { server, admin, ours, other, terminal, ours_id, made: RefCell::default(), http }
+    }
+
+    /// The first organization's administrator, who has every permission there.
+    pub fn owner(&self) -> &Person {
+        &self.ours[&Role::PlatformAdmin]
+    }
+
+    /// The address of a row, with the first organization's objects for its parameters; `None` when there is no object
+    /// of that kind to ask for yet.
+    pub fn address(&self, row: &Endpoint) -> Option<String> {
+        if !row.path.contains('{') {
+            return Some(row.path.to_owned());
+        }
+        if row.access == Access::Public {
+            // What is public has no owner: any value does.
+            return Some(fill(row.path, |_| Some("x".to_owned())).unwrap());
+        }
+        let root = row.path.split("/{").next().unwrap();
+        fill(row.path, |name| match (root, name) {
+            ("/api/v1/organizations" | "/organizations", "id") => Some(self.ours_id.to_string()),
+            ("/api/v1/operators" | "/operators", "id") => Some(self.object("operator", Self::make_operator)),
+            ("/api/v1/terminals" | "/terminals" | "/tuf/director/t", "id" | "terminal_id") => {
+                Some(self.object("terminal", Self::make_terminal))
+            }
+            ("/api/v1/releases" | "/releases", "id") => Some(self.object("release", Self::make_release)),
+            ("/tuf/director/t", "file") => Some("timestamp.json".to_owned()),
+            ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
+            _ => None,
+        })
+    }
+
+    /// A valid body of a row that takes one; `None` when there is none to send yet. It is good for the object that
+    /// [`World::address`] names.
+    pub fn example(&self, method: &Method, path: &str) -> Option<Value> {
+        let body = match (method.as_str(), path) {
+            ("POST", "/api/v1/setup") => json!({
+                "bootstrap_token": "00", "login": "first", "name": "First", "password": PASSWORD,
+                "organization_name": "HQ", "language": "en",
+            }),
+            ("POST", "/api/v1/session") => json!({ "login": "nobody", "password": PASSWORD }),
+            ("POST", "/api/v1/session/refresh") => json!({ "refresh_token": "twr_00" }),
+            ("POST", "/api/v1/me/password") => json!({ "present_password": "not the one", "password": PASSWORD }),
+            ("POST", "/api/v1/operators") => json!({
+                "organization_id": self.ours_id, "login": "zqx.second", "name": "Second", "password": PASSWORD,
+                "role": "field", "language": "en",
+            }),
+            ("PATCH", "/api/v1/operators/{id}") => json!({
+                "version": 1, "name": "Renamed", "role": "field", "status": "active", "language": "en",
+            }),
+            ("POST", "/api/v1/operators/{id}/password") => json!({ "password": "a fine new phrase" }),
+            ("POST", "/api/v1/api-keys") => json!({
+                "name": "second", "role": "auditor", "organization_id": self.ours_id, "expires_in_days": 30,
+            }),
+            ("POST", "/api/v1/organizations") => json!({
+                "parent_id": self.ours_id, "name": "Second", "short_code": "ZQX-SECOND", "region": "3301",
+            }),
+            ("PATCH", "/api/v1/organizations/{id}") => json!({
+                "version": 1, "name": "Renamed", "short_code": "ZQX-RENAMED", "region": "3301", "status": "active",
+            }),
+            ("POST", "/api/v1/models") => json!({
+                "code": "zqx-m2", "name": "M2", "capabilities": { "ab_slots": true, "cell": true },
+            }),
+            ("POST", "/api/v1/terminals") => {
+                let model = self.model();
+                json!({
+                    "sn": "ZQXSN000002", "model": model, "organization_id": self.ours_id, "hardware": "v2",
+                    "merchant_no": "898330148160001", "merchant_name": "M", "store_name": "S", "terminal_no": "12345678",
+                    "region": "3301", "iccid": "89860000000000000001", "imei": "490154203237518", "notes": "n",
+                    "tags": ["vip"], "check_in_interval_s": 900,
+                })
+            }
+            ("PATCH", "/api/v1/terminals/{id}") => json!({
+                "version": 1, "merchant_no": "898330148160001", "merchant_name": "M", "store_name": "S",
+                "terminal_no": "12345678", "region": "3301", "hardware": "v2", "notes": "n",
+            }),
+            ("POST", "/api/v1/terminals/{id}/lifecycle") => json!({ "action": "suspend", "version": 1 }),
+            ("POST", "/api/v1/terminals/transfer") => json!({
+                "ids": [self.terminal_id()], "organization_id": self.ours_id,
+            }),
+            ("POST", "/api/v1/terminals/{id}/activation-codes") => json!({ "valid_days": 3 }),
+            ("POST", "/api/v1/terminals/activation-codes") => json!({ "ids": [self.terminal_id()], "valid_days": 3 }),
+            ("POST", "/api/v1/releases") => self.draft(2),
+            ("POST", "/device/v1/enrol") => json!({
+                "sn": "ZQXSN000001", "activation_code": "ABCD-EFGH-JKMN-PQRS", "public_key": "00".repeat(32),
+                "proof": "00".repeat(64),
+            }),
+            ("POST", "/device/v1/challenge") => json!({ "terminal_id": self.terminal_id() }),
+            ("POST", "/device/v1/session") => json!({
+                "terminal_id": self.terminal_id(), "challenge": "1.00", "proof": "00".repeat(64),
+            }),
+            ("POST", "/device/v1/check-in") => crate::check_in::check_in(1, 1),
+            _ => return None,
+        };
+        Some(body)
+    }
+
+    /// Sends a request and returns its status; reads nothing of the body, which may never end.
+    pub fn status(&self, row: &Endpoint, address: &str, who: Who<'_>) -> (u16, Option<String>) {
+        let mut headers = Vec::new();
+        match who {
+            Who::Stranger => {}
+            Who::Bearer(token) => headers.push(("authorization", format!("Bearer {token}"))),
+            Who::Cookie(cookie, site) => {
+                headers.push(("cookie", format!("tillward={cookie}")));
+                headers.push(("sec-fetch-site", site.to_owned()));
+            }
+        }
+        let example = self.example(&row.method, row.path);
+        let body = example.map(|body| body.to_string()).unwrap_or_default();
+        if !body.is_empty() {
+            headers.push(("content-type", "application/json".to_owned()));
+        }
+        let mut request =
+            ureq::http::Request::builder().method(row.method.as_str()).uri(format!("{}{address}", self.server.url));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let sent = if matches!(row.method, Method::GET | Method::HEAD | Method::DELETE) {
+            self.http.run(request.body(()).unwrap())
+        } else {
+            self.http.run(request.body(body).unwrap())
+        };
+        let response = sent.unwrap_or_else(|error| panic!("{} {address}: {error}", row.method));
+        let location = response.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
+        (response.status().as_u16(), location)
+    }
+
+    /// One object of a kind, made when it is first asked for.
+    fn object(&self, kind: &'static str, make: impl FnOnce(&Self) -> Value) -> String {
+        if let Some(id) = self.made.borrow().get(kind) {
+            return id.clone();
+        }
+        let made = make(self);
+        let id = made["id"].as_i64().unwrap_or_else(|| panic!("{kind}: {made}")).to_string();
+        self.made.borrow_mut().insert(kind, id.clone());
+        id
+    }
+
+    fn make_operator(&self) -> Value {
+        let new = json!({
+            "organization_id": self.ours_id, "login": "zqx.person", "name": format!("{MARK} person"),
+            "password": PASSWORD, "role": "field",
+        });
+        self.server.post("/api/v1/operators", &self.admin.token, &new).expect(201).json()
+    }
+
+    /// A model that headquarters made known.
+    fn model(&self) -> String {
+        const CODE: &str = "zqx-m1";
+        self.object("model", |world| {
+            let new = json!({ "code": CODE, "name": "Known to all" });
+            world.server.post("/api/v1/models", &world.admin.token, &new).expect(201);
+            json!({ "id": 1 })
+        });
+        CODE.to_owned()
+    }
+
+    fn terminal_id(&self) -> i64 {
+        self.object("terminal", Self::make_terminal).parse().unwrap()
+    }
+
+    fn make_terminal(&self) -> Value {
+        let new = json!({ "sn": format!("{MARK}SN000001"), "model": self.model() });
+        self.server.post("/api/v1/terminals", &self.owner().token, &new).expect(201).json()
+    }
+
+    fn make_release(&self) -> Value {
+        let draft = self.draft(1);
+        self.server.post("/api/v1/releases", &self.owner().token, &draft).expect(201).json()
+    }
+
+    /// A release of a payload that was uploaded.
+    fn draft(&self, counter: u32) -> Value {
+        let payload = format!("firmware {counter}");
+        let path = "/api/v1/releases/payloads";
+        let stored = self.server.send("POST", path, &self.owner().token, &[], payload.as_bytes()).expect(201).json();
+        json!({
+            "name": format!("{MARK} release"), "notes": "", "component": "os",
+            "firmware_version": format!("4.{counter}.0"), "release_counter": counter, "models": [self.model()],
+            "min_from_counter": 1, "requires": [], "sha256": stored["sha256"],
+        })
+    }
+
+    fn make_api_key(&self) -> Value {
+        let new = json!({ "name": format!("{MARK} key"), "role": "auditor", "expires_in_days": 30 });
+        let made = self.server.post("/api/v1/api-keys", &self.owner().token, &new).expect(201).json();
+        made["api_key"].clone()
+    }
+}
+
+/// How a request says who sends it.
+#[derive(Clone, Copy)]
+pub enum Who<'a> {
+    Stranger,
+    Bearer(&'a str),
+    /// The console's cookie, and what the browser says about the page that asks.
+    Cookie(&'a str, &'a str),
+}
+
+fn sign_in(server: &TestServer, login: &str) -> Person {
+    let now = server.clock.now();
+    let signing_in = operators::sign_in(&server.state.db, login, PASSWORD, "browser", now);
+    let signed_in = server.block_on(signing_in).unwrap();
+    let session_id = signed_in.caller.session_id.unwrap();
+    let token = server.state.tokens.issue_operator(&session_id, now).unwrap();
+    Person { token, cookie: signed_in.refresh_token }
+}
+
+/// `path` with each `{name}` or `{name:pattern}` replaced; `None` when one has no value.
+fn fill(path: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let mut filled = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (parameter, tail) = after.split_once('}').unwrap();
+        filled.push_str(before);
+        filled.push_str(&value(parameter.split(':').next().unwrap())?);
+        rest = tail;
+    }
+    filled.push_str(rest);
+    Some(filled)
+}

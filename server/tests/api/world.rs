@@ -223,7 +223,11 @@ impl<'a> World<'a> {
             return id.clone();
         }
         let made = make(self);
-        let id = made["id"].as_i64().unwrap_or_else(|| panic!("{kind}: {made}")).to_string();
+        let id = match &made["id"] {
+            Value::Number(id) => id.to_string(),
+            Value::String(id) => id.clone(),
+            _ => panic!("{kind} without a number: {made}"),
+        };
         self.made.borrow_mut().insert(kind, id.clone());
         id
     }

@@ -38,12 +38,13 @@ const ROUNDS_BEFORE: u32 = 64;
 const ROUNDS_UPDATE: u32 = CHECK_INS_MAX + 4;
 /// Rounds on the new firmware.
 const ROUNDS_AFTER: u32 = 20;
-/// The window of the summary, hours: the rounds on the new firmware.
-const WINDOW_HOURS: u32 = ROUNDS_AFTER / 2;
+/// The window of the summary, hours: since the rollout began. Hours after it in the history would teach that the fault
+/// is nothing new.
+const WINDOW_HOURS: u32 = (ROUNDS_UPDATE + ROUNDS_AFTER) * INTERVAL_S as u32 / 3_600;
 /// Real agents.
 const AGENTS: usize = 3;
-/// Check-ins that each real agent makes in all. It does what is to be done in fewer; the rest are made one by one.
-const AGENT_CHECK_INS: i64 = 40;
+/// Check-ins that each real agent makes in all. It does what is to be done in about ten.
+const AGENT_CHECK_INS: i64 = 24;
 /// Failures that each agent's payment application leaves.
 const AGENT_FAILURES: usize = 4;
 /// Connections of the simulated fleet.
@@ -445,6 +446,9 @@ impl<'a> Demo<'a> {
                 found.lift_high
             );
         }
+        if !overview.suspected_terminals.is_empty() {
+            println!("  set aside as single bad terminals: {:?}", overview.suspected_terminals);
+        }
         if overview.explanations.is_empty() {
             println!("  no condition stands out");
         }
@@ -521,11 +525,19 @@ fn sent_by(status: &Value) -> anyhow::Result<(u64, u64)> {
     Ok((u64::try_from(last)?, (AGENT_FAILURES as u64).saturating_sub(u64::try_from(unsent)?)))
 }
 
+/// Lets an agent live on until it has almost made its check-ins, and makes the last ones one by one.
 fn settle(mut agent: Agent) -> anyhow::Result<Agent> {
+    const LAST: i64 = 3;
+    let sent = |agent: &Agent| number(&agent.status()?["spool"], "last_seq");
+    let started = Instant::now();
+    while sent(&agent)? < AGENT_CHECK_INS - LAST {
+        anyhow::ensure!(started.elapsed() < PATIENCE, "agent {} does not check in", agent.sn);
+        std::thread::sleep(Duration::from_millis(150));
+    }
     agent.stop()?;
     // The report that was under way when the process ended goes first.
     agent.run_once()?;
-    while number(&agent.status()?["spool"], "last_seq")? < AGENT_CHECK_INS {
+    while sent(&agent)? < AGENT_CHECK_INS {
         agent.run_once()?;
     }
     Ok(agent)

@@ -41,13 +41,14 @@ pub struct Scenario {
     pub fault: Option<Fault>,
 }
 
-/// Transactions per hour on average, by the hour of the day in China: shops open at nine, peaks at noon and evening.
+/// Transactions per hour on average, by the hour of the simulated day: shops open at nine, peaks at noon and evening.
 const TRANSACTIONS_PER_HOUR: [f64; 24] = [
     0.3, 0.2, 0.1, 0.1, 0.1, 0.2, 0.6, 1.5, 3.0, 5.0, 6.5, 8.0, 9.0, 7.0, 6.0, 5.5, 6.0, 7.5, 9.0, 8.5, 6.5, 4.0, 2.0,
     0.8,
 ];
-/// China is eight hours ahead of UTC all year.
-const CHINA_OFFSET_S: f64 = 8.0 * 3_600.0;
+/// Hour of the day at which simulated time starts, whatever the clock says: what terminals send must not depend on when
+/// the simulation is run.
+const STARTS_AT_HOUR: f64 = 22.0;
 /// A terminal that cannot reach the network at check-in time looks again after this long, s.
 const LOOK_AGAIN_S: f64 = 10.0;
 /// Odds that the answer to a check-in is lost on the way and the same bytes go again, by link state.
@@ -322,7 +323,7 @@ impl Terminal {
 
     /// The interval's transactions, each at its own moment.
     fn trade(&mut self, from_s: f64, until_s: f64) -> (TransactionCounters, Vec<Failure>) {
-        let hour = ((self.unix_ms(until_s) as f64 / 1_000.0 + CHINA_OFFSET_S) / 3_600.0).rem_euclid(24.0);
+        let hour = (STARTS_AT_HOUR + until_s / 3_600.0).rem_euclid(24.0);
         let mean = TRANSACTIONS_PER_HOUR[(hour as usize).min(23)] * (until_s - from_s) / 3_600.0;
         let count = self.draws.poisson(mean.min(40.0));
         let mut times: Vec<f64> = (0..count).map(|_| self.draws.between(from_s, until_s)).collect();

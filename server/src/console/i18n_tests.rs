@@ -161,9 +161,8 @@ fn every_key_that_is_used_exists_and_every_key_that_exists_is_used() {
     let wanted: BTreeSet<_> = called().union(&family_keys()).cloned().collect();
     assert_eq!(wanted.difference(&defined).collect::<Vec<_>>(), Vec::<&String>::new(), "used but not defined");
     let (sources, families) = (sources(), family_keys());
-    let is_used = |key: &String| {
-        families.contains(key) || sources.iter().any(|text| text.contains(&format!("\"{key}\"")))
-    };
+    let is_used =
+        |key: &String| families.contains(key) || sources.iter().any(|text| text.contains(&format!("\"{key}\"")));
     let unused: Vec<_> = defined.iter().filter(|key| !is_used(key)).collect();
     assert_eq!(unused, Vec::<&String>::new(), "defined but not used");
 }

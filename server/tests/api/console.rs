@@ -4,8 +4,16 @@ use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, operator};
 use crate::harness::{Answer, TestServer, on_each_database};
 use tillward_server::operators;
 
-const PAGES: [&str; 8] =
-    ["/", "/terminals", "/terminals/import", "/releases", "/rollouts", "/organizations", "/operators", "/audit?verify=1"];
+const PAGES: [&str; 8] = [
+    "/",
+    "/terminals",
+    "/terminals/import",
+    "/releases",
+    "/rollouts",
+    "/organizations",
+    "/operators",
+    "/audit?verify=1",
+];
 
 /// A browser: one cookie jar, forms, no redirects followed.
 struct Browser<'a> {
@@ -24,7 +32,10 @@ impl<'a> Browser<'a> {
 
     fn keep(&mut self, answer: &Answer) {
         let cookie = answer.header("set-cookie").expect("a cookie");
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"), "{cookie}");
+        assert!(
+            cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"),
+            "{cookie}"
+        );
         let pair = cookie.split(';').next().unwrap();
         self.cookies = if self.cookies.is_empty() { pair.to_owned() } else { format!("{}; {pair}", self.cookies) };
     }
@@ -141,7 +152,8 @@ fn a_form_needs_its_sessions_token_and_this_site() {
         let root = headquarters(server, &token).to_string();
         let browser = Browser::signed_in(server, ADMIN);
         let csrf = browser.csrf();
-        let fields = |csrf| [("csrf", csrf), ("parent_id", root.as_str()), ("name", "华东代理"), ("short_code", "EAST")];
+        let fields =
+            |csrf| [("csrf", csrf), ("parent_id", root.as_str()), ("name", "华东代理"), ("short_code", "EAST")];
         assert_eq!(browser.post("/organizations", &fields("")).status, 403);
         assert_eq!(browser.post("/organizations", &fields("0000")).status, 403);
         assert_eq!(browser.post_from("cross-site", "/organizations", &fields(&csrf)).status, 403);
@@ -206,8 +218,7 @@ fn what_pages_load_may_be_kept_for_ever_because_its_address_has_its_hash() {
         admin(server);
         let browser = Browser { server, cookies: String::new() };
         let page = browser.get("/login").expect(200).text();
-        let addresses: Vec<&str> =
-            page.split(['"', '\'']).filter(|text| text.starts_with("/static/")).collect();
+        let addresses: Vec<&str> = page.split(['"', '\'']).filter(|text| text.starts_with("/static/")).collect();
         assert!(addresses.len() >= 5, "{addresses:?}");
         for address in addresses {
             let file = browser.get(address).expect(200);

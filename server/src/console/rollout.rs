@@ -192,9 +192,8 @@ fn preview_of(shell: &Shell, preview: Preview) -> PreviewView {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     // The reason's name is the one that REST shows.
     let name = |reason| serde_json::to_value(reason).ok().and_then(|name| name.as_str().map(str::to_owned));
-    let exclusion = |row: rollouts::Excluded| {
-        (shell.word("exclusion", &name(row.reason).unwrap_or_default()), count(row.count))
-    };
+    let exclusion =
+        |row: rollouts::Excluded| (shell.word("exclusion", &name(row.reason).unwrap_or_default()), count(row.count));
     PreviewView {
         matched: count(preview.count),
         exclusions: preview.excluded.into_iter().map(exclusion).collect(),
@@ -210,11 +209,7 @@ pub(super) fn phase_status(shell: &Shell, phase: &str, reason: Option<&str>) -> 
 
 fn chips(shell: &Shell, rollout: &Rollout, chosen: Option<Phase>) -> Vec<Chip> {
     let base = format!("/rollouts/{}", rollout.id);
-    let all = Chip {
-        href: format!("{base}#terminals"),
-        word: shell.say("filter-any"),
-        is_current: chosen.is_none(),
-    };
+    let all = Chip { href: format!("{base}#terminals"), word: shell.say("filter-any"), is_current: chosen.is_none() };
     let phases = rollout.counts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| Chip {
         href: format!("{base}?{}#terminals", query_pair("phase", name)),
         word: format!("{} {}", shell.word("phase", name), shell.number(n)),
@@ -235,9 +230,11 @@ fn row_of(shell: &Shell, rollout: &Rollout, row: AssignmentRow) -> Row {
         ("offered", None, Some(seen)) if seen < row.phase_since_ms => shell.say("waiting-check-in"),
         ("offered", None, None) => shell.say("waiting-check-in"),
         ("offered", None, Some(_)) => shell.say("waiting-download"),
-        ("downloading", None, _) => {
-            shell.language.with_two("waiting-bytes", ("done", &mebibytes(row.bytes_done)), ("total", &mebibytes(row.bytes_total)))
-        }
+        ("downloading", None, _) => shell.language.with_two(
+            "waiting-bytes",
+            ("done", &mebibytes(row.bytes_done)),
+            ("total", &mebibytes(row.bytes_total)),
+        ),
         _ => String::new(),
     };
     let is_live = row.finished_at_ms.is_none();
@@ -260,7 +257,11 @@ fn row_of(shell: &Shell, rollout: &Rollout, row: AssignmentRow) -> Row {
 /// `12.5 MiB`.
 pub(super) fn mebibytes(bytes: i64) -> String {
     let tenths = bytes.saturating_mul(10) / (1 << 20);
-    if tenths == 0 && bytes > 0 { format!("{} KiB", (bytes / 1_024).max(1)) } else { format!("{}.{} MiB", tenths / 10, tenths % 10) }
+    if tenths == 0 && bytes > 0 {
+        format!("{} KiB", (bytes / 1_024).max(1))
+    } else {
+        format!("{}.{} MiB", tenths / 10, tenths % 10)
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -75,8 +75,7 @@ async fn events(
     state.db.read(move |conn| rollouts::get(conn, &scope, id)).await?;
     let place = Place::take().ok_or_else(|| Problem::busy(10))?;
     let retry_ms = RETRY_MS + rand::random::<u64>() % RETRY_MS;
-    let follower =
-        Follower { shell, state, caller, id, last: String::new(), quiet: 0, is_over: false, _place: place };
+    let follower = Follower { shell, state, caller, id, last: String::new(), quiet: 0, is_over: false, _place: place };
     let first = stream::once(async move { Ok::<_, Problem>(Bytes::from(format!("retry: {retry_ms}\n\n"))) });
     let rest = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;

@@ -61,7 +61,11 @@ pub(super) fn summary(shell: &Shell, rollout: Rollout) -> Summary {
     Summary {
         bar: stacked_bar(&shell.say("rollout-progress"), &parts(shell, &rollout)),
         summary: [
-            shell.language.with_two("rollout-done-of", ("done", &shell.number(&done)), ("total", &shell.number(&total))),
+            shell.language.with_two(
+                "rollout-done-of",
+                ("done", &shell.number(&done)),
+                ("total", &shell.number(&total)),
+            ),
             share,
             shell.count("rollout-failed-n", &failed),
         ]
@@ -182,7 +186,13 @@ async fn published(state: &State, caller: &Caller, chosen: Option<i64>) -> Resul
     let found = releases::list(&state.db, caller.scope.clone(), filter, None, RELEASES_OFFERED).await?;
     let choice = |release: releases::Release| Choice {
         value: release.id.to_string(),
-        word: format!("{} · {} {} · {}", release.name, release.component, release.firmware_version, release.models.join(" ")),
+        word: format!(
+            "{} · {} {} · {}",
+            release.name,
+            release.component,
+            release.firmware_version,
+            release.models.join(" ")
+        ),
         is_chosen: chosen == Some(release.id),
     };
     Ok(found.into_iter().map(choice).collect())

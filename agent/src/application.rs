@@ -43,7 +43,7 @@ pub struct Application {
 pub fn state(path: Option<&PathBuf>) -> Result<Option<Application>, String> {
     let Some(path) = path else { return Ok(None) };
     match storage::read(path, EVENT_BYTES_MAX) {
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string()),
+        Ok(Some(bytes)) => crate::json::parse(&bytes).map(Some).map_err(|error| error.to_string()),
         Ok(None) => Err(format!("{} is not there", path.display())),
         Err(error) => Err(error.to_string()),
     }
@@ -129,7 +129,7 @@ pub fn parse(bytes: &[u8], complete: &mut impl FnMut(&mut Map<String, Value>)) -
         id: String,
         transactions: TransactionCounters,
     }
-    let mut fields: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| shape(&error))?;
+    let mut fields: Map<String, Value> = crate::json::object(bytes).map_err(|error| shape(&error))?;
     let named = |error: FieldError| error.to_string();
     if fields.contains_key("transactions") {
         let counters: Counters = serde_json::from_value(Value::Object(fields)).map_err(|error| shape(&error))?;

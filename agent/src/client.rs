@@ -221,7 +221,7 @@ impl Client {
         let mut response = request.config().timeout_global(Some(CALL_TIMEOUT)).build().send(body).map_err(network)?;
         refuse_unless_ok(&mut response)?;
         let bytes = read_limited(&mut response, ANSWER_BYTES_MAX)?;
-        serde_json::from_slice(&bytes).map_err(|error| CallError::Network(format!("answer not understood: {error}")))
+        crate::json::parse(&bytes).map_err(|error| CallError::Network(format!("answer not understood: {error}")))
     }
 
     fn token(&self) -> Option<String> {
@@ -274,7 +274,7 @@ fn refuse_unless_ok(response: &mut Response<Body>) -> Result<(), CallError> {
         400..=499 => {
             let problem = read_limited(response, ANSWER_BYTES_MAX)
                 .ok()
-                .and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok())
+                .and_then(|bytes| crate::json::parse::<Problem>(&bytes).ok())
                 .unwrap_or_default();
             let detail = [problem.title, problem.detail].join(": ");
             let detail = detail.trim_matches([':', ' ']).to_owned();

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tillward_protocol::checkin::Slot;
 use tillward_protocol::ids::{ModelCode, Sn, Version};
 
-use crate::storage;
+use crate::{storage, toml};
 
 /// Largest configuration file, bytes.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -263,7 +263,9 @@ impl Config {
             .ok_or_else(|| read(std::io::ErrorKind::NotFound.into()))?;
         let invalid = |problem: String| ConfigError::Invalid { path: path.to_owned(), problem };
         let text = String::from_utf8(bytes).map_err(|_| invalid("is not UTF-8".to_owned()))?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let mut config: Self = toml::parse(&text)
+            .and_then(|value| serde_json::from_value(value).map_err(|error| error.to_string()))
+            .map_err(invalid)?;
         config.problem().map_or(Ok(()), |problem| Err(invalid(problem)))?;
         let folder = std::path::absolute(path).map_err(read)?;
         config.resolve(folder.parent().unwrap_or(Path::new("/")));

@@ -87,7 +87,7 @@ impl Enrolment {
     /// When the file cannot be read or holds something else.
     pub fn load(folder: &Path) -> io::Result<Option<Self>> {
         match storage::read(&folder.join(ENROLMENT_FILE), 4096)? {
-            Some(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Some(bytes) => Ok(Some(crate::json::parse(&bytes)?)),
             None => Ok(None),
         }
     }

@@ -215,7 +215,7 @@ fn decode(bytes: &[u8]) -> Option<(u64, Journal)> {
     if checksum != &tillward_protocol::crypto::sha256(checked)[..CHECKSUM_BYTES] {
         return None;
     }
-    Some((generation, serde_json::from_slice(payload).ok()?))
+    Some((generation, crate::json::parse(payload).ok()?))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod health;
 mod identity;
 mod install;
 mod journal;
+mod json;
 mod log;
 mod metadata_store;
 mod meter;
@@ -33,6 +34,7 @@ mod slots;
 mod spool;
 mod status;
 mod storage;
+mod toml;
 mod tuf;
 mod update;
 

@@ -106,7 +106,7 @@ impl Probe {
             },
             (None, None) => return Condition::default(),
         };
-        match serde_json::from_slice::<Map<String, Value>>(&text) {
+        match crate::json::object(&text) {
             Ok(fields) => self.possible(fields),
             Err(error) => self.no_signal(&error.to_string()),
         }

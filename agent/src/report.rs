@@ -15,11 +15,11 @@ use tillward_protocol::phase::DETAIL_BYTES_MAX;
 use crate::agent::{Agent, AgentError};
 use crate::application::{self, Application};
 use crate::client::CallError;
-use crate::clock;
 use crate::log::note;
 use crate::spool::Taken;
 use crate::storage;
 use crate::update::State;
+use crate::{clock, json};
 
 /// Reports sent for one check-in at most: an old one, one with a new number, and the fresh one.
 const SENDS_MAX: usize = 5;
@@ -211,18 +211,18 @@ impl Agent {
         let application =
             application::state(self.config.application.state_file.as_ref()).ok().flatten().unwrap_or_default();
         let mut context = Map::new();
-        let mut put = |name: &str, value: Result<Value, serde_json::Error>| match value {
-            Ok(Value::Null) | Err(_) => {}
-            Ok(value) => {
+        let mut put = |name: &str, value: Value| match value {
+            Value::Null => {}
+            value => {
                 context.insert(name.to_owned(), value);
             }
         };
-        put("condition", serde_json::to_value(self.probe.condition()));
-        put("firmware", serde_json::to_value(&self.running.version));
-        put("app", serde_json::to_value(application.app));
-        put("config_hash", serde_json::to_value(self.profile.hash()));
-        put("in_update", Ok((self.journal.update != State::Idle).into()));
-        put("battery_percent", serde_json::to_value(application.device.battery_percent));
+        put("condition", json::value(&self.probe.condition()));
+        put("firmware", json::value(&self.running.version));
+        put("app", json::value(&application.app));
+        put("config_hash", json::value(&self.profile.hash()));
+        put("in_update", (self.journal.update != State::Idle).into());
+        put("battery_percent", json::value(&application.device.battery_percent));
         context
     }
 }

@@ -178,7 +178,7 @@ impl Slots for DirectorySlots {
         let slot = self.current_slot()?;
         let path = self.slot(slot).join("slot.json");
         let bytes = storage::read(&path, 4096)?.ok_or_else(|| damaged(&path))?;
-        let firmware: Firmware = serde_json::from_slice(&bytes)?;
+        let firmware: Firmware = crate::json::parse(&bytes)?;
         Ok(Running { slot, version: firmware.version })
     }
 

@@ -298,9 +298,10 @@ fn renumber(content: &mut Content, stream: Stream) {
     content.stream = stream;
     content.last_seq = Seq(0);
     let Some(sealed) = content.sealed.take() else { return };
-    if let Ok(mut check_in) = serde_json::from_str::<CheckIn>(&sealed.body) {
-        (check_in.stream, check_in.seq) = (stream, Seq(1));
-        if let Ok(body) = serde_json::to_string(&check_in) {
+    if let Ok(mut report) = crate::json::object(sealed.body.as_bytes()) {
+        report.insert("stream".to_owned(), stream.0.into());
+        report.insert("seq".to_owned(), 1.into());
+        if let Ok(body) = serde_json::to_string(&report) {
             content.last_seq = Seq(1);
             content.sealed = Some(Sealed { seq: Seq(1), body, ..sealed });
         }
@@ -348,7 +349,7 @@ fn decode(bytes: &[u8]) -> Option<Content> {
     if digest != Sha256Hex::of(json).as_str() {
         return None;
     }
-    serde_json::from_slice(json).ok()
+    crate::json::parse(json).ok()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::identity::Enrolment;
 use crate::journal::{Journal, JournalFiles, Loaded};
+use crate::json;
 use crate::profile::Profile;
 use crate::report::{agent_version, ago, sentence};
 use crate::slots;
@@ -59,7 +60,7 @@ impl Status {
 
     fn load(folder: &Path) -> Self {
         let bytes = storage::read(&folder.join(STATUS_FILE), 64 * 1024).ok().flatten();
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        bytes.and_then(|bytes| json::parse(&bytes).ok()).unwrap_or_default()
     }
 
     /// Notes an answer; the next check-in comes in `wait`.
@@ -128,16 +129,16 @@ pub fn describe(config: &Config) -> io::Result<Value> {
         "check_ins": status.check_ins,
         "locked": folder.join("locked").exists(),
         "journal": journal_state,
-        "slot": running.as_ref().map(|running| running.slot),
+        "slot": running.as_ref().map(|running| running.slot.as_str()),
         "firmware": running.as_ref().map(|running| &running.version),
-        "components": journal.components,
-        "committed": journal.committed,
-        "update": journal.update,
-        "order": journal.order,
+        "components": json::value(&journal.components),
+        "committed": json::value(&journal.committed),
+        "update": json::value(&journal.update),
+        "order": json::value(&journal.order),
         "finished_order": journal.finished,
-        "report": journal.report,
-        "last_refusal": journal.refusal,
-        "tried": journal.tried,
+        "report": json::value(&journal.report),
+        "last_refusal": json::value(&journal.refusal),
+        "tried": json::value(&journal.tried),
         "image_root": journal.image.root,
         "director_root": journal.director.root,
         "director_version": journal.director_version,

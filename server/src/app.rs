@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::http::tokens::Tokens;
 use crate::http::{self, State};
+use crate::operators::sessions::AddressLimit;
 use crate::settings;
 use crate::signing::Signing;
 use crate::terminals::enrolment;
@@ -64,12 +65,13 @@ impl Server {
             clock,
             config: Arc::clone(&config),
             tokens,
+            sign_in_limit: AddressLimit::default(),
             check_ins,
             signing,
             enrolment_limits,
             planner: Signal::default(),
         });
-        let workers = Workers::start(state.clone());
+        let workers = Workers::start(state.clone().into_inner());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()

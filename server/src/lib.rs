@@ -17,7 +17,7 @@ pub mod organizations;
 pub mod profiles;
 pub mod releases;
 pub mod rollouts;
-pub mod settings;
+pub use db::settings;
 pub mod signing;
 pub mod simulate;
 pub mod terminals;

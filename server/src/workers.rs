@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web::Data;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -41,7 +40,7 @@ pub struct Workers {
 
 impl Workers {
     /// Starts the passes on the current runtime.
-    pub fn start(state: Data<State>) -> Self {
+    pub fn start(state: Arc<State>) -> Self {
         let planner = plan(state.db.clone(), state.clock.clone(), state.planner.clone());
         Self { passes: [tokio::spawn(planner), tokio::spawn(maintain(state))] }
     }
@@ -74,7 +73,7 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
 }
 
 /// Re-signs what is worn and deletes what is too old.
-async fn maintain(state: Data<State>) {
+async fn maintain(state: Arc<State>) {
     loop {
         tokio::time::sleep(MAINTENANCE_INTERVAL).await;
         let now = state.clock.now();

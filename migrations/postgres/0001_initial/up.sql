@@ -331,6 +331,7 @@ CREATE TABLE profiles (
 );
 CREATE INDEX profiles_by_org ON profiles (org_path, id);
 CREATE INDEX profiles_by_hash ON profiles (hash);
+CREATE UNIQUE INDEX profiles_by_name ON profiles (organization_id, name, version);
 
 CREATE TABLE releases (
     id BIGINT NOT NULL PRIMARY KEY,

@@ -119,7 +119,8 @@ fn happened(shell: &Shell, row: &FailureRow, event: Option<&Failure>) -> Group {
 }
 
 fn radio(shell: &Shell, condition: &Condition) -> Group {
-    let carrier = condition.plmn.as_deref().map(|plmn| format!("{} ({plmn})", shell.word("carrier", condition.carrier())));
+    let carrier =
+        condition.plmn.as_deref().map(|plmn| format!("{} ({plmn})", shell.word("carrier", condition.carrier())));
     Facts::new(shell)
         .add("terminal-network", condition.access.map(|access| shell.word("access", access.as_str())))
         .add("condition-carrier", carrier)
@@ -144,9 +145,9 @@ fn latency(shell: &Shell, condition: &Condition) -> Group {
 }
 
 fn software(shell: &Shell, row: &FailureRow, event: Option<&Failure>) -> Group {
-    let in_update = event.and_then(|event| event.in_update).map(|is_in_update| {
-        shell.say(if is_in_update { "condition-in-update" } else { "condition-not-in-update" })
-    });
+    let in_update = event
+        .and_then(|event| event.in_update)
+        .map(|is_in_update| shell.say(if is_in_update { "condition-in-update" } else { "condition-not-in-update" }));
     let short = |hash: &String| hash.chars().take(12).collect::<String>();
     Facts::new(shell)
         .add("terminal-firmware", Some(row.firmware.clone()))

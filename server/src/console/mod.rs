@@ -7,11 +7,13 @@
 mod assets;
 mod audit;
 mod chart;
+mod conditions;
 mod form;
 mod i18n;
 mod moments;
 mod operators;
 mod organizations;
+mod overview;
 mod preferences;
 pub mod problems;
 mod releases;
@@ -21,7 +23,10 @@ mod rollouts;
 mod shell;
 mod sign_in;
 mod status;
+mod terminal;
+mod terminals;
 mod upload;
+mod why;
 
 use crate::http::endpoints::Endpoint;
 
@@ -31,6 +36,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         assets::endpoints(),
         preferences::endpoints(),
         sign_in::endpoints(),
+        overview::endpoints(),
+        terminals::endpoints(),
+        terminal::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout::endpoints(),

@@ -80,12 +80,15 @@ async fn login(
     OpenForm(form): OpenForm<Login>,
 ) -> Result<HttpResponse, Problem> {
     let next = local_path(form.next.as_deref().unwrap_or("/")).to_owned();
-    let signed_in =
-        operators::sign_in(&state.db, &form.login, &form.password, user_agent(&request), state.clock.now()).await;
+    let agent = user_agent(&request);
+    let signed_in = match state.sign_in_limit.check(request.peer_addr().map(|address| address.ip())) {
+        Ok(()) => operators::sign_in(&state.db, &form.login, &form.password, agent, state.clock.now()).await,
+        Err(error) => Err(error),
+    };
     let (status, error) = match signed_in {
         Ok(signed_in) => return with_session(&state, &signed_in, &next),
         Err(SignInError::Wrong) => (StatusCode::UNPROCESSABLE_ENTITY, shell.say("login-wrong")),
-        Err(SignInError::Locked { for_s }) => {
+        Err(SignInError::Locked { for_s } | SignInError::TooOften { for_s }) => {
             (StatusCode::TOO_MANY_REQUESTS, shell.with("login-locked", "seconds", for_s))
         }
         Err(SignInError::Suspended) => (StatusCode::UNPROCESSABLE_ENTITY, shell.say("login-suspended")),

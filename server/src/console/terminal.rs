@@ -37,8 +37,6 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 const HOUR_MS: i64 = 3_600_000;
-/// Most samples read for the longest span: one a minute for a week would be 10,080.
-const SAMPLES_MAX: u32 = 20_000;
 /// Rows of the chart's table: the newest ones.
 const SAMPLE_ROWS_MAX: usize = 100;
 /// Failures with their conditions.
@@ -177,7 +175,7 @@ async fn page(
             Ok::<_, Problem>(Read {
                 terminal: terminals::get(conn, &scope, id)?,
                 row: row(conn, &scope, id, now)?,
-                samples: checkin::samples(conn, &scope, id, from_ms, now.0 + 1, SAMPLES_MAX)?,
+                samples: checkin::samples(conn, &scope, id, from_ms, now.0 + 1)?,
                 failures: failures::list(conn, &scope, &of_terminal, None, FAILURES_MAX)?,
                 marked: failures::list(conn, &scope, &in_span, None, MARKS_MAX)?,
                 timeline: rollouts::timeline(conn, id)?,
@@ -188,13 +186,7 @@ async fn page(
     shell::ok(&assemble(shell, read, &tree, span, code))
 }
 
-fn assemble(
-    shell: Shell,
-    read: Read,
-    tree: &[Organization],
-    span: Span,
-    code: Option<IssuedCode>,
-) -> TerminalPage {
+fn assemble(shell: Shell, read: Read, tree: &[Organization], span: Span, code: Option<IssuedCode>) -> TerminalPage {
     let Read { terminal, row, samples, failures, marked, timeline } = read;
     let connection = row.connection.as_str();
     let lifecycle = terminal.lifecycle.as_str();

@@ -9,8 +9,8 @@ use super::status::Tone;
 use crate::failures::FailureRow;
 use crate::rollouts::TimelineEvent;
 use crate::rollouts::filter::LIFECYCLES_UPDATED;
-use crate::terminals::{Lifecycle, Terminal};
 use crate::terminals::list::{Connection, TerminalRow};
+use crate::terminals::{Lifecycle, Terminal};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -102,9 +102,7 @@ fn update(shell: &Shell, facts: &Facts<'_>) -> Vec<String> {
             "why-update-reason",
             &[("version", &event.release_version), ("phase", &phase), ("reason", &shell.word("reason", reason))],
         ),
-        None => {
-            shell.language.with_two("why-update", ("version", &event.release_version), ("phase", &phase))
-        }
+        None => shell.language.with_two("why-update", ("version", &event.release_version), ("phase", &phase)),
     };
     let next = facts.row.next_check_in_ms.filter(|_| is_live(&event.phase));
     let next = next.map(|at_ms| shell.with("why-update-next", "when", shell.moments.ahead(at_ms)));

@@ -9,6 +9,7 @@ mod conn;
 mod migrate;
 mod pool;
 pub mod schema;
+pub mod settings;
 mod sqlite;
 pub mod types;
 

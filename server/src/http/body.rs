@@ -66,7 +66,7 @@ fn decode(decoder: impl Read, max: usize) -> Result<Bytes, Problem> {
     if decoded.len() > max { Err(Problem::too_large(max)) } else { Ok(Bytes::from(decoded)) }
 }
 
-/// Parses JSON; an error names the field.
+/// Parses a JSON object; an error names the field.
 ///
 /// # Errors
 /// 400 when it is not JSON at all or holds a U+0000, 422 with the field's path otherwise.
@@ -75,6 +75,8 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         return Err(Problem::bad_request("Text must not contain the character U+0000."));
     }
     match serde_json::from_slice(body) {
+        // serde also fills a struct from a list, by position; no field is named there, so none could be refused.
+        Ok(_) if body.trim_ascii_start().first() != Some(&b'{') => Err(Problem::invalid("body", "must be an object")),
         Ok(value) => Ok(value),
         // Parsed again only to find the path of what was wrong. Some wrong types are reported as wrong syntax.
         Err(error) if error.is_data() || serde_json::from_slice::<IgnoredAny>(body).is_ok() => {

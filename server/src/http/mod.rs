@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
+use crate::operators::sessions::AddressLimit;
 use crate::signing::Signing;
 use crate::workers::Signal;
 use endpoints::{Access, Endpoint};
@@ -38,6 +39,8 @@ pub struct State {
     pub config: Arc<Config>,
     /// Session tokens.
     pub tokens: Tokens,
+    /// How often one address may try to sign in.
+    pub sign_in_limit: AddressLimit,
     /// Where check-ins wait for the writer.
     pub check_ins: crate::checkin::Queue,
     /// Both signed repositories and the payloads.

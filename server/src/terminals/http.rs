@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::list::Key;
 use super::{
     Change, Connection, Error, Filter, Lifecycle, LifecycleStep, Model, NewModel, NewTerminal, Overview, Sort,
-    Terminal, TerminalRow, Transfer, Transferred, enrolment,
+    Terminal, TerminalRow, Transfer, Transferred, enrolment, import,
 };
 use crate::audit::Actor;
 use crate::db;
@@ -59,6 +59,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         .returns::<Transferred>(200, "What moved and what stays, with reasons"),
     ];
     endpoints.extend(enrolment::http::endpoints());
+    endpoints.extend(import::http::endpoints());
     endpoints
 }
 

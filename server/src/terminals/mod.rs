@@ -7,6 +7,7 @@
 pub mod enrolment;
 pub mod fields;
 pub mod http;
+pub mod import;
 pub mod lifecycle;
 pub mod list;
 mod models;

@@ -202,6 +202,7 @@ pub(super) fn save(conn: &mut Conn, record: &Record, expected: i64) -> Result<bo
     let row = terminals::table.filter(terminals::id.eq(record.id)).filter(terminals::version.eq(expected));
     let changed = diesel::update(row)
         .set((
+            terminals::tusn.eq(&record.tusn),
             terminals::hardware.eq(&record.hardware),
             terminals::organization_id.eq(record.organization_id),
             terminals::org_path.eq(&record.org_path),
@@ -216,7 +217,7 @@ pub(super) fn save(conn: &mut Conn, record: &Record, expected: i64) -> Result<bo
             terminals::lifecycle.eq(&record.lifecycle),
             terminals::session_epoch.eq(record.session_epoch),
             terminals::check_in_interval_s.eq(record.check_in_interval_s),
-            terminals::version.eq(expected + 1),
+            terminals::version.eq(expected.saturating_add(1)),
         ))
         .execute(conn)?;
     if changed == 0 {

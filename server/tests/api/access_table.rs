@@ -20,11 +20,17 @@ fn is_safe(row: &Endpoint) -> bool {
     matches!(row.method, Method::GET | Method::HEAD)
 }
 
-/// What somebody without any right there gets.
-fn shut(row: &Endpoint) -> (u16, Option<String>) {
+/// Somebody without any right there is turned away, from pages to the one that lets them sign in.
+#[track_caller]
+fn assert_shut(row: &Endpoint, answer: &(u16, Option<String>), who: &str) {
+    let (status, location) = answer;
     match row.access {
-        Access::Page(_) => (303, Some("/login".to_owned())),
-        Access::Public | Access::Terminal | Access::Operator(_) => (401, None),
+        Access::Page(_) => {
+            let to = location.as_deref().unwrap_or_default();
+            assert_eq!(*status, 303, "{} {who}", name(row));
+            assert!(to == "/login" || to.starts_with("/login?next=%2F"), "{} {who}: to {to}", name(row));
+        }
+        Access::Public | Access::Terminal | Access::Operator(_) => assert_eq!(*status, 401, "{} {who}", name(row)),
     }
 }
 
@@ -44,33 +50,25 @@ fn credentials_open_only_the_roots_they_are_for() {
         let forged = format!("{}x", world.admin.token);
         for row in &table() {
             let at = address(&world, row);
-            let as_bearer = |token: &str| world.status(row, &at, Who::Bearer(token));
-            let as_stranger = world.status(row, &at, Who::Stranger);
+            let shut_for = |who: Who<'_>, said: &str| assert_shut(row, &world.status(row, &at, who), said);
             match row.access {
-                Access::Public => assert!(as_stranger.0 < 500, "{} as a stranger: {as_stranger:?}", name(row)),
-                Access::Terminal => {
-                    assert_eq!(as_stranger, shut(row), "{} as a stranger", name(row));
-                    assert_eq!(as_bearer(&world.admin.token), shut(row), "{} as an operator", name(row));
-                    assert_eq!(as_bearer(&world.admin.cookie), shut(row), "{} with a refresh token", name(row));
-                    assert_eq!(as_bearer(&forged), shut(row), "{} with a forged token", name(row));
+                Access::Public => {
+                    let (status, _) = world.status(row, &at, Who::Stranger);
+                    assert!(status < 500, "{} as a stranger: {status}", name(row));
+                    continue;
                 }
-                Access::Operator(_) | Access::Page(_) => {
-                    assert_eq!(as_stranger, shut(row), "{} as a stranger", name(row));
-                    assert_eq!(as_bearer(&world.terminal), shut(row), "{} as a terminal", name(row));
-                    assert_eq!(as_bearer(&world.admin.cookie), shut(row), "{} with a refresh token", name(row));
-                    assert_eq!(as_bearer(&forged), shut(row), "{} with a forged token", name(row));
-                }
+                Access::Terminal => shut_for(Who::Bearer(&world.admin.token), "as an operator"),
+                Access::Operator(_) | Access::Page(_) => shut_for(Who::Bearer(&world.terminal), "as a terminal"),
             }
-            // A cookie is for pages, an access token is not.
+            shut_for(Who::Stranger, "as a stranger");
+            shut_for(Who::Bearer(&world.admin.cookie), "with a refresh token as access token");
+            shut_for(Who::Bearer(&forged), "with a forged token");
+            // A cookie is for pages only, an access token for all else.
             match row.access {
-                Access::Terminal | Access::Operator(_) => {
-                    let answer = world.status(row, &at, Who::Cookie(&world.admin.cookie, "same-origin"));
-                    assert_eq!(answer, shut(row), "{} with a cookie", name(row));
+                Access::Page(_) => shut_for(Who::Bearer(&world.admin.token), "with an access token"),
+                Access::Public | Access::Terminal | Access::Operator(_) => {
+                    shut_for(Who::Cookie(&world.admin.cookie, "same-origin"), "with a cookie");
                 }
-                Access::Page(_) => {
-                    assert_eq!(as_bearer(&world.admin.token), shut(row), "{} with an access token", name(row));
-                }
-                Access::Public => {}
             }
         }
     });
@@ -150,6 +148,17 @@ fn what_belongs_to_another_organization_is_not_there() {
 }
 
 #[test]
+fn one_terminal_gets_nothing_of_another() {
+    on_each_database(|server| {
+        let world = World::new(server);
+        for row in table().iter().filter(|row| row.access == Access::Terminal && row.path.contains('{')) {
+            let status = world.status(row, &address(&world, row), Who::Bearer(&world.terminal)).0;
+            assert_eq!(status, 404, "{} of another terminal", name(row));
+        }
+    });
+}
+
+#[test]
 fn lists_hold_nothing_of_another_organization() {
     on_each_database(|server| {
         let world = World::new(server);
@@ -168,7 +177,9 @@ fn lists_hold_nothing_of_another_organization() {
             }
             assert!(!theirs.text().contains(MARK), "{}: {}", name(row), theirs.text());
         }
-        for path in ["/api/v1/organizations", "/api/v1/operators", "/api/v1/api-keys", "/api/v1/audit"] {
+        for path in
+            ["/api/v1/organizations", "/api/v1/operators", "/api/v1/api-keys", "/api/v1/audit", "/api/v1/releases"]
+        {
             assert!(with_mark.contains(&path), "{path} does not list what its owner has");
         }
     });

@@ -20,6 +20,8 @@ mod operators;
 mod organizations;
 mod releases;
 mod rollouts;
+mod import;
+mod profiles;
 mod seed;
 mod terminals;
 mod world;

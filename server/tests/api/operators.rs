@@ -78,6 +78,43 @@ fn an_unknown_login_and_a_wrong_password_look_the_same_also_when_locked() {
 }
 
 #[test]
+fn one_address_cannot_try_many_logins() {
+    on_each_database(|server| {
+        let limit = &server.state.sign_in_limit;
+        let here = "127.0.0.1".parse().ok();
+        wait_until("the address is slowed down", || {
+            // Uses up what the address has; another try is let through each second.
+            while limit.check(here).is_ok() {}
+            let answer = sign_in(server, "nobody", "wrong horse battery");
+            answer.status == 429 && answer.header("retry-after").is_some()
+        });
+    });
+}
+
+#[test]
+fn two_requests_with_one_bootstrap_token_make_one_administrator() {
+    on_each_database(|server| {
+        let token = server.block_on(operators::bootstrap(&server.state.db, server.clock.now())).unwrap().unwrap();
+        let url = format!("{}/api/v1/setup", server.url);
+        let mut statuses: Vec<u16> = std::thread::scope(|scope| {
+            let attempt = |login: &'static str| {
+                let body = json!({ "bootstrap_token": token, "login": login, "name": "N", "password": PASSWORD });
+                let url = &url;
+                scope.spawn(move || {
+                    let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+                    let request = config.new_agent().post(url).content_type("application/json");
+                    request.send(body.to_string()).unwrap().status().as_u16()
+                })
+            };
+            let attempts = ["one.admin", "two.admin", "three.admin"].map(attempt);
+            attempts.into_iter().map(|attempt| attempt.join().unwrap()).collect()
+        });
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409, 409]);
+    });
+}
+
+#[test]
 fn a_refresh_token_is_good_once_and_its_reuse_ends_the_session() {
     on_each_database(|server| {
         admin(server);

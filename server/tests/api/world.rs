@@ -14,7 +14,7 @@ use tillward_protocol::ids::TerminalId;
 use tillward_server::http::endpoints::{Access, Endpoint};
 use tillward_server::operators::{self, Role};
 
-use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, operator, organization};
+use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, organization};
 use crate::harness::TestServer;
 
 /// In the name of everything that belongs to the first organization, so that its traces are found anywhere.
@@ -41,6 +41,7 @@ pub struct World<'a> {
     /// A good session token of a terminal that is not registered.
     pub terminal: String,
     ours_id: i64,
+    /// Numbers of the objects made so far, by kind.
     made: RefCell<BTreeMap<&'static str, String>>,
     http: ureq::Agent,
 }
@@ -52,8 +53,13 @@ impl<'a> World<'a> {
         let ours_id = organization(server, &token, root, &format!("{MARK}-ALPHA"));
         let other_id = organization(server, &token, root, "BETA");
         let person = |organization_id: i64, role: Role| {
-            let made = operator(server, &token, organization_id, role.as_str());
-            Person { token: made.token, cookie: cookie_of(server, &made.login) }
+            let login = format!("{}.{organization_id}", role.as_str());
+            let new = json!({
+                "organization_id": organization_id, "login": login, "name": "Somebody", "password": PASSWORD,
+                "role": role.as_str(), "language": "en",
+            });
+            server.post("/api/v1/operators", &token, &new).expect(201);
+            sign_in(server, &login)
         };
         let ours = Role::ALL.into_iter().map(|role| (role, person(ours_id, role))).collect();
         let other = person(other_id, Role::PlatformAdmin);
@@ -64,7 +70,7 @@ impl<'a> World<'a> {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        let admin = Person { token: token.clone(), cookie: cookie_of(server, ADMIN) };
+        let admin = sign_in(server, ADMIN);
         Self { server, admin, ours, other, terminal, ours_id, made: RefCell::default(), http }
     }
 
@@ -87,6 +93,11 @@ impl<'a> World<'a> {
         fill(row.path, |name| match (root, name) {
             ("/api/v1/organizations" | "/organizations", "id") => Some(self.ours_id.to_string()),
             ("/api/v1/operators" | "/operators", "id") => Some(self.object("operator", Self::make_operator)),
+            ("/api/v1/terminals" | "/terminals" | "/tuf/director/t", "id" | "terminal_id") => {
+                Some(self.object("terminal", Self::make_terminal))
+            }
+            ("/api/v1/releases" | "/releases", "id") => Some(self.object("release", Self::make_release)),
+            ("/tuf/director/t", "file") => Some("timestamp.json".to_owned()),
             ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
             _ => None,
         })
@@ -119,6 +130,37 @@ impl<'a> World<'a> {
             }),
             ("PATCH", "/api/v1/organizations/{id}") => json!({
                 "version": 1, "name": "Renamed", "short_code": "ZQX-RENAMED", "region": "3301", "status": "active",
+            }),
+            ("POST", "/api/v1/models") => json!({
+                "code": "zqx-m2", "name": "M2", "capabilities": { "ab_slots": true, "cell": true },
+            }),
+            ("POST", "/api/v1/terminals") => {
+                let model = self.model();
+                json!({
+                    "sn": "ZQXSN000002", "model": model, "organization_id": self.ours_id, "hardware": "v2",
+                    "merchant_no": "898330148160001", "merchant_name": "M", "store_name": "S", "terminal_no": "12345678",
+                    "region": "3301", "iccid": "89860000000000000001", "imei": "490154203237518", "notes": "n",
+                    "tags": ["vip"], "check_in_interval_s": 900,
+                })
+            }
+            ("PATCH", "/api/v1/terminals/{id}") => json!({
+                "version": 1, "merchant_no": "898330148160001", "merchant_name": "M", "store_name": "S",
+                "terminal_no": "12345678", "region": "3301", "hardware": "v2", "notes": "n",
+            }),
+            ("POST", "/api/v1/terminals/{id}/lifecycle") => json!({ "action": "suspend", "version": 1 }),
+            ("POST", "/api/v1/terminals/transfer") => json!({
+                "ids": [self.terminal_id()], "organization_id": self.ours_id,
+            }),
+            ("POST", "/api/v1/terminals/{id}/activation-codes") => json!({ "valid_days": 3 }),
+            ("POST", "/api/v1/terminals/activation-codes") => json!({ "ids": [self.terminal_id()], "valid_days": 3 }),
+            ("POST", "/api/v1/releases") => self.draft(2),
+            ("POST", "/device/v1/enrol") => json!({
+                "sn": "ZQXSN000001", "activation_code": "ABCD-EFGH-JKMN-PQRS", "public_key": "00".repeat(32),
+                "proof": "00".repeat(64),
+            }),
+            ("POST", "/device/v1/challenge") => json!({ "terminal_id": self.terminal_id() }),
+            ("POST", "/device/v1/session") => json!({
+                "terminal_id": self.terminal_id(), "challenge": "1.00", "proof": "00".repeat(64),
             }),
             ("POST", "/device/v1/check-in") => crate::check_in::check_in(1, 1),
             _ => return None,
@@ -176,6 +218,43 @@ impl<'a> World<'a> {
         self.server.post("/api/v1/operators", &self.admin.token, &new).expect(201).json()
     }
 
+    /// A model that headquarters made known.
+    fn model(&self) -> String {
+        const CODE: &str = "zqx-m1";
+        self.object("model", |world| {
+            let new = json!({ "code": CODE, "name": "Known to all" });
+            world.server.post("/api/v1/models", &world.admin.token, &new).expect(201);
+            json!({ "id": 1 })
+        });
+        CODE.to_owned()
+    }
+
+    fn terminal_id(&self) -> i64 {
+        self.object("terminal", Self::make_terminal).parse().unwrap()
+    }
+
+    fn make_terminal(&self) -> Value {
+        let new = json!({ "sn": format!("{MARK}SN000001"), "model": self.model() });
+        self.server.post("/api/v1/terminals", &self.owner().token, &new).expect(201).json()
+    }
+
+    fn make_release(&self) -> Value {
+        let draft = self.draft(1);
+        self.server.post("/api/v1/releases", &self.owner().token, &draft).expect(201).json()
+    }
+
+    /// A release of a payload that was uploaded.
+    fn draft(&self, counter: u32) -> Value {
+        let payload = format!("firmware {counter}");
+        let path = "/api/v1/releases/payloads";
+        let stored = self.server.send("POST", path, &self.owner().token, &[], payload.as_bytes()).expect(201).json();
+        json!({
+            "name": format!("{MARK} release"), "notes": "", "component": "os",
+            "firmware_version": format!("4.{counter}.0"), "release_counter": counter, "models": [self.model()],
+            "min_from_counter": 1, "requires": [], "sha256": stored["sha256"],
+        })
+    }
+
     fn make_api_key(&self) -> Value {
         let new = json!({ "name": format!("{MARK} key"), "role": "auditor", "expires_in_days": 30 });
         let made = self.server.post("/api/v1/api-keys", &self.owner().token, &new).expect(201).json();
@@ -192,9 +271,13 @@ pub enum Who<'a> {
     Cookie(&'a str, &'a str),
 }
 
-fn cookie_of(server: &TestServer, login: &str) -> String {
-    let signing_in = operators::sign_in(&server.state.db, login, PASSWORD, "browser", server.clock.now());
-    server.block_on(signing_in).unwrap().refresh_token
+fn sign_in(server: &TestServer, login: &str) -> Person {
+    let now = server.clock.now();
+    let signing_in = operators::sign_in(&server.state.db, login, PASSWORD, "browser", now);
+    let signed_in = server.block_on(signing_in).unwrap();
+    let session_id = signed_in.caller.session_id.unwrap();
+    let token = server.state.tokens.issue_operator(&session_id, now).unwrap();
+    Person { token, cookie: signed_in.refresh_token }
 }
 
 /// `path` with each `{name}` or `{name:pattern}` replaced; `None` when one has no value.

@@ -104,6 +104,7 @@ async fn sign_in(
     request: HttpRequest,
     Json(body): Json<SignIn>,
 ) -> Result<HttpResponse, Problem> {
+    state.sign_in_limit.check(request.peer_addr().map(|address| address.ip()))?;
     let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let signed_in = super::sign_in(&state.db, &body.login, &body.password, agent, state.clock.now()).await?;
     answer(&state, signed_in)
@@ -172,7 +173,7 @@ impl From<SignInError> for Problem {
         let text = sentence(&error);
         match error {
             SignInError::Wrong => Self::unauthorized(text),
-            SignInError::Locked { for_s } => Self::locked(text, for_s),
+            SignInError::Locked { for_s } | SignInError::TooOften { for_s } => Self::locked(text, for_s),
             SignInError::Suspended => Self::forbidden(text),
             SignInError::Failed(error) => error.into(),
         }

@@ -4,6 +4,7 @@
 //! token is good once; an old one used again means that somebody has a copy, and ends the session.
 
 pub(super) mod http;
+mod limit;
 mod store;
 
 use serde_json::json;
@@ -16,6 +17,8 @@ use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::organizations;
+
+pub use limit::AddressLimit;
 
 /// A session ends after this, however often it was renewed, ms: one working day.
 pub const SESSION_MS: i64 = 12 * 3_600_000;
@@ -53,6 +56,12 @@ pub enum SignInError {
     #[error("too many failed sign-ins; try again in {for_s} s")]
     Locked {
         /// When it ends, s.
+        for_s: u32,
+    },
+    /// Too many tries from one address.
+    #[error("too many sign-ins from your address; try again in {for_s} s")]
+    TooOften {
+        /// When the next one is let through, s.
         for_s: u32,
     },
     /// The password was right, but the organization or one above it is suspended.
@@ -251,7 +260,7 @@ pub async fn change_own_password(
     let operator = match judge(db, &caller.name, present, now).await {
         Ok(Some((operator, _))) => operator,
         Ok(None) | Err(SignInError::Wrong | SignInError::Suspended) => return Err(Error::WrongPassword),
-        Err(SignInError::Locked { for_s }) => return Err(Error::Locked { for_s }),
+        Err(SignInError::Locked { for_s } | SignInError::TooOften { for_s }) => return Err(Error::Locked { for_s }),
         Err(SignInError::Failed(error)) => return Err(error),
     };
     let password_hash = password::hash(new).await?;

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use crate::db::schema::settings;
+use super::schema::settings;
 use crate::db::{self, Conn, Db};
 
 /// Reads one setting.

@@ -1,0 +1,120 @@
+//! SQL of profiles.
+
+use diesel::prelude::*;
+
+use super::Profile;
+use crate::db::schema::{profiles, terminals};
+use crate::db::{self, Conn};
+use crate::operators::Scope;
+use crate::terminals::Lifecycle;
+
+type Columns = (i64, i64, String, i64, String, String, String, i64);
+
+const COLUMNS: (
+    profiles::id,
+    profiles::organization_id,
+    profiles::name,
+    profiles::version,
+    profiles::hash,
+    profiles::body,
+    profiles::created_by,
+    profiles::created_at_ms,
+) = (
+    profiles::id,
+    profiles::organization_id,
+    profiles::name,
+    profiles::version,
+    profiles::hash,
+    profiles::body,
+    profiles::created_by,
+    profiles::created_at_ms,
+);
+
+fn profile((id, organization_id, name, version, hash, body, created_by, created_at_ms): Columns) -> Profile {
+    // Only `insert` writes the body, from the same type.
+    let parameters = serde_json::from_str(&body).unwrap_or_default();
+    Profile { id, organization_id, name, version, hash, parameters, created_by, created_at_ms }
+}
+
+/// The newest version of a name. By `profiles_by_name`.
+pub(super) fn newest(conn: &mut Conn, organization_id: i64, name: &str) -> Result<Option<Profile>, db::Error> {
+    let row = profiles::table
+        .filter(profiles::organization_id.eq(organization_id))
+        .filter(profiles::name.eq(name))
+        .order(profiles::version.desc())
+        .select(COLUMNS)
+        .first::<Columns>(conn)
+        .optional()?;
+    Ok(row.map(profile))
+}
+
+/// A version more. Two at once are told apart by the unique index on name and version.
+pub(super) fn insert(conn: &mut Conn, profile: &Profile, org_path: &str, body: &str) -> Result<(), db::Error> {
+    diesel::insert_into(profiles::table)
+        .values((
+            profiles::id.eq(profile.id),
+            profiles::organization_id.eq(profile.organization_id),
+            profiles::org_path.eq(org_path),
+            profiles::name.eq(&profile.name),
+            profiles::hash.eq(&profile.hash),
+            profiles::body.eq(body),
+            profiles::created_by.eq(&profile.created_by),
+            profiles::created_at_ms.eq(profile.created_at_ms),
+            profiles::version.eq(profile.version),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// By primary key, within `scope`.
+pub(super) fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Profile>, db::Error> {
+    let row = profiles::table
+        .find(id)
+        .filter(profiles::org_path.ge(scope.from()))
+        .filter(profiles::org_path.lt(scope.below()))
+        .select(COLUMNS)
+        .first::<Columns>(conn)
+        .optional()?;
+    Ok(row.map(profile))
+}
+
+/// Newest first, by primary key; there are few profiles.
+pub(super) fn list(conn: &mut Conn, scope: &Scope, before: i64, limit: i64) -> Result<Vec<Profile>, db::Error> {
+    let rows = profiles::table
+        .filter(profiles::org_path.ge(scope.from()))
+        .filter(profiles::org_path.lt(scope.below()))
+        .filter(profiles::id.lt(before))
+        .order(profiles::id.desc())
+        .limit(limit)
+        .select(COLUMNS)
+        .load::<Columns>(conn)?;
+    Ok(rows.into_iter().map(profile).collect())
+}
+
+/// States in which a terminal gets no profile of its own.
+const WITHOUT_PROFILE: [Lifecycle; 3] = [Lifecycle::Lost, Lifecycle::Retired, Lifecycle::Blocked];
+
+/// By primary key, within `scope`. Returns how many terminals there were.
+pub(super) fn assign(conn: &mut Conn, scope: &Scope, hash: &str, ids: &[i64]) -> Result<u64, db::Error> {
+    let rows = terminals::table
+        .filter(terminals::id.eq_any(ids))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .filter(terminals::lifecycle.ne_all(WITHOUT_PROFILE.map(Lifecycle::as_str)));
+    let changed = diesel::update(rows).set(terminals::desired_config_hash.eq(hash)).execute(conn)?;
+    Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+}
+
+/// A terminal's session epoch and desired hash, by primary key.
+pub(super) fn desired(conn: &mut Conn, terminal_id: i64) -> Result<Option<(i64, Option<String>)>, db::Error> {
+    Ok(terminals::table
+        .find(terminal_id)
+        .select((terminals::session_epoch, terminals::desired_config_hash))
+        .first(conn)
+        .optional()?)
+}
+
+/// Canonical bytes. By `profiles_by_hash`: the same hash is the same bytes, whoever they belong to.
+pub(super) fn body(conn: &mut Conn, hash: &str) -> Result<Option<String>, db::Error> {
+    Ok(profiles::table.filter(profiles::hash.eq(hash)).select(profiles::body).first(conn).optional()?)
+}

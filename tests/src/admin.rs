@@ -104,6 +104,14 @@ impl Admin {
         self.expect("POST", path, "application/json", body.to_string().as_bytes()).json()
     }
 
+    /// `POST path` with any body, which must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn upload(&self, path: &str, kind: &str, body: &[u8]) -> Value {
+        self.expect("POST", path, kind, body).json()
+    }
+
     fn expect(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Answer {
         let answer = self.client.send(method, &format!("{}{path}", self.url), &self.token, kind, body);
         let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
@@ -162,10 +170,10 @@ impl Admin {
     /// # Panics
     /// When the server refuses.
     pub fn publish(&self, version: &str, counter: i64, model: &str, payload: &[u8]) -> i64 {
-        let stored = self.expect("POST", "/api/v1/releases/payloads", "application/octet-stream", payload);
+        let stored = self.upload("/api/v1/releases/payloads", "application/octet-stream", payload);
         let body = json!({
             "name": format!("Release {version}"), "component": "os", "firmware_version": version,
-            "release_counter": counter, "models": [model], "sha256": text(&stored.json(), "sha256"),
+            "release_counter": counter, "models": [model], "sha256": text(&stored, "sha256"),
         });
         let id = number(&self.post("/api/v1/releases", &body), "id");
         for action in ["approve", "publish"] {

@@ -271,7 +271,7 @@ struct Registry {
 
 /// One row, judged.
 enum Verdict {
-    Create(Registration, Organization),
+    Create(Box<Registration>, Organization),
     Update(Box<Record>, Vec<String>),
     Unchanged,
     Refuse(FieldError),
@@ -306,7 +306,7 @@ impl Registry {
                 (Err(error), _) => Verdict::Refuse(error),
                 _ if taken => Verdict::Refuse(FieldError::new("tusn", "belongs to another terminal")),
                 (Ok(owner), None) => match self.models.iter().any(|model| model.code == given.model.as_str()) {
-                    true => Verdict::Create(given.clone(), owner),
+                    true => Verdict::Create(Box::new(given.clone()), owner),
                     false => Verdict::Refuse(FieldError::new("model", "is not a known model; create it first")),
                 },
                 (Ok(owner), Some(record)) => {
@@ -464,7 +464,7 @@ fn apply(conn: &mut Conn, changes: Vec<Verdict>, now: Now) -> Result<(), Error> 
         match verdict {
             Verdict::Create(mut given, owner) => {
                 let tags = std::mem::take(&mut given.tags);
-                records.push((Record::new(id, given, &owner, now), tags));
+                records.push((Record::new(id, *given, &owner, now), tags));
                 id += 1;
             }
             Verdict::Update(record, tags) => {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tillward_protocol::FieldError;
 
-use super::store::{self, Searched};
+use super::store::{self, Searched, Texts};
 use super::{Error, Key, Sort, Wanted};
 use crate::db::{self, Conn};
 use crate::terminals::fields::clean_id;
@@ -15,14 +15,17 @@ const CHARS_MIN: usize = 2;
 const CHARS_MAX: usize = 100;
 /// Shortest end of a serial number that is searched for; people know the last six.
 const TAIL_CHARS_MIN: usize = 4;
-/// Up to this many matches are looked up one by one; more are met soon enough on the way through the list.
-const FEW: usize = 2_000;
+/// Up to this many matches, or terminals on the way, are looked up one by one.
+const FEW: usize = 1_000;
 /// Most matches of one field that a search takes into account: the cost of reading that many numbers from an index.
 const MATCHES_MAX: usize = 100_000;
 /// Keys read at a time on the way through the list.
 const STRIDE: usize = 5_000;
 
 /// Numbers of the terminals on the page.
+///
+/// Few matches are looked up one by one. Of many, the page is usually full after a few terminals of the list; only when
+/// it is not are all the matches read.
 pub(super) fn ids(
     conn: &mut Conn,
     wanted: &Wanted,
@@ -31,18 +34,51 @@ pub(super) fn ids(
     after: Option<Key>,
     limit: usize,
 ) -> Result<Vec<i64>, Error> {
-    let matches = matches(conn, &starts(text)?)?;
-    let mut keys = if matches.len() <= FEW {
-        let matches: Vec<i64> = matches.into_iter().collect();
-        let mut keys = store::among(conn, wanted, sort, &matches)?;
-        keys.retain(|key| after.is_none_or(|after| is_after(key, &after)));
-        keys.sort_by(order);
-        keys
-    } else {
-        on_the_way(conn, wanted, &matches, sort, after, limit)?
+    let starts = starts(text)?;
+    let mut keys = match matches(conn, &starts, FEW)? {
+        Some(matches) => {
+            let mut keys = store::among(conn, wanted, sort, &matches)?;
+            keys.retain(|key| after.is_none_or(|after| is_after(key, &after)));
+            keys.sort_by(order);
+            keys
+        }
+        None => {
+            let first = store::ids(conn, wanted, sort, after, FEW)?;
+            let next = first.last().copied().filter(|_| first.len() == FEW);
+            let ids: Vec<i64> = first.iter().map(|key| key.id).collect();
+            let meant = meant(conn, &starts, &ids)?;
+            let mut keys: Vec<Key> = first.into_iter().filter(|key| meant.contains(&key.id)).collect();
+            if let Some(next) = next.filter(|_| keys.len() < limit) {
+                let matches = matches(conn, &starts, MATCHES_MAX)?.ok_or_else(|| {
+                    FieldError::new("q", format!("means more than {MATCHES_MAX} terminals; type more of it"))
+                })?;
+                keys.extend(on_the_way(conn, wanted, &matches, sort, next, limit - keys.len())?);
+            }
+            keys
+        }
     };
     keys.truncate(limit);
     Ok(keys.into_iter().map(|key| key.id).collect())
+}
+
+/// Of `ids`, those that the text may mean; by primary key.
+fn meant(conn: &mut Conn, starts: &[(Searched, String)], ids: &[i64]) -> Result<HashSet<i64>, db::Error> {
+    let texts = store::texts(conn, ids)?;
+    let is_meant = |texts: &Texts| {
+        starts.iter().any(|(field, start)| match field {
+            Searched::Sn => texts.sn.starts_with(start),
+            Searched::SnReversed => texts.sn_reversed.starts_with(start),
+            Searched::MerchantNo => begins(&texts.merchant_no, start),
+            Searched::TerminalNo => begins(&texts.terminal_no, start),
+            Searched::MerchantName => begins(&texts.merchant_name, start),
+            Searched::StoreName => begins(&texts.store_name, start),
+        })
+    };
+    Ok(texts.into_iter().filter(is_meant).map(|texts| texts.id).collect())
+}
+
+fn begins(text: &Option<String>, start: &str) -> bool {
+    text.as_deref().is_some_and(|text| text.starts_with(start))
 }
 
 fn order(a: &Key, b: &Key) -> std::cmp::Ordering {
@@ -60,17 +96,17 @@ fn is_after(key: &Key, after: &Key) -> bool {
 fn on_the_way(
     conn: &mut Conn,
     wanted: &Wanted,
-    matches: &HashSet<i64>,
+    matches: &[i64],
     sort: Sort,
-    mut after: Option<Key>,
+    mut after: Key,
     limit: usize,
 ) -> Result<Vec<Key>, db::Error> {
     let mut found = Vec::new();
     loop {
-        let keys = store::ids(conn, wanted, sort, after, STRIDE)?;
+        let keys = store::ids(conn, wanted, sort, Some(after), STRIDE)?;
         let is_last = keys.len() < STRIDE;
-        after = keys.last().copied().or(after);
-        found.extend(keys.into_iter().filter(|key| matches.contains(&key.id)));
+        after = keys.last().copied().unwrap_or(after);
+        found.extend(keys.into_iter().filter(|key| matches.binary_search(&key.id).is_ok()));
         if is_last || found.len() >= limit {
             return Ok(found);
         }
@@ -103,20 +139,20 @@ fn starts(text: &str) -> Result<Vec<(Searched, String)>, FieldError> {
     Ok(starts)
 }
 
-/// Every terminal that the text may mean, whoever it belongs to.
-fn matches(conn: &mut Conn, starts: &[(Searched, String)]) -> Result<HashSet<i64>, Error> {
-    let limit = i64::try_from(MATCHES_MAX + 1).unwrap_or(i64::MAX);
-    let mut matches = HashSet::new();
+/// Every terminal that the text may mean, whoever it belongs to, sorted; nothing when a field has more than `max`.
+fn matches(conn: &mut Conn, starts: &[(Searched, String)], max: usize) -> Result<Option<Vec<i64>>, db::Error> {
+    let limit = i64::try_from(max).unwrap_or(i64::MAX).saturating_add(1);
+    let mut matches = Vec::new();
     for (field, start) in starts {
         let ids = store::beginning_with(conn, *field, start, limit)?;
-        if ids.len() > MATCHES_MAX {
-            return Err(
-                FieldError::new("q", format!("means more than {MATCHES_MAX} terminals; type more of it")).into()
-            );
+        if ids.len() > max {
+            return Ok(None);
         }
         matches.extend(ids);
     }
-    Ok(matches)
+    matches.sort_unstable();
+    matches.dedup();
+    Ok(Some(matches))
 }
 
 #[cfg(test)]

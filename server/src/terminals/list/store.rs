@@ -37,10 +37,11 @@ pub(super) fn ids(
     }
 }
 
+/// Values that one statement binds: below every database's limit.
+const BOUND_MAX: usize = 500;
+
 /// Of `ids`, the keys of those that are wanted; in no order.
 pub(super) fn among(conn: &mut Conn, wanted: &Wanted, sort: Sort, ids: &[i64]) -> Result<Vec<Key>, db::Error> {
-    /// Values that one statement binds: below every database's limit.
-    const BOUND_MAX: usize = 500;
     let mut keys = Vec::new();
     for chunk in ids.chunks(BOUND_MAX) {
         let query = narrowed(terminal_states::table.into_boxed(), wanted)
@@ -293,6 +294,39 @@ pub(super) fn beginning_with(conn: &mut Conn, field: Searched, start: &str, limi
         Searched::StoreName => ids.filter(terminals::store_name.ge(start)).filter(terminals::store_name.lt(end)),
     };
     Ok(ids.load(conn)?)
+}
+
+/// What a search compares of one terminal.
+#[derive(Queryable)]
+pub(super) struct Texts {
+    pub(super) id: i64,
+    pub(super) sn: String,
+    pub(super) sn_reversed: String,
+    pub(super) merchant_no: Option<String>,
+    pub(super) terminal_no: Option<String>,
+    pub(super) merchant_name: Option<String>,
+    pub(super) store_name: Option<String>,
+}
+
+/// By primary key.
+pub(super) fn texts(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Texts>, db::Error> {
+    let mut texts = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(BOUND_MAX) {
+        let rows: Vec<Texts> = terminals::table
+            .filter(terminals::id.eq_any(chunk))
+            .select((
+                terminals::id,
+                terminals::sn,
+                terminals::sn_reversed,
+                terminals::merchant_no,
+                terminals::terminal_no,
+                terminals::merchant_name,
+                terminals::store_name,
+            ))
+            .load(conn)?;
+        texts.extend(rows);
+    }
+    Ok(texts)
 }
 
 /// One pass over `terminal_states_by_last_seen`. The thresholds are those of [`Connection::of`].

@@ -209,7 +209,7 @@ fn literal_words(template: &str) -> Vec<String> {
     }
     let readable = readable.replace("&nbsp;", " ");
     let words = readable.split(|c: char| !c.is_alphabetic());
-    words.filter(|word| word.chars().count() > 1 || word.chars().any(|c| !c.is_ascii())).map(str::to_owned).collect()
+    words.filter(|word| word.chars().count() > 1 || !word.is_ascii()).map(str::to_owned).collect()
 }
 
 #[test]

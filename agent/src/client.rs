@@ -4,6 +4,7 @@
 //! up to a limit and no further.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 pub const PROFILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest time one small call may take, all in all: a 2G connection with a full handshake needs half of it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
+/// Where systems keep the public certificates. None are built in: they would age with the firmware.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Longest `Retry-After` that is obeyed to the letter.
 const RETRY_AFTER_MAX_S: u64 = 24 * 3600;
 
@@ -89,9 +92,12 @@ impl Client {
     /// # Errors
     /// A sentence about the certificate file.
     pub fn new(config: &Config, meter: &Meter) -> Result<Self, String> {
+        let secured = [&config.server, &config.image_url(), &config.director_url()].iter().any(|url| is_secured(url));
         let roots = match &config.ca_file {
             Some(path) => certificates(path)?,
-            None => RootCerts::WebPki,
+            None if secured => certificates(Path::new(SYSTEM_CERTIFICATES))
+                .map_err(|problem| format!("{problem}; name the certificates to trust as ca_file"))?,
+            None => RootCerts::Specific(Arc::default()),
         };
         let tls = TlsConfig::builder()
             .root_certs(roots)
@@ -239,7 +245,11 @@ fn authority(url: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-fn certificates(path: &std::path::Path) -> Result<RootCerts, String> {
+fn is_secured(url: &str) -> bool {
+    url.starts_with("https://")
+}
+
+fn certificates(path: &Path) -> Result<RootCerts, String> {
     let bytes = storage::read(path, 1024 * 1024)
         .ok()
         .flatten()

@@ -52,7 +52,7 @@ pub struct Config {
     pub model: ModelCode,
     /// One-time code; redeemed at the first start.
     pub activation_code: Option<String>,
-    /// Certificates to trust instead of the public ones, PEM.
+    /// Certificates to trust instead of the system's, PEM.
     pub ca_file: Option<PathBuf>,
     /// Image repository, if it is not `<server>/tuf/image`.
     pub image_url: Option<String>,

@@ -104,6 +104,14 @@ impl Admin {
         self.expect("POST", path, "application/json", body.to_string().as_bytes()).json()
     }
 
+    /// `POST path` with any body, which must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn upload(&self, path: &str, kind: &str, body: &[u8]) -> Value {
+        self.expect("POST", path, kind, body).json()
+    }
+
     fn expect(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Answer {
         let answer = self.client.send(method, &format!("{}{path}", self.url), &self.token, kind, body);
         let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
@@ -162,10 +170,10 @@ impl Admin {
     /// # Panics
     /// When the server refuses.
     pub fn publish(&self, version: &str, counter: i64, model: &str, payload: &[u8]) -> i64 {
-        let stored = self.expect("POST", "/api/v1/releases/payloads", "application/octet-stream", payload);
+        let stored = self.upload("/api/v1/releases/payloads", "application/octet-stream", payload);
         let body = json!({
             "name": format!("Release {version}"), "component": "os", "firmware_version": version,
-            "release_counter": counter, "models": [model], "sha256": text(&stored.json(), "sha256"),
+            "release_counter": counter, "models": [model], "sha256": text(&stored, "sha256"),
         });
         let id = number(&self.post("/api/v1/releases", &body), "id");
         for action in ["approve", "publish"] {
@@ -192,16 +200,19 @@ impl Admin {
         self.get(&format!("/api/v1/rollouts/{id}"))
     }
 
-    /// The one assignment of a rollout of one terminal.
+    /// The one assignment of a rollout of one terminal, once the planner has made it.
     ///
     /// # Panics
-    /// When there is none or more than one.
+    /// When there is none within a minute, or more than one.
     pub fn only_assignment(&self, rollout: i64) -> Value {
-        let page = self.get(&format!("/api/v1/rollouts/{rollout}/assignments"));
-        match page["items"].as_array().map(Vec::as_slice) {
-            Some([one]) => one.clone(),
-            _ => panic!("not one assignment: {page}"),
-        }
+        let mut found = Vec::new();
+        crate::wait_until("the planner makes the assignment", || {
+            let page = self.get(&format!("/api/v1/rollouts/{rollout}/assignments"));
+            found = page["items"].as_array().unwrap().clone();
+            !found.is_empty()
+        });
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
     }
 
     /// Waits until the planner has offered the release to so many terminals of a rollout.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::admin::number;
 
 /// What the agents are given.
 #[derive(Debug, Clone)]
@@ -119,6 +121,35 @@ impl Agent {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
+    /// Check-ins that it has made, by its own books.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn check_ins(&self) -> anyhow::Result<i64> {
+        number(&self.status()?["spool"], "last_seq")
+    }
+
+    /// Lets it live until it has almost made so many check-ins, ends its process and makes the last ones one by one.
+    ///
+    /// # Errors
+    /// When that takes longer than `patience`, or a round fails.
+    pub fn live_until(mut self, check_ins: i64, patience: Duration) -> anyhow::Result<Self> {
+        // Each process opens a session, and the server limits how often one terminal may.
+        const ONE_BY_ONE: i64 = 3;
+        let started = Instant::now();
+        while self.check_ins()? < check_ins - ONE_BY_ONE {
+            anyhow::ensure!(started.elapsed() < patience, "agent {} does not check in", self.sn);
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        self.stop()?;
+        // The report that was under way when the process ended goes first.
+        self.run_once()?;
+        while self.check_ins()? < check_ins {
+            self.run_once()?;
+        }
+        Ok(self)
+    }
+
     /// Leaves a failure where the payment application does, for the next check-in.
     ///
     /// # Errors
@@ -150,6 +181,20 @@ impl Drop for Agent {
         // Nothing is left to tell anybody.
         let _ = self.stop();
     }
+}
+
+/// A failure as the payment application of agent number `agent` leaves it.
+pub fn failure(agent: usize, failure: usize, now_ms: i64) -> Value {
+    let (stage, code) =
+        [("host_resp", Some("51")), ("wait", None), ("tls", None), ("host_resp", Some("91"))][failure % 4];
+    let mut event = json!({
+        "id": format!("demo-{agent}-{failure}"), "occurred_at_ms": now_ms, "transaction": "sale", "stage": stage,
+        "entry": "nfc", "amount_fen": 1_200 + 100 * failure, "trace_no": format!("{:06}", failure + 1),
+    });
+    if let Some(code) = code {
+        event["response_code"] = json!(code);
+    }
+    event
 }
 
 /// The agent's configuration: as on a real terminal, but impatient.

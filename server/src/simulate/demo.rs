@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use tillward_protocol::ids::Version;
-use tillward_protocol::phase::Reason;
 
 use super::admin::{Admin, Login, number, text};
-use super::agents::{Agent, Provision};
+use super::agents::{self, Agent, Provision};
 use super::client::Client;
 use super::course::CHECK_INS_MAX;
 use super::fleet::{Download, Fleet};
+use super::outcome::{self, Totals};
 use super::payments::Fault;
 use super::population::Population;
 use super::random::Draws;
 use super::register::{self, AGENT_MODEL, AGENT_TAG, Firmware, MODELS, Registration};
 use super::terminal::{Scenario, Terminal};
 use crate::app::Server;
+use crate::cli::serve::stop_signal;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::http::State;
@@ -94,29 +94,6 @@ pub struct DemoArgs {
     pub port: Option<u16>,
 }
 
-/// The totals that `--json` prints.
-#[derive(Debug, Clone, Serialize, PartialEq)]
-pub struct Totals {
-    /// Terminals, real agents included.
-    pub terminals: u64,
-    /// Check-ins that terminals and agents sent, each counted once however often it was sent.
-    pub check_ins_sent: u64,
-    /// Check-ins that the server counted.
-    pub check_ins_counted: i64,
-    /// Failures in them.
-    pub failures_sent: u64,
-    /// Failures that the server counted.
-    pub failures_counted: i64,
-    /// Terminals that run a newer firmware now.
-    pub updated: i64,
-    /// Terminals that refused what they could not trust.
-    pub refused: i64,
-    /// Terminals that took a firmware back.
-    pub rolled_back: i64,
-    /// How long it took, s.
-    pub seconds: f64,
-}
-
 /// Runs the demo. Call it in an actix system: the server runs beside it.
 ///
 /// # Errors
@@ -151,15 +128,12 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let url = server.url.clone();
     let serving = tokio::task::spawn_local(server.run());
     let mut demo = Demo::set_up(&args, &folder, url, &state, clock, started).await?;
-    demo.play().await?;
-    let totals = demo.totals().await?;
-    demo.summarize(&totals).await?;
-    if args.json {
-        println!("{}", serde_json::to_string(&totals)?);
+    tokio::select! {
+        played = demo.play() => played?,
+        () = stop_signal() => anyhow::bail!("stopped before the end"),
     }
     if !args.until_done {
-        println!("\nThe server runs on at {} until Ctrl-C.", demo.url);
-        tokio::signal::ctrl_c().await?;
+        demo.live_on().await?;
     }
     drop(demo);
     handle.stop(true).await;
@@ -266,8 +240,45 @@ impl<'a> Demo<'a> {
         let rollout = self.start_rollout("4.2.0 for everybody", release, json!({"firmware": [BEFORE.0]})).await?;
         self.wait_for_offers(rollout).await?;
         self.rounds(ROUNDS_UPDATE, "rollout of 4.2.0").await?;
+        self.wait_for_end(rollout).await?;
         self.rounds(ROUNDS_AFTER, "firmware 4.2.0, with a fault under weak 2G and 4G signal").await?;
-        self.play_agents(release).await
+        self.play_agents(release).await?;
+        self.conclude().await
+    }
+
+    /// The totals and what they mean.
+    async fn conclude(&self) -> anyhow::Result<()> {
+        let agents: Vec<Value> = self.agents.iter().map(Agent::status).collect::<anyhow::Result<_>>()?;
+        let mut rollouts = Vec::new();
+        for id in &self.rollouts {
+            rollouts.push(self.rollout(*id).await?);
+        }
+        let counted = self.state.db.read(checkin::totals).await?;
+        let left = AGENT_FAILURES as u64;
+        let seconds = self.started.elapsed().as_secs_f64();
+        let totals = Totals::new(self.args.terminals, self.fleet.tally(), &agents, left, counted, &rollouts, seconds)?;
+        let now = self.clock.now();
+        let overview = failures::overview(&self.state.db, Scope::everything(), WINDOW_HOURS, now).await?;
+        println!("\n{}\n{}", totals.sentences(), outcome::explain(&overview, WINDOW_HOURS));
+        if self.args.json {
+            println!("{}", serde_json::to_string(&totals)?);
+        }
+        Ok(())
+    }
+
+    /// Keeps the fleet alive in real time until somebody stops it.
+    async fn live_on(&mut self) -> anyhow::Result<()> {
+        // Not on standard output: with `--json` the totals are its last line.
+        eprintln!("\nThe server runs on at {} until Ctrl-C.", self.url);
+        for agent in &mut self.agents {
+            agent.start()?;
+        }
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(INTERVAL_S.unsigned_abs())) => self.fleet.round().await?,
+                () = stop_signal() => return Ok(()),
+            }
+        }
     }
 
     /// So many intervals of simulated time.
@@ -323,12 +334,15 @@ impl<'a> Demo<'a> {
         let bad = register::publish(&self.admin, &UNHEALTHY).await?;
         for (number, agent) in self.agents.iter_mut().enumerate() {
             for failure in 0..AGENT_FAILURES {
-                agent.leave_failure(&agent_failure(number, failure, self.clock.now().0))?;
+                agent.leave_failure(&agents::failure(number, failure, self.clock.now().0))?;
             }
             agent.start()?;
         }
         self.say(&format!("{AGENTS} real agents started"));
-        self.wait_for_agents("check in", async |demo| demo.agents.iter().try_fold(true, has_checked_in)).await?;
+        self.wait_for_agents("check in", async |demo| {
+            demo.agents.iter().try_fold(true, |all, agent| Ok(all && agent.check_ins()? > 0))
+        })
+        .await?;
         let filter = json!({"tags": [AGENT_TAG]});
         let rollout = self.start_rollout("4.2.0 for the real agents", good, filter.clone()).await?;
         self.wait_for_end(rollout).await?;
@@ -366,96 +380,13 @@ impl<'a> Demo<'a> {
     /// Ends the agents' processes and lets each check in until it has made its number of check-ins.
     async fn settle_agents(&mut self) -> anyhow::Result<()> {
         let agents = std::mem::take(&mut self.agents);
-        let tasks: Vec<_> =
-            agents.into_iter().map(|agent| tokio::task::spawn_blocking(move || settle(agent))).collect();
+        let tasks: Vec<_> = agents
+            .into_iter()
+            .map(|agent| tokio::task::spawn_blocking(move || agent.live_until(AGENT_CHECK_INS, PATIENCE)))
+            .collect();
         for task in tasks {
             self.agents.push(task.await??);
         }
-        Ok(())
-    }
-
-    async fn totals(&self) -> anyhow::Result<Totals> {
-        let counted = self.state.db.read(checkin::totals).await?;
-        anyhow::ensure!(
-            (counted.check_ins, counted.failures) == (counted.state_check_ins, counted.state_failures),
-            "the server's own counts differ: {counted:?}"
-        );
-        let tally = self.fleet.tally();
-        let (mut check_ins_sent, mut failures_sent) = (tally.check_ins, tally.failures);
-        for agent in &self.agents {
-            let (check_ins, failures) = sent_by(&agent.status()?)?;
-            check_ins_sent += check_ins;
-            failures_sent += failures;
-        }
-        let (mut updated, mut refused, mut rolled_back) = (0, 0, 0);
-        for id in &self.rollouts {
-            let rollout = self.rollout(*id).await?;
-            updated += rollout["counts"]["succeeded"].as_i64().unwrap_or(0);
-            rolled_back += rollout["counts"]["rolled_back"].as_i64().unwrap_or(0);
-            refused += refusals(&rollout);
-        }
-        Ok(Totals {
-            terminals: self.args.terminals + AGENTS as u64,
-            check_ins_sent,
-            check_ins_counted: counted.check_ins,
-            failures_sent,
-            failures_counted: counted.failures,
-            updated,
-            refused,
-            rolled_back,
-            seconds: self.started.elapsed().as_secs_f64(),
-        })
-    }
-
-    /// Says what happened, and where and on what failures happened.
-    async fn summarize(&self, totals: &Totals) -> anyhow::Result<()> {
-        let mark =
-            |sent: u64, counted: i64| if i64::try_from(sent) == Ok(counted) { "all counted once" } else { "DIFFER" };
-        println!(
-            "\ncheck-ins   {} sent, {} counted: {}",
-            totals.check_ins_sent,
-            totals.check_ins_counted,
-            mark(totals.check_ins_sent, totals.check_ins_counted)
-        );
-        println!(
-            "failures    {} sent, {} counted: {}",
-            totals.failures_sent,
-            totals.failures_counted,
-            mark(totals.failures_sent, totals.failures_counted)
-        );
-        println!(
-            "terminals   {}: {} updated, {} refused, {} rolled back",
-            totals.terminals, totals.updated, totals.refused, totals.rolled_back
-        );
-        let now = self.clock.now();
-        let overview = failures::overview(&self.state.db, Scope::everything(), WINDOW_HOURS, now).await?;
-        println!(
-            "\nThe last {WINDOW_HOURS} hours: {} of {} active intervals of a terminal had a failure, {:.0} were expected.",
-            overview.failures, overview.exposures, overview.expected
-        );
-        for found in &overview.explanations {
-            let conditions: Vec<String> =
-                found.all_of.iter().map(|condition| format!("{} = {}", condition.attribute, condition.value)).collect();
-            println!(
-                "  {}: {:.0} with failures instead of {:.0}, {:.1} times as many (95 %: {:.1} to {:.1})",
-                conditions.join(" and "),
-                found.failures,
-                found.expected,
-                found.lift,
-                found.lift_low,
-                found.lift_high
-            );
-        }
-        if !overview.suspected_terminals.is_empty() {
-            println!("  set aside as single bad terminals: {:?}", overview.suspected_terminals);
-        }
-        if overview.explanations.is_empty() {
-            println!("  no condition stands out");
-        }
-        let outcomes: Vec<String> =
-            overview.outcomes.iter().take(5).map(|(outcome, count)| format!("{outcome} {count}")).collect();
-        println!("  most frequent: {}", outcomes.join(", "));
-        println!("took {:.1} s", totals.seconds);
         Ok(())
     }
 
@@ -488,57 +419,4 @@ fn terminals(args: &DemoArgs, clock: &Clock) -> anyhow::Result<Vec<Terminal>> {
             Ok(Terminal::new(&scenario, index, sn.parse()?, model.parse()?, place))
         })
         .collect()
-}
-
-/// A failure as an agent's payment application leaves it.
-fn agent_failure(agent: usize, failure: usize, now_ms: i64) -> Value {
-    let (stage, code) =
-        [("host_resp", Some("51")), ("wait", None), ("tls", None), ("host_resp", Some("91"))][failure % 4];
-    let mut event = json!({
-        "id": format!("demo-{agent}-{failure}"), "occurred_at_ms": now_ms, "transaction": "sale", "stage": stage,
-        "entry": "nfc", "amount_fen": 1_200 + 100 * failure, "trace_no": format!("{:06}", failure + 1),
-    });
-    if let Some(code) = code {
-        event["response_code"] = json!(code);
-    }
-    event
-}
-
-/// Terminals of a rollout that refused what they could not trust.
-fn refusals(rollout: &Value) -> i64 {
-    let is_refusal =
-        |name: &Value| Reason::ALL.into_iter().any(|reason| *name == reason.as_str() && reason.is_refusal());
-    let reasons = rollout["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let refused = reasons.iter().filter(|row| row["phase"] == "failed" && is_refusal(&row["reason"]));
-    refused.filter_map(|row| row["n"].as_i64()).sum()
-}
-
-fn has_checked_in(all: bool, agent: &Agent) -> anyhow::Result<bool> {
-    Ok(all && agent.status()?["check_ins"].as_i64().is_some_and(|count| count > 0))
-}
-
-/// Check-ins and failures that an agent has sent, by its own books.
-fn sent_by(status: &Value) -> anyhow::Result<(u64, u64)> {
-    let spool = &status["spool"];
-    let last = number(spool, "last_seq")?;
-    let unsent = number(spool, "failures_waiting")? + number(spool, "failures_dropped")?;
-    Ok((u64::try_from(last)?, (AGENT_FAILURES as u64).saturating_sub(u64::try_from(unsent)?)))
-}
-
-/// Lets an agent live on until it has almost made its check-ins, and makes the last ones one by one.
-fn settle(mut agent: Agent) -> anyhow::Result<Agent> {
-    const LAST: i64 = 3;
-    let sent = |agent: &Agent| number(&agent.status()?["spool"], "last_seq");
-    let started = Instant::now();
-    while sent(&agent)? < AGENT_CHECK_INS - LAST {
-        anyhow::ensure!(started.elapsed() < PATIENCE, "agent {} does not check in", agent.sn);
-        std::thread::sleep(Duration::from_millis(150));
-    }
-    agent.stop()?;
-    // The report that was under way when the process ended goes first.
-    agent.run_once()?;
-    while sent(&agent)? < AGENT_CHECK_INS {
-        agent.run_once()?;
-    }
-    Ok(agent)
 }

@@ -181,7 +181,7 @@ pub fn drive<R: Requests>(
     }
     // Everybody waits until all connections stand; the clock starts then.
     let ready = std::sync::Barrier::new(threads);
-    let results: Vec<anyhow::Result<(Measured, Vec<(usize, R)>)>> = std::thread::scope(|scope| {
+    let results: Vec<_> = std::thread::scope(|scope| {
         let ready = &ready;
         let handles: Vec<_> =
             shares.into_iter().map(|share| scope.spawn(move || drive_thread(address, plan, ready, share))).collect();

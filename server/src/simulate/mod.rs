@@ -15,6 +15,7 @@ pub mod demo;
 mod fleet;
 pub mod load;
 mod network;
+mod outcome;
 mod payments;
 mod population;
 mod random;

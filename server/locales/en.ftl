@@ -45,7 +45,6 @@ problem-request = Request id
 # Moments
 moment-now = just now
 moment-due = due now
-moment-never = never seen
 moment-ago-seconds = { $n ->
     [one] { $count } second ago
    *[other] { $count } seconds ago
@@ -360,7 +359,6 @@ terminal-agent = Agent
 terminal-config-desired = Desired config hash
 terminal-config = Config hash
 terminal-check-ins = Check-ins
-terminal-interval = Check-in interval
 terminal-tusn = TUSN
 terminal-merchant-no = Merchant no.
 terminal-merchant-name = Merchant
@@ -400,7 +398,6 @@ condition-loss = Loss
 condition-battery = Battery
 condition-in-update = During an update
 condition-not-in-update = Not during an update
-failure-outcome = Outcome
 failure-code = Code { $code }
 failure-happened = What happened
 failure-stage = Stage

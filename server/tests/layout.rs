@@ -1,5 +1,7 @@
 //! Who may import whom. The rules are those of the code map in the README; a new edge is a decision, not an accident.
 
+#![allow(clippy::expect_used)] // A workspace without its folders is a broken checkout.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,18 +38,30 @@ const RULES: &[Rule] = &[
         ],
     },
     // Whatever decides takes `now` as a value.
-    Rule { names: &["SystemTime::now", "Timestamp::now", "Zoned::now"], within: "server/src/", allowed: &["server/src/clock.rs"] },
+    Rule {
+        names: &["SystemTime::now", "Timestamp::now", "Zoned::now"],
+        within: "server/src/",
+        allowed: &["server/src/clock.rs"],
+    },
     Rule {
         names: &["std::env::", "env::var"],
         within: "server/src/",
         allowed: &["server/src/config.rs", "server/src/main.rs", "server/src/simulate/"],
     },
-    Rule { names: &["tillward_agent::"], within: "server/src/", allowed: &["server/src/simulate/", "server/src/main.rs"] },
+    Rule {
+        names: &["tillward_agent::"],
+        within: "server/src/",
+        allowed: &["server/src/simulate/", "server/src/main.rs"],
+    },
     Rule { names: &["crate::simulate", "super::simulate"], within: "server/src/", allowed: &["server/src/cli/"] },
     Rule { names: &["tillward_server::", "tillward_agent::"], within: "protocol/src/", allowed: &[] },
     Rule { names: &["tillward_server::", "actix_web::", "tokio::", "diesel::"], within: "agent/src/", allowed: &[] },
     Rule { names: &["tillward_server::", "tillward_agent::"], within: "tests/", allowed: &[] },
-    Rule { names: &["std::fs", "std::net", "std::env", "SystemTime", "Instant::now"], within: "protocol/src/", allowed: &[] },
+    Rule {
+        names: &["std::fs", "std::net", "std::env", "SystemTime", "Instant::now"],
+        within: "protocol/src/",
+        allowed: &[],
+    },
 ];
 
 /// Files that compute and nothing else: they may use the protocol, the standard library and their own kind.
@@ -59,8 +73,18 @@ const PURE: &[&str] = &[
     "agent/src/update.rs",
 ];
 /// What pure files may not name.
-const IMPURE: &[&str] =
-    &["crate::db", "crate::http", "crate::clock::Clock", "std::fs", "std::net", "std::env", "SystemTime", "Instant", "tokio", "ureq"];
+const IMPURE: &[&str] = &[
+    "crate::db",
+    "crate::http",
+    "crate::clock::Clock",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "SystemTime",
+    "Instant",
+    "tokio",
+    "ureq",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -109,7 +133,12 @@ fn nothing_is_imported_where_it_may_not_be() {
     for (path, text) in files() {
         for rule in RULES.iter().filter(|rule| path.starts_with(rule.within) && !is_allowed(&path, rule.allowed)) {
             for (number, line) in code(&text) {
-                broken.extend(rule.names.iter().filter(|name| line.contains(*name)).map(|name| format!("{path}:{number} names {name}")));
+                broken.extend(
+                    rule.names
+                        .iter()
+                        .filter(|name| line.contains(*name))
+                        .map(|name| format!("{path}:{number} names {name}")),
+                );
             }
         }
     }
@@ -121,8 +150,10 @@ fn pure_files_are_pure() {
     let files = files();
     for pure in PURE {
         let (_, text) = files.iter().find(|(path, _)| path == pure).unwrap_or_else(|| panic!("{pure} is missing"));
-        let broken: Vec<_> =
-            code(text).filter(|(_, line)| IMPURE.iter().any(|name| line.contains(name))).map(|(number, _)| number).collect();
+        let broken: Vec<_> = code(text)
+            .filter(|(_, line)| IMPURE.iter().any(|name| line.contains(name)))
+            .map(|(number, _)| number)
+            .collect();
         assert!(broken.is_empty(), "{pure}: lines {broken:?}");
     }
 }

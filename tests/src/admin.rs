@@ -200,16 +200,19 @@ impl Admin {
         self.get(&format!("/api/v1/rollouts/{id}"))
     }
 
-    /// The one assignment of a rollout of one terminal.
+    /// The one assignment of a rollout of one terminal, once the planner has made it.
     ///
     /// # Panics
-    /// When there is none or more than one.
+    /// When there is none within a minute, or more than one.
     pub fn only_assignment(&self, rollout: i64) -> Value {
-        let page = self.get(&format!("/api/v1/rollouts/{rollout}/assignments"));
-        match page["items"].as_array().map(Vec::as_slice) {
-            Some([one]) => one.clone(),
-            _ => panic!("not one assignment: {page}"),
-        }
+        let mut found = Vec::new();
+        crate::wait_until("the planner makes the assignment", || {
+            let page = self.get(&format!("/api/v1/rollouts/{rollout}/assignments"));
+            found = page["items"].as_array().unwrap().clone();
+            !found.is_empty()
+        });
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
     }
 
     /// Waits until the planner has offered the release to so many terminals of a rollout.

@@ -64,7 +64,7 @@ impl Browser {
     fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         let url = format!("{}{path}", self.session);
         let answer = match method {
-            "GET" => self.client.send("GET", &url, "", "", b""),
+            "GET" | "DELETE" => self.client.send(method, &url, "", "", b""),
             _ => self.client.send(method, &url, "", "application/json", body.to_string().as_bytes()),
         };
         let answer = answer.map_err(|error| error.to_string())?;

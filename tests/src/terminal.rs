@@ -16,6 +16,7 @@ use tillward_protocol::crypto::{self, SigningKey};
 use tillward_protocol::enrol::{ChallengeAnswer, EnrolAnswer, SessionAnswer, enrol_bytes, session_bytes};
 use tillward_protocol::failure::{Entry, Failure, ResponseSource, Stage, TransactionType};
 use tillward_protocol::ids::{Seq, Sn, Stream, TerminalId};
+use tillward_protocol::manifest::{Component, Manifest, SignedManifest, signed_bytes};
 use tillward_protocol::phase::{Phase, UpdateReport};
 
 use crate::admin::Registered;
@@ -53,6 +54,7 @@ pub struct Terminal {
     identity: Option<(TerminalId, Stream)>,
     token: String,
     update: Option<UpdateReport>,
+    manifest: Option<SignedManifest>,
 }
 
 impl Terminal {
@@ -75,6 +77,7 @@ impl Terminal {
             identity: None,
             token: String::new(),
             update: None,
+            manifest: None,
         }
     }
 
@@ -106,14 +109,18 @@ impl Terminal {
         answer
     }
 
-    /// Acts out an update to `firmware` as far as check-ins tell it: one report for each phase.
+    /// Acts out an update as far as check-ins tell it: one report for each phase, the last one with the signed manifest
+    /// that proves it.
     ///
     /// # Panics
     /// As [`Self::check_in`].
-    pub fn act_out_update(&mut self, assignment: i64, firmware: &str) {
+    pub fn act_out_update(&mut self, assignment: i64, installed: &Component) {
         for phase in [Phase::Downloading, Phase::Installing, Phase::Rebooting, Phase::Trial, Phase::Succeeded] {
             if matches!(phase, Phase::Trial | Phase::Succeeded) {
-                firmware.clone_into(&mut self.firmware);
+                self.firmware = installed.version.to_string();
+            }
+            if phase == Phase::Succeeded {
+                self.manifest = Some(self.signed_manifest(installed));
             }
             self.update = Some(UpdateReport {
                 assignment,
@@ -127,6 +134,23 @@ impl Terminal {
             self.check_in_with(0);
         }
         self.update = None;
+    }
+
+    fn signed_manifest(&mut self, installed: &Component) -> SignedManifest {
+        let (terminal_id, _) = self.identity();
+        let manifest = Manifest {
+            terminal_id,
+            counter: 1,
+            components: vec![installed.clone()],
+            slot: Slot::A,
+            image_root: 1,
+            director_root: 1,
+            director_version: 1,
+            refusal: None,
+        };
+        let body = serde_json::to_string(&manifest).unwrap();
+        let signature = crypto::sign_hex(&self.key, &signed_bytes(&body));
+        SignedManifest { body, signature }
     }
 
     fn identity(&mut self) -> (TerminalId, Stream) {
@@ -213,7 +237,7 @@ impl Terminal {
             },
             failures,
             update: self.update.clone(),
-            manifest: None,
+            manifest: self.manifest.take(),
         }
     }
 

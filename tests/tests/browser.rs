@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tillward_protocol::ids::Sha256Hex;
+use tillward_protocol::manifest::Component;
 use tillward_tests::admin::{Admin, LOGIN, PASSWORD, Registered};
 use tillward_tests::browser::Browser;
 use tillward_tests::server::Server;
@@ -12,6 +14,7 @@ use tillward_tests::wait_within;
 
 const MODEL: &str = "demo-p1";
 const TERMINALS: usize = 6;
+const PAYLOAD: &[u8] = b"a payload that no simulated terminal reads";
 
 /// The first administrator sets the server up in the browser and is signed in by that or signs in after it.
 fn set_up_and_sign_in(browser: &Browser, server: &Server) {
@@ -67,7 +70,7 @@ fn a_reseller_finds_a_terminal_reads_a_failure_and_steers_a_rollout() {
     let admin = Admin::of(&server);
     let mut fleet = fleet(&admin, &server.url);
     find_terminal_and_read_failure(&browser, &admin, &fleet[3].0);
-    admin.publish("4.2.0", 42, MODEL, b"a payload that no simulated terminal reads");
+    admin.publish("4.2.0", 42, MODEL, PAYLOAD);
     let rollout = create_and_start_rollout(&browser, &server);
     watch_progress(&browser, &admin, rollout, &mut fleet);
     pause_and_resume(&browser, &admin, rollout);
@@ -120,9 +123,15 @@ fn watch_progress(browser: &Browser, admin: &Admin, rollout: i64, fleet: &mut [(
     let before = browser.text("#progress .live");
     let page = admin.get(&format!("/api/v1/rollouts/{rollout}/assignments"));
     let assignments = page["items"].as_array().unwrap();
+    let installed = Component {
+        name: "os".to_owned(),
+        version: "4.2.0".parse().unwrap(),
+        sha256: Some(Sha256Hex::of(PAYLOAD)),
+        release_counter: 42,
+    };
     for (registered, terminal) in fleet.iter_mut().take(TERMINALS - 1) {
         let own = assignments.iter().find(|assignment| assignment["terminal_id"] == registered.id).unwrap();
-        terminal.act_out_update(own["id"].as_i64().unwrap(), "4.2.0");
+        terminal.act_out_update(own["id"].as_i64().unwrap(), &installed);
     }
     let succeeded = admin.rollout(rollout)["counts"]["succeeded"].clone();
     assert_eq!(succeeded, json!(TERMINALS - 1), "the server did not take the terminals' word");

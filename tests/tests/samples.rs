@@ -70,6 +70,9 @@ impl Scene {
         let rollout = self.admin.roll_out("taken back", release, &json!({}));
         self.admin.wait_for_offers(rollout, 1);
         self.admin.post(&format!("/api/v1/rollouts/{rollout}/cancel"), &json!({"why": "only its number was needed"}));
+        tillward_tests::wait_until("it is taken back", || {
+            self.admin.only_assignment(rollout)["finished_at_ms"].is_i64()
+        });
     }
 
     fn order(&self, release: i64, expected_number: i64) -> i64 {

@@ -61,9 +61,9 @@ const RTT: Panel = Panel { top: 150.0, height: 80.0 };
 const FAILURES_TOP: f64 = 262.0;
 const AXIS_Y: f64 = 290.0;
 const HEIGHT: f64 = 312.0;
-/// Signal axis, dBm: from no service to the best that is ever seen.
+/// Signal axis, dBm: from no service to WiFi beside its access point.
 const SIGNAL_FROM_DBM: f64 = -130.0;
-const SIGNAL_TO_DBM: f64 = -50.0;
+const SIGNAL_TO_DBM: f64 = -30.0;
 /// Below this a link is poor (LTE rule of thumb), dBm.
 const SIGNAL_POOR_DBM: f64 = -110.0;
 
@@ -99,7 +99,7 @@ impl ConditionChart<'_> {
         self.grid(out)?;
         let samples = thin(self.samples, self.from_ms, self.to_ms);
         let rtt_to = nice_ceiling(samples.iter().filter_map(|sample| sample.rtt_ms).max().unwrap_or(0));
-        self.panel(out, SIGNAL, self.signal_name, SIGNAL_FROM_DBM, SIGNAL_TO_DBM, &[-130, -110, -90, -70, -50])?;
+        self.panel(out, SIGNAL, self.signal_name, SIGNAL_FROM_DBM, SIGNAL_TO_DBM, &[-130, -110, -90, -70, -50, -30])?;
         let poor = SIGNAL.y(SIGNAL_POOR_DBM, SIGNAL_FROM_DBM, SIGNAL_TO_DBM);
         write!(
             out,

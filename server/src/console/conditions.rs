@@ -47,6 +47,8 @@ pub(super) fn outcome(shell: &Shell, name: &str) -> String {
 
 /// `4G · 中国移动 · 信号弱`; what is not known is left out.
 pub(super) fn network(shell: &Shell, access: &str, carrier: &str, signal: &str) -> String {
+    // The SIM card's carrier has no part in a connection over WiFi or cable.
+    let carrier = if matches!(access, "wifi" | "eth" | "bt_phone") { "" } else { carrier };
     let parts = [("access", access), ("carrier", carrier), ("signal", signal)];
     let known = parts.into_iter().filter(|(_, value)| !value.is_empty() && *value != "unknown");
     let words: Vec<String> = known.map(|(family, value)| shell.word(family, value)).collect();

@@ -11,20 +11,77 @@ use tillward_protocol::phase::Reason;
 
 use super::*;
 use crate::operators::Role;
+use crate::releases::ReleaseState;
+use crate::rollouts::assignment::Phase as AssignmentPhase;
+use crate::rollouts::state::State as RolloutState;
+use crate::terminals::list::Connection;
+use crate::terminals::{Action, Lifecycle};
 
 /// Calls whose first argument is a key.
-const CALLS: [&str; 7] = ["say(\"", "with(\"", "with_two(\"", "with_values(\"", "count(\"", "key: \"", "key(\""];
+const CALLS: [&str; 8] =
+    ["say(\"", ".with(\"", "with_two(\"", "with_values(\"", "count(\"", ".add(\"", ".named(\"", "key(\""];
 
 /// Keys that are made from names the server keeps.
 fn families() -> BTreeMap<&'static str, Vec<String>> {
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut phases: Vec<&str> = AssignmentPhase::ALL.iter().map(|phase| phase.as_str()).collect();
+    // How an offer with a reason is shown.
+    phases.push("deferred");
+    let mut accesses: Vec<&str> = Access::ALL.iter().map(|access| access.as_str()).collect();
+    accesses.push("unknown");
     BTreeMap::from([
-        ("language", names(&["zh-CN", "en"])),
+        ("language", names(&Language::ALL.map(Language::tag))),
         ("theme", names(&["auto", "light", "dark"])),
-        ("role", Role::ALL.iter().map(|role| role.as_str().to_owned()).collect()),
-        ("stage", Stage::ALL.iter().map(|stage| stage.as_str().to_owned()).collect()),
-        ("reason", Reason::ALL.iter().map(|reason| reason.as_str().to_owned()).collect()),
-        ("access", Access::ALL.iter().map(|access| access.as_str().to_owned()).chain(["unknown".to_owned()]).collect()),
+        ("role", names(&Role::ALL.map(Role::as_str))),
+        ("stage", names(&Stage::ALL.map(Stage::as_str))),
+        ("reason", names(&Reason::ALL.map(Reason::as_str))),
+        ("access", names(&accesses)),
+        ("carrier", names(&["CMCC", "CUCC", "CTCC", "CBN", "unknown"])),
+        ("signal", names(&["good", "fair", "poor", "bad", "unknown"])),
+        ("transaction", names(&["sale", "void", "refund", "preauth", "sign_in", "settle", "other"])),
+        ("connection", names(&Connection::ALL.map(Connection::as_str))),
+        ("lifecycle", names(&Lifecycle::ALL.map(Lifecycle::as_str))),
+        ("action", names(&Action::ALL.map(Action::as_str))),
+        ("phase", names(&phases)),
+        ("rollout", names(&RolloutState::NAMES)),
+        ("release-state", names(&ReleaseState::ALL.map(ReleaseState::as_str))),
+        ("release-verb", names(&["approve", "publish", "withdraw"])),
+        ("status", names(&["active", "suspended", "disabled"])),
+        ("attribute", names(&crate::failures::ATTRIBUTES)),
+        (
+            "exclusion",
+            names(&[
+                "at_target",
+                "model_mismatch",
+                "lifecycle_not_allowed",
+                "busy_elsewhere",
+                "never_enrolled",
+                "rolled_back_before",
+            ]),
+        ),
+        ("actor", names(&["operator", "api_key", "terminal", "system"])),
+        (
+            "object",
+            names(&["terminal", "rollout", "release", "organization", "operator", "api_key", "profile", "import"]),
+        ),
+        ("span", names(&["24h", "7d"])),
+        (
+            "done",
+            names(&[
+                "organization",
+                "operator",
+                "lifecycle",
+                "uploaded",
+                "approved",
+                "published",
+                "withdrawn",
+                "draft",
+                "started",
+                "paused",
+                "resumed",
+                "cancelled",
+            ]),
+        ),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
         ("moment-in", names(&["seconds", "minutes", "hours", "days"])),
         ("problem-title", super::super::problems::names()),
@@ -57,27 +114,30 @@ fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
     wanted.map(|path| (path.clone(), std::fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// Keys that templates and pages name, the families' included.
-fn used() -> BTreeSet<String> {
-    let mut used = BTreeSet::new();
-    for (path, text) in files("templates", "html").into_iter().chain(files("src/console", "rs")) {
-        if path.ends_with("i18n_tests.rs") {
-            continue;
-        }
-        let text = text.replace("(\n", "(").replace("( ", "(");
+/// Everything in which keys are named.
+fn sources() -> Vec<String> {
+    let files = files("templates", "html").into_iter().chain(files("src/console", "rs"));
+    files.filter(|(path, _)| !path.ends_with("i18n_tests.rs")).map(|(_, text)| text).collect()
+}
+
+/// Keys of the families.
+fn family_keys() -> BTreeSet<String> {
+    let families = families();
+    families.iter().flat_map(|(family, names)| names.iter().map(move |name| format!("{family}-{name}"))).collect()
+}
+
+/// Keys that are asked for by a call.
+fn called() -> BTreeSet<String> {
+    let mut called = BTreeSet::new();
+    for text in sources() {
+        let text: String = text.split('\n').map(str::trim).collect();
         for call in CALLS {
-            for rest in text.split(call).skip(1) {
-                used.insert(rest.split('"').next().unwrap().to_owned());
-            }
-        }
-        for word in text.split('"').filter(|word| word.starts_with("nav-")) {
-            used.insert(word.to_owned());
+            called.extend(text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
         }
     }
-    for (family, names) in families() {
-        used.extend(names.iter().map(|name| format!("{family}-{name}")));
-    }
-    used
+    // What these calls are also used for.
+    called.retain(|key| !key.contains(['/', ' ', '.']));
+    called
 }
 
 #[test]
@@ -98,9 +158,13 @@ fn both_languages_have_the_same_keys_with_the_same_values() {
 #[test]
 fn every_key_that_is_used_exists_and_every_key_that_exists_is_used() {
     let defined: BTreeSet<_> = keys(Language::Chinese).into_keys().collect();
-    let used = used();
-    assert_eq!(used.difference(&defined).collect::<Vec<_>>(), Vec::<&String>::new(), "used but not defined");
-    assert_eq!(defined.difference(&used).collect::<Vec<_>>(), Vec::<&String>::new(), "defined but not used");
+    let wanted: BTreeSet<_> = called().union(&family_keys()).cloned().collect();
+    assert_eq!(wanted.difference(&defined).collect::<Vec<_>>(), Vec::<&String>::new(), "used but not defined");
+    let (sources, families) = (sources(), family_keys());
+    let is_used =
+        |key: &String| families.contains(key) || sources.iter().any(|text| text.contains(&format!("\"{key}\"")));
+    let unused: Vec<_> = defined.iter().filter(|key| !is_used(key)).collect();
+    assert_eq!(unused, Vec::<&String>::new(), "defined but not used");
 }
 
 #[test]
@@ -145,7 +209,7 @@ fn literal_words(template: &str) -> Vec<String> {
     }
     let readable = readable.replace("&nbsp;", " ");
     let words = readable.split(|c: char| !c.is_alphabetic());
-    words.filter(|word| word.chars().count() > 1 || word.chars().any(|c| !c.is_ascii())).map(str::to_owned).collect()
+    words.filter(|word| word.chars().count() > 1 || !word.is_ascii()).map(str::to_owned).collect()
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod chart;
 mod conditions;
 mod form;
 mod i18n;
+mod import;
 mod moments;
 mod operators;
 mod organizations;
@@ -38,6 +39,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         sign_in::endpoints(),
         overview::endpoints(),
         terminals::endpoints(),
+        import::endpoints(),
         terminal::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),

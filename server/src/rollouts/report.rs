@@ -46,9 +46,9 @@ pub fn apply_report(conn: &mut Conn, report: &Report<'_>, now: Now) -> Result<()
 /// [`db::Error`]; never for what the terminals said.
 pub fn apply_reports(conn: &mut Conn, reports: &[Report<'_>], now: Now) -> Result<(), db::Error> {
     let mut named: Vec<i64> = reports.iter().filter_map(|report| Some(report.update?.assignment)).collect();
-    let mut proving: Vec<i64> =
-        reports.iter().filter(|r| r.update.is_none() && r.manifest.is_some()).map(|r| r.terminal_id).collect();
-    for ids in [&mut named, &mut proving] {
+    let mut speaking: Vec<i64> =
+        reports.iter().filter(|r| r.update.is_some() || r.manifest.is_some()).map(|r| r.terminal_id).collect();
+    for ids in [&mut named, &mut speaking] {
         ids.sort_unstable();
         ids.dedup();
     }
@@ -57,16 +57,23 @@ pub fn apply_reports(conn: &mut Conn, reports: &[Report<'_>], now: Now) -> Resul
     for found in store::by_ids(conn, &named)? {
         by_id.insert(found.id, found);
     }
-    for found in store::live_of(conn, &proving)? {
+    for found in store::live_of(conn, &speaking)? {
         live_of.insert(found.terminal_id, found.id);
         by_id.insert(found.id, found);
     }
     // In the order of the assignments, as everybody writes them; what one terminal said stays in its own order.
     let mut ordered: Vec<(i64, &Report<'_>)> = reports
         .iter()
-        .filter_map(|report| match report.update {
-            Some(update) => Some((update.assignment, report)),
-            None => Some((live_of.get(&report.terminal_id).copied()?, report)),
+        .filter_map(|report| {
+            let live = live_of.get(&report.terminal_id).copied();
+            match report.update.map(|update| update.assignment) {
+                Some(id) if by_id.get(&id).is_some_and(|found| found.terminal_id == report.terminal_id) => {
+                    Some((id, report))
+                }
+                // A terminal whose director document does not verify cannot know the number: it speaks of its live one.
+                Some(id) => Some((live.unwrap_or(id), report)),
+                None => Some((live?, report)),
+            }
         })
         .collect();
     ordered.sort_by_key(|&(id, _)| id);

@@ -14,7 +14,7 @@ use tillward_server::db::{self, Conn};
 use crate::harness::{TestServer, on_each_database, on_each_database_with};
 
 /// Two organizations, one below the other and one beside, with operators; returns nothing, tokens are made by name.
-fn set_up(server: &TestServer) {
+pub fn set_up(server: &TestServer) {
     let now = server.clock.now().0;
     let seed = move |conn: &mut Conn| -> Result<(), db::Error> {
         for (id, parent, path) in [(1, None, "/1/"), (2, Some(1), "/1/2/"), (3, Some(1), "/1/3/")] {
@@ -113,7 +113,7 @@ fn act(server: &TestServer, operator: i64, release: &Value, verb: &str) -> crate
     server.post(&format!("/api/v1/releases/{}/{verb}", release["id"]), &token(server, operator), &json!({}))
 }
 
-fn publish(server: &TestServer, counter: i64, bytes: &[u8]) -> Value {
+pub fn publish(server: &TestServer, counter: i64, bytes: &[u8]) -> Value {
     let release = create(server, counter, bytes);
     act(server, APPROVER, &release, "approve").expect(200);
     act(server, MANAGER, &release, "publish").expect(200).json()

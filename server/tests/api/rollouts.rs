@@ -691,7 +691,7 @@ fn planners_at_once_and_reports_in_between_let_no_count_drift() {
             }
             assert_counts_hold(server);
         }
-        let verdict = server.block_on(audit::verify(&server.state.db)).unwrap();
+        let verdict = server.block_on(audit::verify(&server.state.db, None)).unwrap();
         assert_eq!(verdict.broken_at, None);
         // Two creations, two starts, pause, resume, cancel.
         assert!(verdict.entries >= 7, "{verdict:?}");

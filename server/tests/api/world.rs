@@ -20,6 +20,9 @@ use crate::harness::TestServer;
 /// In the name of everything that belongs to the first organization, so that its traces are found anywhere.
 pub const MARK: &str = "ZQX";
 
+/// Serial number of the first organization's terminal.
+const SN: &str = "ZQXSN000001";
+
 /// One role's credentials in one organization.
 #[derive(Clone)]
 pub struct Person {
@@ -97,6 +100,14 @@ impl<'a> World<'a> {
                 Some(self.object("terminal", Self::make_terminal))
             }
             ("/api/v1/releases" | "/releases", "id") => Some(self.object("release", Self::make_release)),
+            ("/terminals", "sn") => {
+                self.terminal_id();
+                Some(SN.to_owned())
+            }
+            ("/api/v1/profiles" | "/profiles", "id") => Some(self.object("profile", Self::make_profile)),
+            ("/api/v1/rollouts" | "/rollouts", "id") => Some(self.object("rollout", Self::make_rollout)),
+            ("/api/v1/terminals/imports", "id") => Some(self.object("import", Self::make_import)),
+            ("/device/v1/configs", "hash") => Some("00".repeat(32)),
             ("/tuf/director/t", "file") => Some("timestamp.json".to_owned()),
             ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
             _ => None,
@@ -154,6 +165,13 @@ impl<'a> World<'a> {
             ("POST", "/api/v1/terminals/{id}/activation-codes") => json!({ "valid_days": 3 }),
             ("POST", "/api/v1/terminals/activation-codes") => json!({ "ids": [self.terminal_id()], "valid_days": 3 }),
             ("POST", "/api/v1/releases") => self.draft(2),
+            ("POST", "/api/v1/profiles") => json!({
+                "name": "second", "organization_id": self.ours_id, "parameters": { "a": "x", "b": true, "c": 1 },
+            }),
+            ("POST", "/api/v1/profiles/{id}/assign") => json!({ "ids": [self.terminal_id()] }),
+            ("POST", "/api/v1/rollouts") => self.rollout(),
+            ("POST", "/api/v1/rollouts/{id}/start") => json!({ "confirm_count": 1 }),
+            ("POST", "/api/v1/rollouts/{id}/pause" | "/api/v1/rollouts/{id}/cancel") => json!({ "why": "a test" }),
             ("POST", "/device/v1/enrol") => json!({
                 "sn": "ZQXSN000001", "activation_code": "ABCD-EFGH-JKMN-PQRS", "public_key": "00".repeat(32),
                 "proof": "00".repeat(64),
@@ -205,7 +223,11 @@ impl<'a> World<'a> {
             return id.clone();
         }
         let made = make(self);
-        let id = made["id"].as_i64().unwrap_or_else(|| panic!("{kind}: {made}")).to_string();
+        let id = match &made["id"] {
+            Value::Number(id) => id.to_string(),
+            Value::String(id) => id.clone(),
+            _ => panic!("{kind} without a number: {made}"),
+        };
         self.made.borrow_mut().insert(kind, id.clone());
         id
     }
@@ -234,7 +256,7 @@ impl<'a> World<'a> {
     }
 
     fn make_terminal(&self) -> Value {
-        let new = json!({ "sn": format!("{MARK}SN000001"), "model": self.model() });
+        let new = json!({ "sn": SN, "model": self.model() });
         self.server.post("/api/v1/terminals", &self.owner().token, &new).expect(201).json()
     }
 
@@ -252,6 +274,39 @@ impl<'a> World<'a> {
             "name": format!("{MARK} release"), "notes": "", "component": "os",
             "firmware_version": format!("4.{counter}.0"), "release_counter": counter, "models": [self.model()],
             "min_from_counter": 1, "requires": [], "sha256": stored["sha256"],
+        })
+    }
+
+    fn make_profile(&self) -> Value {
+        let new = json!({ "name": format!("{MARK} profile"), "parameters": { "a": 1 } });
+        self.server.post("/api/v1/profiles", &self.owner().token, &new).expect(201).json()
+    }
+
+    /// A file of one row that is refused.
+    fn make_import(&self) -> Value {
+        let file = format!("sn,model\n{MARK}SN000003,{MARK}-unknown\n");
+        let headers = [("content-type", "text/csv")];
+        let path = "/api/v1/terminals/import";
+        self.server.send("POST", path, &self.owner().token, &headers, file.as_bytes()).expect(200).json()
+    }
+
+    fn make_rollout(&self) -> Value {
+        self.server.post("/api/v1/rollouts", &self.owner().token, &self.rollout()).expect(201).json()
+    }
+
+    /// A rollout of a release that was published.
+    fn rollout(&self) -> Value {
+        let release_id = self.object("published release", |world| {
+            let token = &world.owner().token;
+            let made = world.server.post("/api/v1/releases", token, &world.draft(100)).expect(201).json();
+            for step in ["approve", "publish"] {
+                world.server.post(&format!("/api/v1/releases/{}/{step}", made["id"]), token, &json!({})).expect(200);
+            }
+            made
+        });
+        json!({
+            "name": format!("{MARK} rollout"), "release_id": release_id.parse::<i64>().unwrap(),
+            "filter": { "models": [self.model()], "terminal_ids": [self.terminal_id()] }, "assignment_timeout_s": 3_600,
         })
     }
 

@@ -192,10 +192,23 @@ impl Writer {
             Conn::Postgres(postgres) => postgres::add(postgres, &additions)?,
         }
         metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
+        let mut manifests = Vec::new();
         for &(pending, _, _) in counted {
             if pending.check_in.update.is_some() || pending.manifest.is_some() {
-                report(conn, pending, now)?;
+                manifests.push((pending, newest_manifest(conn, pending, now)?));
             }
+        }
+        let reports: Vec<rollouts::Report<'_>> = manifests
+            .iter()
+            .map(|(pending, manifest)| rollouts::Report {
+                terminal_id: pending.session.terminal_id.0,
+                update: pending.check_in.update.as_ref(),
+                manifest: manifest.as_ref(),
+                firmware: pending.check_in.software.firmware.as_str(),
+            })
+            .collect();
+        if !reports.is_empty() {
+            rollouts::apply_reports(conn, &reports, now)?;
         }
         Ok(())
     }
@@ -239,45 +252,34 @@ fn next_check_in_s(terminal: TerminalId, interval_s: u32, now: Now) -> u32 {
     u32::try_from((wait_ms + 999) / 1_000).unwrap_or(interval_s).max(1)
 }
 
-/// Stores the manifest if it is newer, and steps the assignment that the report is about.
-fn report(conn: &mut Conn, pending: &Pending, now: Now) -> Result<(), db::Error> {
+/// Stores the manifest that came, if it is newer than the stored one, and returns the newest.
+fn newest_manifest(conn: &mut Conn, pending: &Pending, now: Now) -> Result<Option<Manifest>, db::Error> {
     let id = pending.session.terminal_id.0;
     let row = terminal_manifests::table.find(id);
     let stored: Option<(i64, String)> =
         row.select((terminal_manifests::counter, terminal_manifests::body)).first(conn).optional()?;
-    if let Some(verified) = &pending.manifest {
-        let counter = i64::try_from(verified.manifest.counter).unwrap_or(i64::MAX);
-        let values = (
-            terminal_manifests::counter.eq(counter),
-            terminal_manifests::received_at_ms.eq(now.0),
-            terminal_manifests::body.eq(&verified.signed.body),
-            terminal_manifests::signature.eq(&verified.signed.signature),
-        );
-        match &stored {
-            // A replayed manifest changes nothing.
-            Some((newest, _)) if *newest >= counter => {}
-            Some(_) => {
-                diesel::update(row).set(values).execute(conn)?;
-            }
-            None => {
-                let key = terminal_manifests::terminal_id.eq(id);
-                diesel::insert_into(terminal_manifests::table).values((key, values)).execute(conn)?;
-            }
+    let Some(verified) = &pending.manifest else {
+        return Ok(stored.and_then(|(_, body)| serde_json::from_str(&body).ok()));
+    };
+    let counter = i64::try_from(verified.manifest.counter).unwrap_or(i64::MAX);
+    let values = (
+        terminal_manifests::counter.eq(counter),
+        terminal_manifests::received_at_ms.eq(now.0),
+        terminal_manifests::body.eq(&verified.signed.body),
+        terminal_manifests::signature.eq(&verified.signed.signature),
+    );
+    match stored {
+        // A replayed manifest changes nothing.
+        Some((newest, body)) if newest >= counter => return Ok(serde_json::from_str(&body).ok()),
+        Some(_) => {
+            diesel::update(row).set(values).execute(conn)?;
+        }
+        None => {
+            let key = terminal_manifests::terminal_id.eq(id);
+            diesel::insert_into(terminal_manifests::table).values((key, values)).execute(conn)?;
         }
     }
-    let kept: Option<Manifest> = stored.and_then(|(_, body)| serde_json::from_str(&body).ok());
-    let newest = match (&pending.manifest, &kept) {
-        (Some(verified), Some(kept)) if verified.manifest.counter < kept.counter => Some(kept),
-        (Some(verified), _) => Some(&verified.manifest),
-        (None, kept) => kept.as_ref(),
-    };
-    let report = rollouts::Report {
-        terminal_id: id,
-        update: pending.check_in.update.as_ref(),
-        manifest: newest,
-        firmware: pending.check_in.software.firmware.as_str(),
-    };
-    rollouts::apply_report(conn, &report, now)
+    Ok(Some(verified.manifest.clone()))
 }
 
 /// One statement: the registry rows of the batch with what was counted of each.

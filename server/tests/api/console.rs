@@ -1,0 +1,230 @@
+//! The console as a browser without scripts uses it.
+
+use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, operator};
+use crate::harness::{Answer, TestServer, on_each_database};
+use tillward_server::operators;
+
+const PAGES: [&str; 8] = [
+    "/",
+    "/terminals",
+    "/terminals/import",
+    "/releases",
+    "/rollouts",
+    "/organizations",
+    "/operators",
+    "/audit?verify=1",
+];
+
+/// A browser: one cookie jar, forms, no redirects followed.
+struct Browser<'a> {
+    server: &'a TestServer,
+    cookies: String,
+}
+
+impl<'a> Browser<'a> {
+    fn signed_in(server: &'a TestServer, login: &str) -> Self {
+        let mut browser = Self { server, cookies: String::new() };
+        let answer = browser.post("/login", &[("login", login), ("password", PASSWORD), ("next", "/terminals")]);
+        assert_eq!((answer.status, answer.header("location")), (303, Some("/terminals")), "{}", answer.text());
+        browser.keep(&answer);
+        browser
+    }
+
+    fn keep(&mut self, answer: &Answer) {
+        let cookie = answer.header("set-cookie").expect("a cookie");
+        assert!(
+            cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"),
+            "{cookie}"
+        );
+        let pair = cookie.split(';').next().unwrap();
+        self.cookies = if self.cookies.is_empty() { pair.to_owned() } else { format!("{}; {pair}", self.cookies) };
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.server.send("GET", path, "", &[("cookie", &self.cookies), ("accept", "text/html")], b"")
+    }
+
+    fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.post_from("same-origin", path, fields)
+    }
+
+    fn post_from(&self, site: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+        let headers = [
+            ("cookie", self.cookies.as_str()),
+            ("accept", "text/html"),
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("sec-fetch-site", site),
+        ];
+        self.server.send("POST", path, "", &headers, body.join("&").as_bytes())
+    }
+
+    /// The token that this session's forms carry.
+    fn csrf(&self) -> String {
+        let page = self.get("/organizations").expect(200).text();
+        page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    }
+}
+
+fn escaped(value: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    value.bytes().map(escape).collect()
+}
+
+#[test]
+fn the_first_administrator_is_made_on_a_page_that_is_gone_afterwards() {
+    on_each_database(|server| {
+        let token = server.block_on(operators::bootstrap(&server.state.db, server.clock.now())).unwrap().unwrap();
+        let mut browser = Browser { server, cookies: String::new() };
+        assert_eq!(browser.get("/").expect(303).header("location"), Some("/login"));
+        assert_eq!(browser.get("/login").expect(303).header("location"), Some("/setup"));
+        let fields = |token: &str| {
+            [
+                ("bootstrap_token", token.to_owned()),
+                ("login", "boss".to_owned()),
+                ("name", "李明".to_owned()),
+                ("password", PASSWORD.to_owned()),
+                ("organization_name", "瑞丰支付".to_owned()),
+            ]
+        };
+        let wrong = fields("00");
+        let wrong: Vec<_> = wrong.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let refused = browser.post("/setup", &wrong);
+        assert!((400..500).contains(&refused.status), "{}", refused.status);
+        assert!(refused.text().contains("李明"), "what was typed is kept");
+        let right = fields(&token);
+        let right: Vec<_> = right.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let done = browser.post("/setup", &right).expect(303);
+        browser.keep(&done);
+        assert!(browser.get("/organizations").expect(200).text().contains("瑞丰支付"));
+        assert_eq!(browser.get("/setup").expect(303).header("location"), Some("/login"));
+    });
+}
+
+#[test]
+fn every_page_stands_in_both_languages_under_the_strict_policy() {
+    on_each_database(|server| {
+        admin(server);
+        let browser = Browser::signed_in(server, ADMIN);
+        for language in ["zh-CN", "en"] {
+            let cookies = format!("{}; tillward_language={language}", browser.cookies);
+            let browser = Browser { server, cookies };
+            for path in PAGES {
+                let page = browser.get(path).expect(200);
+                let policy = page.header("content-security-policy").expect(path);
+                assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+                assert_eq!(page.header("cache-control"), Some("no-store"), "{path}");
+                let text = page.text();
+                assert!(text.contains(&format!("<html lang=\"{language}\"")), "{path}");
+                let has_chinese = text.contains("退出登录");
+                assert_eq!(has_chinese, language == "zh-CN", "{path} in {language}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_page_that_was_asked_for_is_reached_after_signing_in_and_nothing_outside_is() {
+    on_each_database(|server| {
+        admin(server);
+        let stranger = Browser { server, cookies: String::new() };
+        let asked = stranger.get("/terminals?connection=offline").expect(303);
+        assert_eq!(asked.header("location"), Some("/login?next=%2Fterminals%3Fconnection%3Doffline"));
+        let page = stranger.get("/login?next=%2Fterminals%3Fconnection%3Doffline").expect(200).text();
+        assert!(page.contains("/terminals?connection=offline"));
+        let fields = |next| [("login", ADMIN), ("password", PASSWORD), ("next", next)];
+        for next in ["https://evil.example/", "//evil.example", "/\\evil.example"] {
+            assert_eq!(stranger.post("/login", &fields(next)).expect(303).header("location"), Some("/"), "{next}");
+        }
+        let wrong = stranger.post("/login", &[("login", ADMIN), ("password", "not it at all")]).expect(422);
+        assert!(wrong.text().contains(ADMIN) && wrong.header("set-cookie").is_none());
+        assert_eq!(stranger.post_from("cross-site", "/login", &fields("/")).status, 403);
+    });
+}
+
+#[test]
+fn a_form_needs_its_sessions_token_and_this_site() {
+    on_each_database(|server| {
+        let token = admin(server);
+        let root = headquarters(server, &token).to_string();
+        let browser = Browser::signed_in(server, ADMIN);
+        let csrf = browser.csrf();
+        let fields =
+            |csrf| [("csrf", csrf), ("parent_id", root.as_str()), ("name", "华东代理"), ("short_code", "EAST")];
+        assert_eq!(browser.post("/organizations", &fields("")).status, 403);
+        assert_eq!(browser.post("/organizations", &fields("0000")).status, 403);
+        assert_eq!(browser.post_from("cross-site", "/organizations", &fields(&csrf)).status, 403);
+        let other = operator(server, &token, root.parse().unwrap(), "platform_admin");
+        let other = Browser::signed_in(server, &other.login);
+        assert_eq!(other.post("/organizations", &fields(&csrf)).status, 403);
+        let done = browser.post("/organizations", &fields(&csrf)).expect(303);
+        assert_eq!(done.header("location"), Some("/organizations?done=organization"));
+        assert!(browser.get("/organizations").expect(200).text().contains("华东代理"));
+        let unknown: Vec<_> = fields(&csrf).into_iter().chain([("path", "/1/")]).collect();
+        assert_eq!(browser.post("/organizations", &unknown).status, 422, "fields that the form does not have");
+    });
+}
+
+#[test]
+fn problems_are_pages_for_browsers_and_documents_for_programs() {
+    on_each_database(|server| {
+        let token = admin(server);
+        let root = headquarters(server, &token);
+        let field = operator(server, &token, root, "field");
+        let browser = Browser::signed_in(server, &field.login);
+        for (path, status) in [("/rollouts", 403), ("/terminals/NOSUCHSN", 404), ("/no/such/page", 404)] {
+            let page = browser.get(path).expect(status);
+            assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+            assert!(page.header("content-security-policy").is_some(), "{path}");
+        }
+        let menu = browser.get("/terminals").expect(200).text();
+        assert!(!menu.contains("href=\"/rollouts\"") && !menu.contains("href=\"/audit\""), "entries it cannot use");
+        let document = server.get("/api/v1/rollouts/1", "").expect(401);
+        assert_eq!(document.header("content-type"), Some("application/problem+json"));
+    });
+}
+
+#[test]
+fn signing_out_ends_the_session() {
+    on_each_database(|server| {
+        admin(server);
+        let browser = Browser::signed_in(server, ADMIN);
+        let csrf = browser.csrf();
+        assert_eq!(browser.post("/logout", &[("csrf", &csrf)]).expect(303).header("location"), Some("/login"));
+        assert_eq!(browser.get("/terminals").expect(303).header("location"), Some("/login?next=%2Fterminals"));
+    });
+}
+
+#[test]
+fn a_language_and_a_theme_once_chosen_are_kept() {
+    on_each_database(|server| {
+        admin(server);
+        let mut browser = Browser { server, cookies: String::new() };
+        let chosen = browser.post("/preferences", &[("theme", "dark"), ("back", "/login")]).expect(303);
+        assert_eq!(chosen.header("location"), Some("/login"));
+        browser.keep(&chosen);
+        browser.keep(&browser.post("/preferences", &[("language", "en")]).expect(303));
+        let page = browser.get("/login").expect(200).text();
+        assert!(page.contains("<html lang=\"en\" data-theme=\"dark\">"));
+    });
+}
+
+#[test]
+fn what_pages_load_may_be_kept_for_ever_because_its_address_has_its_hash() {
+    on_each_database(|server| {
+        admin(server);
+        let browser = Browser { server, cookies: String::new() };
+        let page = browser.get("/login").expect(200).text();
+        let addresses: Vec<&str> = page.split(['"', '\'']).filter(|text| text.starts_with("/static/")).collect();
+        assert!(addresses.len() >= 5, "{addresses:?}");
+        for address in addresses {
+            let file = browser.get(address).expect(200);
+            assert_eq!(file.header("cache-control"), Some("public, max-age=31536000, immutable"), "{address}");
+            let (folder, name) = address.rsplit_once('/').unwrap();
+            assert_eq!(browser.get(&format!("{}0000/{name}", &folder[..folder.len() - 4])).status, 404);
+        }
+    });
+}

@@ -91,10 +91,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Bodies that no endpoint for JSON may take, with their headers.
 /// Name, headers, bytes.
 type BadBody = (&'static str, Vec<(&'static str, &'static str)>, Vec<u8>);
 
+/// Bodies that no endpoint for JSON may take, with their headers.
 fn bad_bodies() -> Vec<BadBody> {
     const JSON: (&str, &str) = ("content-type", "application/json");
     let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(DEPTH), close.repeat(DEPTH)).into_bytes();

@@ -112,13 +112,9 @@ impl<'a> World<'a> {
             }
             ("/api/v1/profiles" | "/profiles", "id") => Some(self.object("profile", Self::make_profile)),
             ("/api/v1/rollouts" | "/rollouts", "id") => Some(self.object("rollout", Self::make_rollout)),
-<<<<<<< HEAD
-            ("/api/v1/terminals/imports", "id") => Some(self.object("import", Self::make_import)),
-=======
             ("/api/v1/terminals/imports" | "/terminals/imports", "id") => {
                 Some(self.object("import", Self::make_import))
             }
->>>>>>> refs/heads/people
             ("/device/v1/configs", "hash") => {
                 self.object("profile", Self::make_profile);
                 Some(Sha256Hex::of(PARAMETERS.as_bytes()).as_str().to_owned())

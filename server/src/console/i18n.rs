@@ -79,15 +79,16 @@ impl Language {
     }
 
     /// The text of `key` with two values in it.
-    pub fn with_two(
-        self,
-        key: &str,
-        (name, value): (&'static str, &str),
-        (other_name, other): (&'static str, &str),
-    ) -> String {
+    pub fn with_two(self, key: &str, first: (&'static str, &str), second: (&'static str, &str)) -> String {
+        self.with_values(key, &[first, second])
+    }
+
+    /// The text of `key` with several values in it.
+    pub fn with_values(self, key: &str, values: &[(&'static str, &str)]) -> String {
         let mut args = FluentArgs::new();
-        args.set(name, value.to_owned());
-        args.set(other_name, other.to_owned());
+        for (name, value) in values {
+            args.set(*name, (*value).to_owned());
+        }
         self.format(key, Some(&args))
     }
 

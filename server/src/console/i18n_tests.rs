@@ -13,7 +13,7 @@ use super::*;
 use crate::operators::Role;
 
 /// Calls whose first argument is a key.
-const CALLS: [&str; 6] = ["say(\"", "with(\"", "with_two(\"", "count(\"", "key: \"", "key(\""];
+const CALLS: [&str; 7] = ["say(\"", "with(\"", "with_two(\"", "with_values(\"", "count(\"", "key: \"", "key(\""];
 
 /// Keys that are made from names the server keeps.
 fn families() -> BTreeMap<&'static str, Vec<String>> {

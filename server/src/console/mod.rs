@@ -14,9 +14,14 @@ mod operators;
 mod organizations;
 mod preferences;
 pub mod problems;
+mod releases;
+mod rollout;
+mod rollout_events;
+mod rollouts;
 mod shell;
 mod sign_in;
 mod status;
+mod upload;
 
 use crate::http::endpoints::Endpoint;
 
@@ -26,6 +31,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         assets::endpoints(),
         preferences::endpoints(),
         sign_in::endpoints(),
+        releases::endpoints(),
+        rollouts::endpoints(),
+        rollout::endpoints(),
+        rollout_events::endpoints(),
         organizations::endpoints(),
         operators::endpoints(),
         audit::endpoints(),

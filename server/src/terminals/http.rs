@@ -2,12 +2,18 @@
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::web;
+use serde::Deserialize;
 
-use super::{Change, Error, LifecycleStep, Model, NewModel, NewTerminal, Terminal, Transfer, Transferred, enrolment};
+use super::list::Key;
+use super::{
+    Change, Connection, Error, Filter, Lifecycle, LifecycleStep, Model, NewModel, NewTerminal, Overview, Sort,
+    Terminal, TerminalRow, Transfer, Transferred, enrolment,
+};
 use crate::audit::Actor;
 use crate::db;
-use crate::http::body::{Json, Path};
+use crate::http::body::{Json, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
+use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
 use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
@@ -31,6 +37,11 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::post("/api/v1/terminals", WRITE, "Registers one terminal", create)
             .body::<NewTerminal>()
             .returns::<Terminal>(201, "The terminal"),
+        Endpoint::get("/api/v1/terminals", READ, "Terminals of your organizations", list)
+            .query::<ListQuery>()
+            .returns::<Page<TerminalRow>>(200, "A page of terminals"),
+        Endpoint::get("/api/v1/terminals/overview", READ, "The fleet in numbers", overview)
+            .returns::<Overview>(200, "Counts"),
         Endpoint::get("/api/v1/terminals/{id}", READ, "One terminal", get).returns::<Terminal>(200, "The terminal"),
         Endpoint::new(Method::PATCH, "/api/v1/terminals/{id}", WRITE, "Changes a terminal's record", update)
             .body::<Change>()
@@ -78,6 +89,64 @@ async fn create(
     let create =
         move |conn: &mut db::Conn| super::create(conn, &actor, &caller.scope, caller.organization_id, new, now);
     Ok((web::Json(state.db.write(create).await?), StatusCode::CREATED))
+}
+
+/// Which terminals, in which order, from where.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// An organization and all below it.
+    organization_id: Option<i64>,
+    /// Model code.
+    model: Option<String>,
+    /// Where it is in its life.
+    lifecycle: Option<Lifecycle>,
+    /// Region.
+    region: Option<String>,
+    /// One of its tags.
+    tag: Option<String>,
+    /// Firmware version it reported.
+    firmware: Option<String>,
+    /// Whether it calls as it should; the order is then `-last_seen`.
+    connection: Option<Connection>,
+    /// Beginning or end of the serial number, or beginning of merchant number, terminal number or a name; 2 characters
+    /// at least, 4 for an end.
+    q: Option<String>,
+    /// `id` or `-last_seen`.
+    sort: Option<Sort>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Rows on the page, 1–100; 20 when absent.
+    size: Option<u32>,
+}
+
+async fn list(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(asked): Query<ListQuery>,
+) -> Result<web::Json<Page<TerminalRow>>, Problem> {
+    let page = PageQuery { after: asked.after, size: asked.size };
+    let filter = Filter {
+        organization_id: asked.organization_id,
+        model: asked.model,
+        lifecycle: asked.lifecycle,
+        region: asked.region,
+        tag: asked.tag,
+        firmware: asked.firmware,
+        connection: asked.connection,
+        q: asked.q,
+    };
+    let sort = Sort::of(asked.sort, &filter)?;
+    let (size, after, now) = (page.size()?, page.after::<Key>()?, state.clock.now());
+    let limit = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1);
+    let read = move |conn: &mut db::Conn| super::list::list(conn, &caller.scope, &filter, sort, after, limit, now);
+    let rows = state.db.read(read).await?;
+    Ok(web::Json(Page::from_rows(rows, size, |row| row.key(sort))))
+}
+
+async fn overview(state: web::Data<State>, caller: Caller) -> Result<web::Json<Overview>, Problem> {
+    let now = state.clock.now();
+    Ok(web::Json(state.db.read(move |conn| super::overview(conn, &caller.scope, now)).await?))
 }
 
 async fn get(state: web::Data<State>, caller: Caller, Path(id): Path<i64>) -> Result<web::Json<Terminal>, Problem> {

@@ -8,6 +8,7 @@ pub mod enrolment;
 pub mod fields;
 pub mod http;
 pub mod lifecycle;
+pub mod list;
 mod models;
 mod store;
 
@@ -17,12 +18,14 @@ use tillward_protocol::FieldError;
 
 pub use fields::{NewTerminal, Registration};
 pub use lifecycle::{Action, Lifecycle, Refusal};
+pub use list::{Connection, Filter, Overview, Sort, TerminalRow, overview};
 pub use models::{Capabilities, Model, NewModel, create_model, list_models};
 
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_id};
 use crate::operators::Scope;
+use crate::organizations::{self, Organization};
 use store::Record;
 
 /// Terminals that one bulk request may name: one transaction of well under a second.
@@ -150,7 +153,7 @@ pub fn create(
 ) -> Result<Terminal, Error> {
     let organization_id = new.organization_id.unwrap_or(home);
     let mut given = new.parse()?;
-    let owner = store::owner(conn, scope, organization_id)?
+    let owner = organizations::get(conn, scope, organization_id)?
         .ok_or_else(|| FieldError::new("organization_id", "is not an organization of yours"))?;
     if !store::has_model(conn, given.model.as_str())? {
         return Err(FieldError::new("model", "is not a known model; create it first").into());
@@ -200,6 +203,7 @@ pub fn id_of_sn(conn: &mut Conn, scope: &Scope, sn: &str) -> Result<Option<i64>,
 /// What to change of a terminal. A field that is absent stays, one that is `null` is cleared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TerminalChange)]
 pub struct Change {
     /// The version that the caller read.
     pub version: i64,
@@ -401,7 +405,7 @@ pub fn transfer(
     now: Now,
 ) -> Result<Transferred, Error> {
     check_bulk(&asked.ids)?;
-    let to = store::owner(conn, scope, asked.organization_id)?
+    let to = organizations::get(conn, scope, asked.organization_id)?
         .ok_or_else(|| FieldError::new("organization_id", "is not an organization of yours"))?;
     let mut done = Transferred::default();
     for &id in &asked.ids {
@@ -414,9 +418,9 @@ pub fn transfer(
     Ok(done)
 }
 
-fn move_one(conn: &mut Conn, actor: &Actor, scope: &Scope, id: i64, to: &store::Owner, now: Now) -> Result<(), Error> {
+fn move_one(conn: &mut Conn, actor: &Actor, scope: &Scope, id: i64, to: &Organization, now: Now) -> Result<(), Error> {
     let mut record = store::find(conn, scope, id)?.ok_or(Error::NotFound)?;
-    let from = store::owner(conn, scope, record.organization_id)?.ok_or(Error::NotFound)?;
+    let from = organizations::get(conn, scope, record.organization_id)?.ok_or(Error::NotFound)?;
     let action = if to.parent_id == Some(from.id) {
         Action::Allocate
     } else if from.parent_id == Some(to.id) {

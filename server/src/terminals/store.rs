@@ -6,9 +6,10 @@ use diesel::prelude::*;
 use super::lifecycle::Lifecycle;
 use super::{Model, Registration};
 use crate::clock::Now;
-use crate::db::schema::{models, organizations, terminal_states, terminal_tags, terminals};
+use crate::db::schema::{models, terminal_states, terminal_tags, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
+use crate::organizations::Organization;
 
 /// A row of `terminals`.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
@@ -42,22 +43,12 @@ pub(super) struct Record {
     pub(super) version: i64,
 }
 
-/// An organization, as far as terminals need it.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
-pub(super) struct Owner {
-    pub(super) id: i64,
-    pub(super) parent_id: Option<i64>,
-    pub(super) path: String,
-    pub(super) region: Option<String>,
-    pub(super) short_code: String,
-}
-
 /// Where neither the terminal nor its organization has a region.
 pub(super) const REGION_UNKNOWN: &str = "unknown";
 
 impl Record {
     /// The row of a new terminal.
-    pub(super) fn new(id: i64, given: Registration, owner: &Owner, now: Now) -> Self {
+    pub(super) fn new(id: i64, given: Registration, owner: &Organization, now: Now) -> Self {
         let sn: String = given.sn.into();
         Self {
             id,
@@ -265,23 +256,6 @@ pub(super) fn tags_of(conn: &mut Conn, id: i64) -> Result<Vec<String>, db::Error
         .order(terminal_tags::tag)
         .select(terminal_tags::tag)
         .load(conn)?)
-}
-
-/// By primary key, within `scope`.
-pub(super) fn owner(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Owner>, db::Error> {
-    Ok(organizations::table
-        .find(id)
-        .filter(organizations::path.ge(scope.from()))
-        .filter(organizations::path.lt(scope.below()))
-        .select((
-            organizations::id,
-            organizations::parent_id,
-            organizations::path,
-            organizations::region,
-            organizations::short_code,
-        ))
-        .first(conn)
-        .optional()?)
 }
 
 /// Models there can be at most: every page and every file reads all of them.

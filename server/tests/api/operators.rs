@@ -306,7 +306,7 @@ fn secrets_are_in_no_table_and_every_change_is_in_the_audit_log() {
         for action in ["organizations.create", "operators.create", "sessions.open"] {
             assert!(seen.contains(&action.to_owned()), "{action} in {seen:?}");
         }
-        let verdict = server.block_on(audit::verify(&server.state.db)).unwrap();
+        let verdict = server.block_on(audit::verify(&server.state.db, None)).unwrap();
         assert_eq!((verdict.broken_at, verdict.problem), (None, None));
         if let Some(file) = server.state.db.sqlite_path() {
             for suffix in ["", "-wal"] {

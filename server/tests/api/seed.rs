@@ -127,8 +127,6 @@ fn operator(conn: &mut Conn) -> QueryResult<usize> {
             operators::role.eq("platform_admin"),
             operators::status.eq("active"),
             operators::language.eq("en"),
-            operators::failed_logins.eq(0),
-            operators::locked_until_ms.eq(0),
             operators::created_at_ms.eq(0),
             operators::version.eq(1),
         ))

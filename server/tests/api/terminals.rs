@@ -1,6 +1,9 @@
 //! Terminals: models, registration, changes, their life, transfers.
 
+use diesel::prelude::*;
 use serde_json::{Value, json};
+use tillward_server::db;
+use tillward_server::db::schema::{terminal_states, terminals};
 
 use crate::harness::{TestServer, on_each_database};
 use crate::seed::{self, Tree};
@@ -134,6 +137,138 @@ fn unbound_terminals_move_one_step_and_the_others_say_why_not() {
         server
             .post("/api/v1/terminals/transfer", &tree.east_ops, &json!({"ids": [], "organization_id": 1}))
             .expect(422);
+    });
+}
+
+/// Serial numbers of a page.
+fn listed(server: &TestServer, token: &str, query: &str) -> Vec<String> {
+    let page = server.get(&format!("/api/v1/terminals?{query}"), token).expect(200).json();
+    page["items"].as_array().unwrap().iter().map(|row| row["sn"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Six terminals with every filterable attribute, three of which called.
+fn fleet(server: &TestServer, tree: &Tree) {
+    let terminals = [
+        json!({"sn": "AB000001", "tags": ["vip", "a_b"], "merchant_no": "850331053110612", "merchant_name": "张记面馆"}),
+        json!({"sn": "AB000002", "tags": ["axb"], "store_name": "张江店", "organization_id": tree.east_shop}),
+        json!({"sn": "AB000003", "region": "9999", "terminal_no": "12345678"}),
+        json!({"sn": "CD000001", "tags": ["vip"]}),
+        json!({"sn": "CD000002"}),
+        json!({"sn": "CD000003"}),
+    ];
+    for mut new in terminals {
+        new["model"] = json!(seed::MODEL);
+        server.post("/api/v1/terminals", &tree.east_ops, &new).expect(201);
+    }
+    let new = json!({"sn": "WEST0001", "model": seed::MODEL});
+    server.post("/api/v1/terminals", &tree.west_ops, &new).expect(201);
+    let now = server.clock.now().0;
+    for (sn, firmware, age_ms) in
+        [("CD000001", "1.0.0", 0), ("CD000002", "2.0.0", 1_800_000), ("CD000003", "2.0.0", 90_000_000)]
+    {
+        let seen = server.state.db.write(move |conn| {
+            let id: i64 = terminals::table.filter(terminals::sn.eq(sn)).select(terminals::id).first(conn)?;
+            diesel::update(terminal_states::table.find(id))
+                .set((
+                    terminal_states::firmware.eq(firmware),
+                    terminal_states::last_seen_ms.eq(now - age_ms),
+                    terminal_states::interval_s.eq(900),
+                ))
+                .execute(conn)?;
+            Ok::<_, db::Error>(())
+        });
+        server.block_on(seen).unwrap();
+    }
+}
+
+#[test]
+fn the_list_filters_by_everything_it_offers_and_shows_no_other_organization() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        fleet(server, &tree);
+        let shop = format!("organization_id={}", tree.east_shop);
+        for (query, expected) in [
+            ("model=newland-me31&size=3", vec!["AB000001", "AB000002", "AB000003"]),
+            ("model=other", vec![]),
+            ("lifecycle=stocked&tag=vip", vec!["AB000001", "CD000001"]),
+            ("lifecycle=active", vec![]),
+            ("tag=a_b", vec!["AB000001"]),
+            ("region=9999", vec!["AB000003"]),
+            ("region=", vec!["AB000001", "AB000002", "AB000003", "CD000001", "CD000002", "CD000003"]),
+            ("firmware=2.0.0", vec!["CD000002", "CD000003"]),
+            ("connection=online", vec!["CD000001"]),
+            ("connection=late&firmware=2.0.0", vec!["CD000002"]),
+            ("connection=offline", vec![]),
+            ("connection=missing", vec!["CD000003"]),
+            ("connection=dormant", vec![]),
+            ("connection=never&tag=vip", vec!["AB000001"]),
+            (shop.as_str(), vec!["AB000002"]),
+            ("q=ab00", vec!["AB000001", "AB000002", "AB000003"]),
+            ("q=0001", vec!["AB000001", "CD000001"]),
+            ("q=000001&tag=vip&firmware=1.0.0", vec!["CD000001"]),
+            ("q=%E5%BC%A0%E8%AE%B0", vec!["AB000001"]),
+            ("q=%E5%BC%A0%E6%B1%9F", vec!["AB000002"]),
+            ("q=850331", vec!["AB000001"]),
+            ("q=12345678", vec!["AB000003"]),
+            ("q=WEST0001", vec![]),
+            ("sort=-last_seen&size=4", vec!["CD000001", "CD000002", "CD000003", "AB000003"]),
+        ] {
+            assert_eq!(listed(server, &tree.east_ops, query), expected, "{query}");
+        }
+        let foreign = format!("/api/v1/terminals?organization_id={}", tree.west);
+        assert_eq!(server.get(&foreign, &tree.east_ops).expect(422).json()["field"], "organization_id");
+        for (query, field) in
+            [("sort=id&connection=online", "sort"), ("q=x", "q"), ("size=0", "size"), ("after=x", "after")]
+        {
+            let problem = server.get(&format!("/api/v1/terminals?{query}"), &tree.east_ops).expect(422).json();
+            assert_eq!(problem["field"], field, "{query}");
+        }
+        server.get("/api/v1/terminals?lifecycle=sold", &tree.east_ops).expect(422);
+    });
+}
+
+#[test]
+fn pages_follow_each_other_without_gap_or_repetition() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        fleet(server, &tree);
+        for query in ["sort=id", "sort=-last_seen", "q=CD00", "q=CD00&sort=-last_seen"] {
+            let whole = listed(server, &tree.admin, &format!("{query}&size=100"));
+            let (mut pages, mut after) = (Vec::new(), String::new());
+            loop {
+                let path = format!("/api/v1/terminals?{query}&size=2&after={after}");
+                let page = server.get(&path, &tree.admin).expect(200).json();
+                let rows = page["items"].as_array().unwrap();
+                pages.extend(rows.iter().map(|row| row["sn"].as_str().unwrap().to_owned()));
+                match page["next"].as_str() {
+                    Some(next) => after = next.to_owned(),
+                    None => break,
+                }
+            }
+            assert_eq!(pages, whole, "{query}");
+            assert!(whole.len() >= 3, "{query}");
+        }
+    });
+}
+
+#[test]
+fn the_overview_counts_what_the_list_shows() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        fleet(server, &tree);
+        let overview = server.get("/api/v1/terminals/overview", &tree.east_ops).expect(200).json();
+        assert_eq!(overview["total"], 6);
+        let of = |list: &str, value: &str| {
+            let counts = overview[list].as_array().unwrap();
+            counts.iter().find(|count| count["value"] == value).map_or(0, |count| count["terminals"].as_i64().unwrap())
+        };
+        for state in ["online", "late", "offline", "missing", "dormant", "never"] {
+            let listed = listed(server, &tree.east_ops, &format!("connection={state}")).len();
+            assert_eq!(usize::try_from(of("connections", state)).unwrap(), listed, "{state}");
+        }
+        assert_eq!((of("firmwares", "2.0.0"), of("firmwares", "")), (2, 3));
+        assert_eq!(of("lifecycles", "stocked"), 6);
+        assert_eq!(server.get("/api/v1/terminals/overview", &tree.west_ops).expect(200).json()["total"], 1);
     });
 }
 

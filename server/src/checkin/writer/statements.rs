@@ -6,6 +6,7 @@ pub(super) const INSERT_STATE: &str = "INSERT INTO terminal_states (terminal_id,
 /// Keeps the newest pair; an older or equal one changes nothing.
 pub(super) const ON_STATE_CONFLICT: &str = "\
      ON CONFLICT (terminal_id) DO UPDATE SET stream = excluded.stream, seq = excluded.seq, last_seen_ms = excluded.last_seen_ms, \
+     first_seen_ms = CASE terminal_states.first_seen_ms WHEN 0 THEN excluded.first_seen_ms ELSE terminal_states.first_seen_ms END, \
      next_check_in_ms = excluded.next_check_in_ms, interval_s = excluded.interval_s, sampled_at_ms = excluded.sampled_at_ms, \
      check_ins = terminal_states.check_ins + 1, failures = terminal_states.failures + excluded.failures, \
      transactions_ok = terminal_states.transactions_ok + excluded.transactions_ok, \

@@ -1,0 +1,200 @@
+//! The overview: how the fleet is, what failed where and on what, and which rollouts move.
+
+use actix_web::{HttpResponse, web};
+use askama::Template;
+
+use super::chart::{Part, Svg, percent, stacked_bar};
+use super::conditions;
+use super::rollouts::{self as rollout_list, Summary};
+use super::shell::{self, Shell};
+use super::status::{Status, Tone};
+use crate::failures::{self, Explanation};
+use crate::http::State;
+use crate::http::body::query_pair;
+use crate::http::endpoints::{Access, Endpoint};
+use crate::http::problem::Problem;
+use crate::operators::{Caller, Permission};
+use crate::rollouts::{self, Rollout};
+use crate::terminals::list::{Overview, overview};
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![Endpoint::get("/", Access::Page(Permission::TerminalsRead), "", show)]
+}
+
+/// Window of the failures, hours.
+const WINDOW_HOURS: u32 = 24;
+/// Running rollouts shown.
+const ROLLOUTS_MAX: u32 = 5;
+/// Versions with a colour of their own.
+const VERSIONS_MAX: usize = 5;
+const VERSION_CLASSES: [&str; VERSIONS_MAX] = ["part-1", "part-2", "part-3", "part-4", "part-5"];
+/// Outcomes named below the table.
+const OUTCOMES_MAX: usize = 8;
+
+struct Tile {
+    href: String,
+    status: Status,
+    n: i64,
+    share: Option<String>,
+    is_alert: bool,
+}
+
+struct Combination {
+    parts: Vec<String>,
+    failed_of: String,
+    rate: String,
+    expected: String,
+    lift: String,
+    lift_range: String,
+    coverage: String,
+}
+
+struct Version {
+    class: &'static str,
+    name: String,
+    href: Option<String>,
+    n: i64,
+    share: String,
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    shell: Shell,
+    tiles: Vec<Tile>,
+    is_empty: bool,
+    may_import: bool,
+    failures_summary: String,
+    is_contrast: bool,
+    combinations: Vec<Combination>,
+    outcomes: Vec<(String, i64)>,
+    rollouts: Vec<Summary>,
+    may_see_rollouts: bool,
+    versions: Vec<Version>,
+    versions_bar: Svg,
+}
+
+async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let now = shell.moments.now();
+    let may_see_rollouts = shell.may(Permission::RolloutsRead);
+    let scope = caller.scope.clone();
+    let (fleet, running) = state
+        .db
+        .read(move |conn| {
+            let fleet = overview(conn, &scope, now)?;
+            let running = if may_see_rollouts {
+                rollouts::list(conn, &scope, Some("running"), None, ROLLOUTS_MAX)?
+            } else {
+                Vec::new()
+            };
+            Ok::<_, Problem>((fleet, running))
+        })
+        .await?;
+    let failed = failures::overview(&state.db, caller.scope, WINDOW_HOURS, now).await?;
+    let versions = versions(&shell, &fleet);
+    let parts: Vec<Part> = versions
+        .iter()
+        .map(|version| Part { class: version.class, name: version.name.clone(), n: version.n })
+        .collect();
+    let outcomes = failed.outcomes.iter().take(OUTCOMES_MAX);
+    shell::ok(&OverviewPage {
+        tiles: tiles(&shell, &fleet, &running, may_see_rollouts),
+        is_empty: fleet.total == 0,
+        may_import: shell.may(Permission::TerminalsWrite),
+        failures_summary: shell.language.with_two(
+            "overview-failures-summary",
+            ("failed", &whole(failed.failures)),
+            ("total", &whole(failed.exposures)),
+        ),
+        is_contrast: failed.mode == "contrast" && !failed.explanations.is_empty(),
+        combinations: failed.explanations.iter().map(|found| combination(&shell, found)).collect(),
+        outcomes: outcomes.map(|(name, n)| (conditions::outcome(&shell, name), *n)).collect(),
+        rollouts: running.into_iter().map(|rollout| rollout_list::summary(&shell, rollout)).collect(),
+        may_see_rollouts,
+        versions_bar: stacked_bar(&shell.say("overview-versions"), &parts),
+        versions,
+        shell,
+    })
+}
+
+fn tiles(shell: &Shell, fleet: &Overview, running: &[Rollout], may_see_rollouts: bool) -> Vec<Tile> {
+    let all = Tile {
+        href: "/terminals".to_owned(),
+        status: Status { tone: Tone::Quiet, word: shell.say("overview-all") },
+        n: fleet.total,
+        share: None,
+        is_alert: false,
+    };
+    let connections = fleet.connections.iter().map(|count| Tile {
+        href: format!("/terminals?{}", query_pair("connection", &count.value)),
+        status: Status { tone: Tone::of_connection(&count.value), word: shell.word("connection", &count.value) },
+        n: count.terminals,
+        share: Some(percent(count.terminals, fleet.total)),
+        is_alert: false,
+    });
+    let mut tiles: Vec<Tile> = [all].into_iter().chain(connections).collect();
+    if may_see_rollouts {
+        let failing = |rollout: &Rollout| {
+            ["failed", "rolled_back", "timed_out"].iter().filter_map(|phase| rollout.counts.get(*phase)).sum::<i64>()
+        };
+        let n = running.iter().map(failing).sum();
+        tiles.push(Tile {
+            href: "/rollouts?state=running".to_owned(),
+            status: Status { tone: Tone::Bad, word: shell.say("overview-update-failing") },
+            n,
+            share: None,
+            is_alert: n > 0,
+        });
+    }
+    tiles
+}
+
+fn combination(shell: &Shell, found: &Explanation) -> Combination {
+    let rate = |failures: f64| if found.exposures > 0.0 { failures * 100.0 / found.exposures } else { 0.0 };
+    Combination {
+        parts: found.all_of.iter().map(|part| conditions::attribute(shell, &part.attribute, &part.value)).collect(),
+        failed_of: format!("{} / {}", whole(found.failures), whole(found.exposures)),
+        rate: format!("{:.1}%", rate(found.failures)),
+        expected: format!("{:.1}%", rate(found.expected)),
+        lift: format!("{:.1}×", found.lift),
+        lift_range: shell.language.with_two(
+            "overview-lift-range",
+            ("low", &format!("{:.1}", found.lift_low)),
+            ("high", &format!("{:.1}", found.lift_high)),
+        ),
+        coverage: found.coverage.map_or_else(|| "–".to_owned(), |share| format!("{:.0}%", share * 100.0)),
+    }
+}
+
+/// A count that statistics carry as a fraction.
+fn whole(count: f64) -> String {
+    let digits = format!("{count:.0}");
+    digits.parse().map_or(digits, super::i18n::grouped)
+}
+
+/// The most frequent versions by themselves, all others as one.
+fn versions(shell: &Shell, fleet: &Overview) -> Vec<Version> {
+    let reported: Vec<_> = fleet.firmwares.iter().filter(|count| !count.value.is_empty()).collect();
+    let total: i64 = reported.iter().map(|count| count.terminals).sum();
+    let named = reported.iter().zip(VERSION_CLASSES).filter(|(count, _)| count.value != "…");
+    let mut versions: Vec<Version> = named
+        .map(|(count, class)| Version {
+            class,
+            href: Some(format!("/terminals?{}", query_pair("firmware", &count.value))),
+            name: count.value.clone(),
+            n: count.terminals,
+            share: percent(count.terminals, total),
+        })
+        .collect();
+    let rest = total - versions.iter().map(|version| version.n).sum::<i64>();
+    if rest > 0 {
+        versions.push(Version {
+            class: "part-6",
+            name: shell.say("overview-other-versions"),
+            href: None,
+            n: rest,
+            share: percent(rest, total),
+        });
+    }
+    versions
+}

@@ -1,5 +1,7 @@
 //! Tillward's server: keeps a fleet of payment terminals known, current and explainable.
 
+#![allow(rustdoc::private_intra_doc_links)] // Links lead readers of the source.
+
 pub mod app;
 pub mod audit;
 pub mod blobs;

@@ -151,8 +151,9 @@ fn what_belongs_to_another_organization_is_not_there() {
 fn one_terminal_gets_nothing_of_another() {
     on_each_database(|server| {
         let world = World::new(server);
+        let other = world.other_terminal();
         for row in table().iter().filter(|row| row.access == Access::Terminal && row.path.contains('{')) {
-            let status = world.status(row, &address(&world, row), Who::Bearer(&world.terminal)).0;
+            let status = world.status(row, &address(&world, row), Who::Bearer(&other)).0;
             assert_eq!(status, 404, "{} of another terminal", name(row));
         }
     });

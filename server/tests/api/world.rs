@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::Method;
+use diesel::prelude::*;
 use serde_json::{Value, json};
-use tillward_protocol::ids::TerminalId;
+use tillward_protocol::ids::{Sha256Hex, TerminalId};
+use tillward_server::db;
+use tillward_server::db::schema::terminals;
 use tillward_server::http::endpoints::{Access, Endpoint};
 use tillward_server::operators::{self, Role};
 
@@ -22,6 +25,9 @@ pub const MARK: &str = "ZQX";
 
 /// Serial number of the first organization's terminal.
 const SN: &str = "ZQXSN000001";
+
+/// Canonical bytes of the first organization's profile.
+const PARAMETERS: &str = r#"{"a":1}"#;
 
 /// One role's credentials in one organization.
 #[derive(Clone)]
@@ -106,8 +112,13 @@ impl<'a> World<'a> {
             }
             ("/api/v1/profiles" | "/profiles", "id") => Some(self.object("profile", Self::make_profile)),
             ("/api/v1/rollouts" | "/rollouts", "id") => Some(self.object("rollout", Self::make_rollout)),
-            ("/api/v1/terminals/imports", "id") => Some(self.object("import", Self::make_import)),
-            ("/device/v1/configs", "hash") => Some("00".repeat(32)),
+            ("/api/v1/terminals/imports" | "/terminals/imports", "id") => {
+                Some(self.object("import", Self::make_import))
+            }
+            ("/device/v1/configs", "hash") => {
+                self.object("profile", Self::make_profile);
+                Some(Sha256Hex::of(PARAMETERS.as_bytes()).as_str().to_owned())
+            }
             ("/tuf/director/t", "file") => Some("timestamp.json".to_owned()),
             ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
             _ => None,
@@ -260,6 +271,19 @@ impl<'a> World<'a> {
         self.server.post("/api/v1/terminals", &self.owner().token, &new).expect(201).json()
     }
 
+    /// A session token of a registered terminal of the other organization.
+    pub fn other_terminal(&self) -> String {
+        let new = json!({ "sn": "BETASN000001", "model": self.model() });
+        let made = self.server.post("/api/v1/terminals", &self.other.token, &new).expect(201).json();
+        let id = made["id"].as_i64().unwrap();
+        let epoch = self.server.state.db.read(move |conn| {
+            let epoch = terminals::table.find(id).select(terminals::session_epoch).first::<i64>(conn);
+            epoch.map_err(db::Error::from)
+        });
+        let epoch = self.server.block_on(epoch).unwrap();
+        self.server.state.tokens.issue_terminal(TerminalId(id), epoch, self.server.clock.now()).unwrap()
+    }
+
     fn make_release(&self) -> Value {
         let draft = self.draft(1);
         self.server.post("/api/v1/releases", &self.owner().token, &draft).expect(201).json()
@@ -278,7 +302,8 @@ impl<'a> World<'a> {
     }
 
     fn make_profile(&self) -> Value {
-        let new = json!({ "name": format!("{MARK} profile"), "parameters": { "a": 1 } });
+        let parameters: Value = serde_json::from_str(PARAMETERS).unwrap();
+        let new = json!({ "name": format!("{MARK} profile"), "parameters": parameters });
         self.server.post("/api/v1/profiles", &self.owner().token, &new).expect(201).json()
     }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use tillward_protocol::manifest::Manifest;
-use tillward_protocol::phase::{Phase as Said, UpdateReport};
+use tillward_protocol::phase::{Phase as Said, Reason, UpdateReport};
 
 use super::assignment::{Event, Phase, State, step};
 use super::store::assignments::{self as store, Assignment, Ledger};
@@ -70,8 +70,11 @@ pub fn apply_reports(conn: &mut Conn, reports: &[Report<'_>], now: Now) -> Resul
                 Some(id) if by_id.get(&id).is_some_and(|found| found.terminal_id == report.terminal_id) => {
                     Some((id, report))
                 }
-                // A terminal whose director document does not verify cannot know the number: it speaks of its live one.
-                Some(id) => Some((live.unwrap_or(id), report)),
+                // A terminal that cannot trust its director document cannot know the number: it speaks of its live one.
+                Some(id) if report.update.is_some_and(|update| update.reason.is_some_and(Reason::is_refusal)) => {
+                    Some((live.unwrap_or(id), report))
+                }
+                Some(id) => Some((id, report)),
                 None => Some((live?, report)),
             }
         })

@@ -424,6 +424,7 @@ fn terminal_with_order(server: &TestServer, id: i64, release: &Value, phase: &'s
                 rollouts::state_since_ms.eq(now),
                 rollouts::assignment_timeout_s.eq(60_i64),
                 rollouts::admitted_up_to.eq(0_i64),
+                rollouts::signalled_up_to.eq(0_i64),
                 rollouts::created_by.eq(1_i64),
                 rollouts::created_by_name.eq("x"),
                 rollouts::created_at_ms.eq(now),

@@ -391,6 +391,20 @@ fn nonsense_reports_change_nothing_and_fail_nothing() {
 }
 
 #[test]
+fn a_refusal_under_a_number_that_the_terminal_could_not_know_is_about_its_live_order() {
+    on_each_database(|server| {
+        with_terminals(server, 2);
+        let id = started(server, &json!({}));
+        wait_for_count(server, id, "offered", 2);
+        say(server, 1, 123_456, Phase::Failed, Some(Reason::WrongKey));
+        assert_eq!(phase_of(server, order(server, 2)).0, "offered");
+        let counts = &rollout(server, id)["counts"];
+        assert_eq!((&counts["failed"], &counts["offered"]), (&json!(1), &json!(1)));
+        assert_counts_hold(server);
+    });
+}
+
+#[test]
 fn what_passes_by_itself_ends_no_assignment_and_burns_no_attempt() {
     on_each_database(|server| {
         with_terminals(server, 2);

@@ -191,7 +191,13 @@ fn assemble(shell: Shell, read: Read, tree: &[Organization], span: Span, code: O
     let connection = row.connection.as_str();
     let lifecycle = terminal.lifecycle.as_str();
     let latest = timeline.first();
-    let facts = Facts { terminal: &terminal, row: &row, failures: &failures, latest };
+    let facts = Facts {
+        terminal: &terminal,
+        row: &row,
+        failures: &failures,
+        failures_max: usize::try_from(FAILURES_MAX).unwrap_or(usize::MAX),
+        latest,
+    };
     let (why_tone, why) = why::sentences(&shell, &facts);
     let chart = draw(&shell, &terminal.sn, span, &samples, &marked);
     let may_write = shell.may(Permission::TerminalsWrite);

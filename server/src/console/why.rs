@@ -20,6 +20,8 @@ pub(super) struct Facts<'a> {
     pub(super) row: &'a TerminalRow,
     /// Newest first.
     pub(super) failures: &'a [FailureRow],
+    /// How many of them were read at most.
+    pub(super) failures_max: usize,
     /// The last thing that happened to an update of it.
     pub(super) latest: Option<&'a TimelineEvent>,
 }
@@ -40,6 +42,8 @@ pub(super) fn sentences(shell: &Shell, facts: &Facts<'_>) -> (&'static str, Vec<
             Some(stage) => {
                 tone = if tone == Tone::Good { Tone::Warning } else { tone };
                 let count = shell.number(&i64::try_from(recent.len()).unwrap_or(i64::MAX));
+                // Only the last few were read: when all of those are recent there may be more.
+                let count = if recent.len() >= facts.failures_max { format!("≥ {count}") } else { count };
                 let stage = shell.word("stage", stage);
                 sentences.push(shell.language.with_two("why-failures", ("count", &count), ("stage", &stage)));
             }

@@ -2,7 +2,8 @@
 //! each order, dense, sparse and without a match. `cargo bench -p tillward --bench terminal_list`
 //!
 //! The terminals come in through the import, whose time is printed too. The limit is 50 ms for any of them; the
-//! program fails when one takes longer.
+//! program fails when one takes longer. Beside the time on the clock stands the time on the processor, which is what
+//! counts where other programs run at the same time.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -52,26 +53,32 @@ fn run() -> anyhow::Result<bool> {
     println!("resident: {}", resident());
 
     let singles = singles();
-    let mut worst: Vec<(f64, String)> = Vec::new();
+    let mut worst: Vec<Timed> = Vec::new();
     let mut time = |name: String, filter: Filter| -> anyhow::Result<()> {
         for sort in [Sort::Id, Sort::LastSeen] {
             if Sort::of(Some(sort), &filter).is_err() {
                 continue;
             }
-            let (mut taken, mut rows) = (Duration::ZERO, 0);
+            let (mut taken, mut worked, mut rows) = (Duration::ZERO, Duration::ZERO, 0);
             for _ in 0..REPEATS {
                 let (scope, filter) = (scope.clone(), filter.clone());
                 let read = move |conn: &mut Conn| {
-                    let started = Instant::now();
+                    let (started, worked) = (Instant::now(), on_processor());
                     let rows = list(conn, &scope, &filter, sort, None, LIMIT, now)?;
-                    Ok::<_, tillward_server::terminals::Error>((started.elapsed(), rows.len()))
+                    let worked = on_processor().saturating_sub(worked);
+                    Ok::<_, tillward_server::terminals::Error>((started.elapsed(), worked, rows.len()))
                 };
-                let (once, count) = runtime.block_on(db.read(read))?;
+                let (once, work, count) = runtime.block_on(db.read(read))?;
                 // The slowest counts: nobody waits for an average.
                 taken = taken.max(once);
+                worked = worked.max(work);
                 rows = count;
             }
-            worst.push((taken.as_secs_f64() * 1_000.0, format!("{name} | {sort:?} | {rows} rows")));
+            worst.push(Timed {
+                ms: ms(taken),
+                processor_ms: ms(worked),
+                name: format!("{name} | {sort:?} | {rows} rows"),
+            });
         }
         Ok(())
     };
@@ -95,17 +102,37 @@ fn run() -> anyhow::Result<bool> {
     Ok(print(worst, overview_ms, counts.total))
 }
 
-fn print(mut worst: Vec<(f64, String)>, overview_ms: f64, total: i64) -> bool {
-    worst.sort_by(|a, b| b.0.total_cmp(&a.0));
+/// The slowest of one combination.
+struct Timed {
+    ms: f64,
+    processor_ms: f64,
+    name: String,
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}
+
+/// How long this thread has run, as the system counts it; zero where it does not say.
+fn on_processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+fn print(mut worst: Vec<Timed>, overview_ms: f64, total: i64) -> bool {
+    worst.sort_by(|a, b| b.processor_ms.total_cmp(&a.processor_ms));
     println!("{} combinations over {total} terminals, slowest of {REPEATS} each:", worst.len());
-    println!("{:>9}  combination", "ms");
-    for (ms, name) in worst.iter().take(20) {
-        println!("{ms:>9.1}  {name}");
+    println!("{:>9} {:>13}  combination", "ms", "processor ms");
+    for timed in worst.iter().take(20) {
+        println!("{:>9.1} {:>13.1}  {}", timed.ms, timed.processor_ms, timed.name);
     }
-    let median = worst.get(worst.len() / 2).map_or(0.0, |(ms, _)| *ms);
-    let max = worst.first().map_or(0.0, |(ms, _)| *ms);
+    let max = worst.iter().map(|timed| timed.ms).fold(0.0, f64::max);
+    let processor_max = worst.first().map_or(0.0, |timed| timed.processor_ms);
+    let median = worst.get(worst.len() / 2).map_or(0.0, |timed| timed.processor_ms);
     println!(
-        "max {max:.1} ms, median {median:.1} ms, limit {LIMIT_MS} ms; overview {overview_ms:.1} ms; resident {}",
+        "max {max:.1} ms ({processor_max:.1} on the processor, median {median:.1}), limit {LIMIT_MS} ms; \
+         overview {overview_ms:.1} ms; resident {}",
         resident()
     );
     max <= LIMIT_MS

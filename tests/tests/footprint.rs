@@ -81,6 +81,8 @@ fn the_delivered_agent_needs_little_memory_over_a_thousand_check_ins_and_a_large
         is_time && admin.rollout(rollout)["state"] == "succeeded"
     });
     println!("tillward-agent: {early} KiB after 100 check-ins, {late} KiB after 1,100, {peak} KiB at the peak");
+    let ending = admin.only_assignment(rollout);
+    assert_eq!(ending["phase"], "succeeded", "{ending}");
     assert!(agent.payload() == payload, "the slot does not hold the payload");
     assert!(late <= early + AGENT_GROWTH_KIB_MAX, "grew from {early} to {late} KiB");
     assert!(peak <= AGENT_PEAK_KIB_MAX, "{peak} KiB are more than {AGENT_PEAK_KIB_MAX}");

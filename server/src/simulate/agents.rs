@@ -57,7 +57,7 @@ impl Agent {
         write("health", HEALTH.as_bytes())?;
         write("signal.json", br#"{"access":"4g","plmn":"46000","rsrp_dbm":-88,"rsrq_db":-9,"sinr_db":12}"#)?;
         let config = config(&folder, provision, sn, code);
-        write("agent.toml", toml::to_string_pretty(&config)?.as_bytes())?;
+        write("agent.toml", toml::to_string(&config)?.as_bytes())?;
         Ok(Self { sn: sn.to_owned(), folder, running: None })
     }
 

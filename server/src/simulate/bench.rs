@@ -298,7 +298,7 @@ impl Running {
                 })
                 .collect()
         }));
-        let tokens = ids?.into_iter().filter_map(|id| state.tokens.issue_terminal(TerminalId(id), 1, now));
+        let tokens = ids?.into_iter().filter_map(|id| state.tokens.issue_terminal(TerminalId(id), 0, now));
         Ok(tokens.collect())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::admin::{Admin, Login, number};
+use super::admin::{Admin, Login, number, text};
 use super::client::{Client, resolve};
 use super::fleet::{Download, Fleet};
 use super::load::{self, CheckIns, Plan, Summary};
@@ -53,7 +53,7 @@ struct LoadArgs {
     #[arg(long, value_name = "TOKEN")]
     bootstrap: Option<String>,
     /// Terminals to register and enrol.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=200_000))]
     terminals: u64,
     /// How long to drive, s.
     #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
@@ -218,9 +218,11 @@ async fn enrolled(args: &LoadArgs, admin: &Admin, client: Arc<Client>) -> anyhow
         let _: Value = admin.post("/api/v1/models", &json!({"code": AGENT_MODEL, "name": AGENT_MODEL})).await?;
     }
     let me: Value = admin.get("/api/v1/me").await?;
-    let organization_id = number(&me, "organization_id")?;
-    let registrations: Vec<_> = terminals.iter().map(|terminal| Registration::of(terminal, organization_id)).collect();
-    let ids = register::terminals(admin, &registrations).await?;
+    let organization: Value = admin.get(&format!("/api/v1/organizations/{}", number(&me, "organization_id")?)).await?;
+    let organization = text(&organization, "short_code")?;
+    let registrations: Vec<_> = terminals.iter().map(|terminal| Registration::of(terminal, &organization)).collect();
+    register::import(admin, &registrations).await?;
+    let ids = register::ids(admin, &format!("L{run}")).await?;
     let ids: Vec<i64> = ids.into_values().collect();
     let codes = register::activation_codes(admin, &ids).await?;
     let mut fleet = Fleet::new(client, terminals, Download::FirstRange);

@@ -41,6 +41,8 @@ const ROUNDS_AFTER: u32 = 20;
 /// The window of the summary, hours: since the rollout began. Hours after it in the history would teach that the fault
 /// is nothing new.
 const WINDOW_HOURS: u32 = (ROUNDS_UPDATE + ROUNDS_AFTER) * INTERVAL_S as u32 / 3_600;
+/// How the serial numbers of the real agents start.
+const AGENT_SN_PREFIX: &str = "AGENT";
 /// Real agents.
 const AGENTS: usize = 3;
 /// Check-ins that each real agent makes in all. It does what is to be done in about ten.
@@ -181,17 +183,20 @@ impl<'a> Demo<'a> {
         let terminals = terminals(args, &clock)?;
         let mut registrations: Vec<Registration> = terminals
             .iter()
-            .map(|terminal| Registration::of(terminal, organizations[terminal.index as usize % organizations.len()]))
+            .map(|terminal| Registration::of(terminal, &organizations[terminal.index as usize % organizations.len()]))
             .collect();
-        let agent_sns: Vec<String> = (1..=AGENTS).map(|number| format!("AGENT{number:04}")).collect();
+        let agent_sns: Vec<String> = (1..=AGENTS).map(|number| format!("{AGENT_SN_PREFIX}{number:04}")).collect();
         registrations.extend(agent_sns.iter().map(|sn| Registration {
             sn: sn.clone(),
             model: AGENT_MODEL.to_owned(),
             region: "shanghai".to_owned(),
-            organization_id: organizations[0],
+            organization: organizations[0].clone(),
             tags: vec![AGENT_TAG.to_owned()],
         }));
-        let ids = register::terminals(&admin, &registrations).await?;
+        register::import(&admin, &registrations).await?;
+        let mut ids = register::ids(&admin, &sn_prefix(args.seed)).await?;
+        ids.extend(register::ids(&admin, AGENT_SN_PREFIX).await?);
+        register::put_into_use(&admin, ids.values().copied()).await?;
         let numbers: Vec<i64> = ids.values().copied().collect();
         let codes = register::activation_codes(&admin, &numbers).await?;
         let mut demo = Self {
@@ -395,6 +400,10 @@ impl<'a> Demo<'a> {
     }
 }
 
+fn sn_prefix(seed: u64) -> String {
+    format!("D{:02}N", seed % 100)
+}
+
 /// The simulated terminals, each with its own place.
 fn terminals(args: &DemoArgs, clock: &Clock) -> anyhow::Result<Vec<Terminal>> {
     let population = match &args.population {
@@ -415,7 +424,7 @@ fn terminals(args: &DemoArgs, clock: &Clock) -> anyhow::Result<Vec<Terminal>> {
         .map(|index| {
             let place = population.sample(&mut Draws::of(args.seed, "place", index));
             let model = MODELS[Draws::of(args.seed, "model", index).weighted(&MODELS.map(|(_, _, share)| share))].0;
-            let sn = format!("D{:02}N{index:08}", args.seed % 100);
+            let sn = format!("{}{index:08}", sn_prefix(args.seed));
             Ok(Terminal::new(&scenario, index, sn.parse()?, model.parse()?, place))
         })
         .collect()

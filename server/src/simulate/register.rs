@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::admin::{Admin, number, text};
@@ -33,21 +33,21 @@ const ORGANIZATIONS: [(&str, &str, Option<usize>, &str); 5] = [
     ("SOUTH-SZ", "深圳分销 Shenzhen Sub-reseller", Some(1), "guangdong"),
 ];
 
-/// Makes the organization tree; gives the numbers of those that get terminals.
+/// Makes the organization tree; gives the short codes of those that get terminals.
 ///
 /// # Errors
 /// When the server refuses.
-pub async fn organizations(admin: &Admin) -> anyhow::Result<Vec<i64>> {
+pub async fn organizations(admin: &Admin) -> anyhow::Result<Vec<String>> {
     let me: Value = admin.get("/api/v1/me").await?;
     let headquarters = number(&me, "organization_id")?;
     let mut made = Vec::new();
     for (short_code, name, above, region) in ORGANIZATIONS {
-        let parent_id = above.and_then(|index| made.get(index).copied()).unwrap_or(headquarters);
+        let parent_id = above.and_then(|index: usize| made.get(index).copied()).unwrap_or(headquarters);
         let body = json!({"parent_id": parent_id, "name": name, "short_code": short_code, "region": region});
         let organization: Value = admin.post("/api/v1/organizations", &body).await?;
         made.push(number(&organization, "id")?);
     }
-    Ok(made)
+    Ok(ORGANIZATIONS.map(|(short_code, ..)| short_code.to_owned()).to_vec())
 }
 
 /// Makes the models known.
@@ -75,51 +75,87 @@ pub struct Registration {
     pub model: String,
     /// Region.
     pub region: String,
-    /// Organization.
-    pub organization_id: i64,
+    /// Short code of its organization.
+    pub organization: String,
     /// Tags.
     pub tags: Vec<String>,
 }
 
 impl Registration {
     /// That of a simulated terminal.
-    pub fn of(terminal: &Terminal, organization_id: i64) -> Self {
+    pub fn of(terminal: &Terminal, organization: &str) -> Self {
         Self {
             sn: terminal.sn.to_string(),
             model: terminal.model.to_string(),
             region: terminal.place().region.clone(),
-            organization_id,
+            organization: organization.to_owned(),
             tags: Vec::new(),
         }
     }
 }
 
-/// Registers terminals, hands them to merchants and puts them into use; gives each one's number.
+/// Imports terminals as a person does: a CSV file, judged first, then taken.
+///
+/// # Errors
+/// When the server refuses a row.
+pub async fn import(admin: &Admin, registrations: &[Registration]) -> anyhow::Result<()> {
+    let file = csv_of(registrations)?;
+    for dry_run in [true, false] {
+        let path = format!("/api/v1/terminals/import?dry_run={dry_run}");
+        let imported: Value = admin.upload(&path, "text/csv", &file).await?;
+        let created = number(&imported, "created")?;
+        anyhow::ensure!(usize::try_from(created) == Ok(registrations.len()), "not all rows were taken: {imported}");
+    }
+    Ok(())
+}
+
+fn csv_of(registrations: &[Registration]) -> anyhow::Result<Vec<u8>> {
+    let mut file = csv::Writer::from_writer(Vec::new());
+    file.write_record(["sn", "model", "organization", "region", "商户号", "商户名称", "门店名称", "tags"])?;
+    for (index, row) in registrations.iter().enumerate() {
+        let merchant_no = format!("850331053{index:06}");
+        let (merchant, store) = (format!("示例商户 {index:04}"), format!("门店 {:03}", index / 8));
+        let tags = row.tags.join(" ");
+        let fields = [&row.sn, &row.model, &row.organization, &row.region, &merchant_no, &merchant, &store, &tags];
+        file.write_record(fields)?;
+    }
+    Ok(file.into_inner()?)
+}
+
+/// Numbers of the terminals whose serial numbers start so, by serial number.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn ids(admin: &Admin, prefix: &str) -> anyhow::Result<HashMap<String, i64>> {
+    let mut ids = HashMap::new();
+    let mut after = String::new();
+    loop {
+        let page: Value = admin.get(&format!("/api/v1/terminals?q={prefix}&size=100{after}")).await?;
+        for row in page["items"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            ids.insert(text(row, "sn")?, number(row, "id")?);
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => return Ok(ids),
+        }
+    }
+}
+
+/// Hands terminals to their merchants and puts them into use.
 ///
 /// # Errors
 /// When the server refuses one.
-pub async fn terminals(admin: &Admin, registrations: &[Registration]) -> anyhow::Result<HashMap<String, i64>> {
-    stream::iter(registrations.iter().enumerate())
-        .map(|(index, registration)| register(admin, index, registration))
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await
+pub async fn put_into_use(admin: &Admin, ids: impl Iterator<Item = i64>) -> anyhow::Result<()> {
+    stream::iter(ids.map(Ok)).try_for_each_concurrent(AT_ONCE, |id| bind_and_activate(admin, id)).await
 }
 
-async fn register(admin: &Admin, index: usize, registration: &Registration) -> anyhow::Result<(String, i64)> {
-    let body = json!({
-        "sn": registration.sn, "model": registration.model, "organization_id": registration.organization_id,
-        "region": registration.region, "tags": registration.tags,
-        "merchant_no": format!("85033105311{index:04}"), "merchant_name": format!("示例商户 {index:04}"),
-        "store_name": format!("门店 {:03}", index / 8),
-    });
-    let mut terminal: Value = admin.post("/api/v1/terminals", &body).await?;
-    let id = number(&terminal, "id")?;
+async fn bind_and_activate(admin: &Admin, id: i64) -> anyhow::Result<()> {
+    let mut terminal: Value = admin.get(&format!("/api/v1/terminals/{id}")).await?;
     for action in ["bind", "activate"] {
         let body = json!({"action": action, "version": number(&terminal, "version")?});
         terminal = admin.post(&format!("/api/v1/terminals/{id}/lifecycle"), &body).await?;
     }
-    Ok((registration.sn.clone(), id))
+    Ok(())
 }
 
 /// One-time activation codes, by serial number.

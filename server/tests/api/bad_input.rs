@@ -91,8 +91,11 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// Name, headers, bytes.
+type BadBody = (&'static str, Vec<(&'static str, &'static str)>, Vec<u8>);
+
 /// Bodies that no endpoint for JSON may take, with their headers.
-fn bad_bodies() -> Vec<(&'static str, Vec<(&'static str, &'static str)>, Vec<u8>)> {
+fn bad_bodies() -> Vec<BadBody> {
     const JSON: (&str, &str) = ("content-type", "application/json");
     let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(DEPTH), close.repeat(DEPTH)).into_bytes();
     let gzipped = ("content-encoding", "gzip");

@@ -58,7 +58,7 @@ pub fn set_up(server: &TestServer) {
             diesel::insert_into(operator_sessions::table)
                 .values((
                     operator_sessions::id.eq(format!("session{id}")),
-                    operator_sessions::operator_id.eq(i64::from(id)),
+                    operator_sessions::operator_id.eq(id),
                     operator_sessions::family_hash.eq(format!("family{id}")),
                     operator_sessions::refresh_hash.eq(format!("hash{id}")),
                     operator_sessions::csrf_token.eq("csrf"),

@@ -47,8 +47,8 @@ fn prepare(server: &TestServer) {
     }
     statements.push_str(
         "INSERT INTO operators (id, organization_id, org_path, login, name, password_hash, role, status, language,
-             failed_logins, locked_until_ms, created_at_ms, version)
-         VALUES (1, 1, '/1/', 'root', 'root', '', 'platform_admin', 'active', 'en', 0, 0, 0, 1);
+             created_at_ms, version)
+         VALUES (1, 1, '/1/', 'root', 'root', '', 'platform_admin', 'active', 'en', 0, 1);
          INSERT INTO models (code, name, capabilities, created_at_ms)
          VALUES ('demo-p1', 'P1', '{}', 0), ('demo-p9', 'P9', '{}', 0);",
     );

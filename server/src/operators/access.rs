@@ -75,7 +75,7 @@ impl Role {
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite | P::TerminalsActivate)
+                matches!(permission, P::TerminalsWrite)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -323,7 +323,6 @@ mod tests {
         for role in [Role::OrgAdmin, Role::OrgOps, Role::Field, Role::Auditor] {
             assert!(Role::OrgAdmin.may_grant(role), "{role:?}");
         }
-        assert!(Role::OrgOps.may_grant(Role::Field));
         assert!(!Role::Auditor.may_grant(Role::OrgOps));
     }
 

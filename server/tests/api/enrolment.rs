@@ -1,8 +1,11 @@
 //! Enrolment: activation codes, proof of possession, sessions.
 
+use diesel::prelude::*;
 use serde_json::json;
 use tillward_protocol::crypto::{SigningKey, public_hex, sign_hex};
 use tillward_protocol::enrol::enrol_bytes;
+use tillward_server::db;
+use tillward_server::db::schema::terminal_manifests;
 
 use crate::harness::on_each_database;
 use crate::seed::{Device, Tree};
@@ -76,11 +79,26 @@ fn enrolling_anew_replaces_the_key_ends_sessions_and_begins_a_stream() {
         let tree = Tree::plant(server);
         let old = tree.device(server, "A1", 1);
         let epoch = epoch_of(server, &old);
+        let id = old.id;
+        let kept: Result<usize, db::Error> = server.block_on(server.state.db.write(move |conn| {
+            let manifest = (
+                terminal_manifests::terminal_id.eq(id),
+                terminal_manifests::counter.eq(40),
+                terminal_manifests::received_at_ms.eq(0),
+                terminal_manifests::body.eq("{}"),
+                terminal_manifests::signature.eq(""),
+            );
+            Ok(diesel::insert_into(terminal_manifests::table).values(manifest).execute(conn)?)
+        }));
+        assert_eq!(kept.unwrap(), 1);
         let new = Device::new("A1", old.id, 2);
         let answer = new.enrol(server, &tree.code(server, old.id)).expect(200).json();
         assert_eq!(answer["stream"], 2);
         old.session(server).expect(401);
         assert!(epoch_of(server, &new) > epoch, "tokens of the old key are of another epoch");
+        let manifests: Result<i64, db::Error> =
+            server.block_on(server.state.db.read(|conn| Ok(terminal_manifests::table.count().get_result(conn)?)));
+        assert_eq!(manifests.unwrap(), 0, "the old key's manifest would outrank the new one's");
     });
 }
 

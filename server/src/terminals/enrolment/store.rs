@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 
 use crate::clock::Now;
-use crate::db::schema::{activation_codes, terminal_states, terminals};
+use crate::db::schema::{activation_codes, terminal_manifests, terminal_states, terminals};
 use crate::db::{self, Conn};
 use crate::on_backend;
 use crate::operators::Scope;
@@ -141,6 +141,8 @@ pub(super) fn redeem(
             terminals::version.eq(found.version + 1),
         ))
         .execute(conn)?;
+    // It was signed with the old key, and a terminal that begins anew counts its manifests from one again.
+    diesel::delete(terminal_manifests::table.find(found.terminal_id)).execute(conn)?;
     Ok(used == 1 && set == 1)
 }
 

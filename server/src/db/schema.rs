@@ -144,6 +144,7 @@ diesel::table! {
         desired_config_hash -> Nullable<Text>,
         created_at_ms -> BigInt,
         version -> BigInt,
+        utc_offset_min -> Nullable<BigInt>,
     }
 }
 
@@ -360,22 +361,47 @@ diesel::table! {
         organization_id -> BigInt,
         org_path -> Text,
         name -> Text,
-        release_id -> BigInt,
+        release_id -> Nullable<BigInt>,
+        profile_id -> Nullable<BigInt>,
+        layer -> Nullable<Text>,
         filter -> Text,
+        strategy -> Text,
         state -> Text,
         stage -> BigInt,
         why -> Text,
         state_since_ms -> BigInt,
         deadline_ms -> Nullable<BigInt>,
         assignment_timeout_s -> BigInt,
-        admitted_up_to -> BigInt,
-        signalled_up_to -> BigInt,
+        retry_max -> BigInt,
+        retry_wait_s -> BigInt,
+        priority -> BigInt,
+        starts_at_ms -> Nullable<BigInt>,
+        ends_at_ms -> Nullable<BigInt>,
+        targeted -> Nullable<BigInt>,
+        target_digest -> Nullable<Text>,
+        request -> Nullable<Text>,
+        parent_id -> Nullable<BigInt>,
         created_by -> BigInt,
         created_by_name -> Text,
         created_at_ms -> BigInt,
         started_at_ms -> Nullable<BigInt>,
         finished_at_ms -> Nullable<BigInt>,
         version -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollout_progress (rollout_id) {
+        rollout_id -> BigInt,
+        admitted_up_to -> BigInt,
+        admitted -> BigInt,
+        scanned_at_ms -> Nullable<BigInt>,
+        opened -> BigInt,
+        stage_opened_ms -> Nullable<BigInt>,
+        stage_filled_ms -> Nullable<BigInt>,
+        swept_up_to -> BigInt,
+        swept_at_ms -> Nullable<BigInt>,
+        signalled_up_to -> BigInt,
     }
 }
 
@@ -398,6 +424,13 @@ diesel::table! {
         detail -> Nullable<Text>,
         live -> BigInt,
         stage -> BigInt,
+        rank -> BigInt,
+        hand_picked -> BigInt,
+        ready_ms -> Nullable<BigInt>,
+        wait -> Nullable<Text>,
+        give_up_ms -> Nullable<BigInt>,
+        site -> BigInt,
+        cell -> BigInt,
         attempts -> BigInt,
         bytes_done -> BigInt,
         bytes_total -> BigInt,
@@ -407,6 +440,78 @@ diesel::table! {
         deadline_ms -> Nullable<BigInt>,
         finished_at_ms -> Nullable<BigInt>,
         version -> BigInt,
+    }
+}
+
+diesel::table! {
+    gate_cells (rollout_id, cell) {
+        rollout_id -> BigInt,
+        cell -> BigInt,
+        model -> Text,
+        access -> Text,
+        carrier -> Text,
+        region -> Text,
+        hardware -> Text,
+        controls -> BigInt,
+        controls_seen -> BigInt,
+    }
+}
+
+diesel::table! {
+    gate_counts (rollout_id, stage, cell) {
+        rollout_id -> BigInt,
+        stage -> BigInt,
+        cell -> BigInt,
+        waiting -> BigInt,
+        started -> BigInt,
+        failed -> BigInt,
+        finished -> BigInt,
+    }
+}
+
+diesel::table! {
+    gate_commits (rollout_id, minute_ms, cell) {
+        rollout_id -> BigInt,
+        minute_ms -> BigInt,
+        cell -> BigInt,
+        n -> BigInt,
+    }
+}
+
+diesel::table! {
+    gate_events (rollout_id, terminal_id, event) {
+        rollout_id -> BigInt,
+        terminal_id -> BigInt,
+        event -> Text,
+        at_ms -> BigInt,
+        site -> BigInt,
+        cell -> BigInt,
+        arm -> Text,
+        class -> Text,
+        judged -> Nullable<BigInt>,
+        verdict -> Nullable<Text>,
+        at_risk -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    gate_judgements (rollout_id) {
+        rollout_id -> BigInt,
+        at_ms -> BigInt,
+        stage -> BigInt,
+        verdict -> Text,
+        evidence -> Text,
+    }
+}
+
+diesel::table! {
+    rollout_stops (rollout_id, attribute, value) {
+        rollout_id -> BigInt,
+        attribute -> Text,
+        value -> Text,
+        why -> Text,
+        stopped_by -> Text,
+        stopped_at_ms -> BigInt,
     }
 }
 
@@ -450,7 +555,14 @@ diesel::allow_tables_to_appear_in_same_query!(
     releases,
     release_models,
     rollouts,
+    rollout_progress,
     rollout_counts,
+    gate_cells,
+    gate_counts,
+    gate_commits,
+    gate_events,
+    gate_judgements,
+    rollout_stops,
     assignments,
     update_events,
 );

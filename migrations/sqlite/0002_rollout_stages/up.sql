@@ -109,8 +109,12 @@ CREATE TABLE assignments (
     -- While waiting: when it may be offered at the earliest, absent while its stage is closed, and what holds it.
     ready_ms BIGINT,
     wait TEXT,
-    -- When its time is over for good, whatever phase it is in then; absent before the first offer.
+    -- When its time is over unless the terminal shows a sign of life, absent before the first offer; and when its
+    -- store's window closes, absent without windows.
     give_up_ms BIGINT,
+    window_ends_ms BIGINT,
+    -- When the terminal first accepted the order.
+    started_at_ms BIGINT,
     -- Hash of its store, 0 where none is known; and its cell of the gate.
     site BIGINT NOT NULL,
     cell BIGINT NOT NULL,
@@ -127,7 +131,7 @@ CREATE TABLE assignments (
 );
 INSERT INTO assignments
 SELECT id, rollout_id, terminal_id, org_path, phase, reason, detail, live, stage, id, 0,
-    CASE WHEN phase = 'waiting' THEN created_at_ms END, NULL, NULL, 0, 0, attempts, bytes_done, bytes_total,
+    CASE WHEN phase = 'waiting' THEN created_at_ms END, NULL, NULL, NULL, NULL, 0, 0, attempts, bytes_done, bytes_total,
     from_firmware, created_at_ms, phase_since_ms, deadline_ms, finished_at_ms, version
 FROM assignments_before;
 -- At most one live assignment a terminal.
@@ -192,6 +196,8 @@ CREATE TABLE gate_events (
     site BIGINT NOT NULL,
     cell BIGINT NOT NULL,
     arm TEXT NOT NULL CHECK (arm IN ('treated', 'control')),
+    -- When an updated terminal committed the update.
+    updated_at_ms BIGINT,
     class TEXT NOT NULL CHECK (class IN ('hard', 'payment')),
     -- Number in the order of judging, and what became of it; both absent until then.
     judged BIGINT,

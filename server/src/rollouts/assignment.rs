@@ -109,6 +109,20 @@ impl Phase {
         }
     }
 
+    /// Whether the terminal has accepted the order: it downloads, installs, boots or tries.
+    pub fn is_under_way(self) -> bool {
+        match self {
+            Self::Downloading | Self::Installing | Self::Rebooting | Self::Trial => true,
+            Self::Waiting
+            | Self::Offered
+            | Self::Succeeded
+            | Self::Failed
+            | Self::RolledBack
+            | Self::TimedOut
+            | Self::Cancelled => false,
+        }
+    }
+
     /// How long it may stay so without a sign of life, ms; `None` for final phases. `offer_ms` is the rollout's own limit
     /// for an offer.
     pub fn time_limit_ms(self, offer_ms: i64) -> Option<i64> {
@@ -128,17 +142,23 @@ pub enum Withdrawal {
     RolloutCancelled,
     /// A gate halted it.
     RolloutHalted,
+    /// The part of the rollout that the terminal belongs to was stopped alone.
+    ScopeStopped,
+    /// A rollout of a higher priority took the terminal over.
+    Superseded,
 }
 
 impl Withdrawal {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::RolloutCancelled, Self::RolloutHalted];
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::RolloutCancelled, Self::RolloutHalted, Self::ScopeStopped, Self::Superseded];
 
     /// Name in tables and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RolloutCancelled => "rollout_cancelled",
             Self::RolloutHalted => "rollout_halted",
+            Self::ScopeStopped => "scope_stopped",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -178,8 +198,10 @@ pub enum State {
 pub enum Event {
     /// The planner lets the director name the release.
     Offer,
-    /// The rollout was paused: the offer is taken back for a while.
+    /// The rollout was paused, or a time window closed: the offer is taken back for a while.
     Withdraw,
+    /// An attempt failed and another one is left: the terminal waits for it.
+    Again,
     /// The rollout ended before the terminal began to install.
     Cancel(Withdrawal),
     /// The phase's time limit passed.
@@ -253,6 +275,12 @@ impl State {
     }
 }
 
+/// Whether an attempt that failed so may succeed when the same files are tried again after a while. What the terminal
+/// could not trust, and what ran and was taken back, is never tried again by itself.
+pub fn is_worth_another_attempt(reason: Reason) -> bool {
+    matches!(reason, Reason::NoSpace | Reason::StorageError | Reason::InstallerFailed)
+}
+
 /// The state after `event`; the same state when a report is late, repeated or proves nothing.
 ///
 /// # Errors
@@ -263,6 +291,7 @@ pub fn step(state: State, event: Event) -> Result<State, Refusal> {
     match event {
         Event::Offer => allowed(phase == Phase::Waiting, "offer", State::Offered { deferred: None }),
         Event::Withdraw => allowed(phase.is_withdrawable(), "withdraw", State::Waiting),
+        Event::Again => allowed(is_before_boot(phase), "try again", State::Waiting),
         Event::Cancel(why) => {
             allowed(phase == Phase::Waiting || phase.is_withdrawable(), "cancel", State::Cancelled(why))
         }
@@ -358,8 +387,11 @@ mod tests {
         vec![
             Event::Offer,
             Event::Withdraw,
+            Event::Again,
             Event::Cancel(Withdrawal::RolloutCancelled),
             Event::Cancel(Withdrawal::RolloutHalted),
+            Event::Cancel(Withdrawal::ScopeStopped),
+            Event::Cancel(Withdrawal::Superseded),
             Event::Expire,
             Event::Report(Said::Downloading, None),
             Event::Report(Said::Installing, None),
@@ -428,6 +460,7 @@ mod tests {
         prop_oneof![
             Just(Event::Offer),
             Just(Event::Withdraw),
+            Just(Event::Again),
             prop::sample::select(Withdrawal::ALL.to_vec()).prop_map(Event::Cancel),
             Just(Event::Expire),
             report(),
@@ -459,7 +492,7 @@ mod tests {
                 let Ok(next) = step(state, event) else { continue };
                 if next.phase() < state.phase() {
                     let is_excused = match event {
-                        Event::Withdraw => next == State::Waiting,
+                        Event::Withdraw | Event::Again => next == State::Waiting,
                         Event::Report(Said::Deferred | Said::Failed, Some(Reason::Cancelled)) => next == State::Waiting,
                         Event::Report(Said::Deferred, Some(_)) => next.phase() == Phase::Offered,
                         Event::Report(Said::Failed, Some(reason)) => {

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
 use tillward_protocol::ids::{ModelCode, Version};
 
+use super::assignment::Phase;
+
 /// Terminals that may be named one by one; beyond that a tag is the better tool, and the request stays below its limit.
 pub const TERMINALS_MAX: usize = 10_000;
 /// Models, versions or tags that may be named: more than any fleet has in use.
@@ -30,6 +32,25 @@ pub struct Filter {
     /// One of these terminals, at most 10,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub terminal_ids: Vec<i64>,
+    /// None of these terminals, at most 10,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_terminal_ids: Vec<i64>,
+    /// Has none of these tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_tags: Vec<String>,
+    /// Ended so in another rollout: to try the failed ones again, or to take back what was updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_rollout: Option<OfRollout>,
+}
+
+/// Terminals of another rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OfRollout {
+    /// Its number.
+    pub rollout_id: i64,
+    /// Final phases: `succeeded`, `failed`, `rolled_back`, `timed_out`, `cancelled`.
+    pub phases: Vec<String>,
 }
 
 impl Filter {
@@ -42,6 +63,7 @@ impl Filter {
             ("models", &mut self.models, is_model as fn(&str) -> bool),
             ("firmware", &mut self.firmware, is_version),
             ("tags", &mut self.tags, is_tag),
+            ("exclude_tags", &mut self.exclude_tags, is_tag),
         ] {
             if list.len() > NAMES_MAX {
                 return Err(FieldError::new(format!("filter.{field}"), format!("at most {NAMES_MAX}")));
@@ -52,12 +74,27 @@ impl Filter {
             list.sort_unstable();
             list.dedup();
         }
-        if self.terminal_ids.len() > TERMINALS_MAX {
-            return Err(FieldError::new("filter.terminal_ids", format!("at most {TERMINALS_MAX}")));
+        for (field, ids) in
+            [("terminal_ids", &mut self.terminal_ids), ("exclude_terminal_ids", &mut self.exclude_terminal_ids)]
+        {
+            if ids.len() > TERMINALS_MAX {
+                return Err(FieldError::new(format!("filter.{field}"), format!("at most {TERMINALS_MAX}")));
+            }
+            ids.sort_unstable();
+            ids.dedup();
         }
-        self.terminal_ids.sort_unstable();
-        self.terminal_ids.dedup();
+        if let Some(of) = &self.of_rollout {
+            let is_final = |name: &String| Phase::parse(name).is_some_and(Phase::is_final);
+            if of.phases.is_empty() || !of.phases.iter().all(is_final) {
+                return Err(FieldError::new("filter.of_rollout.phases", "must name at least one final phase, and no other"));
+            }
+        }
         Ok(self)
+    }
+
+    /// Whether `candidate` is on the block list; `has_excluded_tag` says whether it has one of the excluded tags.
+    pub fn blocks(&self, candidate: &Candidate, has_excluded_tag: bool) -> bool {
+        has_excluded_tag || self.exclude_terminal_ids.binary_search(&candidate.id).is_ok()
     }
 
     /// Whether `candidate` is meant; `is_tagged` says whether it has one of the filter's tags.
@@ -103,15 +140,44 @@ pub struct Candidate {
     pub firmware: Option<String>,
     /// Payment application it runs.
     pub app: Option<String>,
+    /// Hash of its store; 0 where none is known.
+    pub site: i64,
+    /// What the gate compares it by.
+    pub attributes: Attributes,
+}
+
+/// What the gate compares terminals by: coarse, so that there are few combinations.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attributes {
+    /// Model.
+    pub model: String,
+    /// How it reaches the server: `4g`, `wifi`, …; `unknown` before its first check-in.
+    pub access: String,
+    /// Carrier.
+    pub carrier: String,
+    /// Place.
+    pub region: String,
+    /// Hardware revision.
+    pub hardware: String,
 }
 
 /// What else stands in the way of one terminal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Obstacles {
-    /// It has a live assignment.
+    /// It is on the rollout's block list.
+    pub is_blocked: bool,
+    /// It takes part in this rollout already.
+    pub is_in: bool,
+    /// It belongs to a part of the rollout that was stopped.
+    pub is_stopped: bool,
+    /// It has a live assignment that this rollout may not take over.
     pub is_busy: bool,
     /// This release was rolled back on it before.
     pub was_rolled_back: bool,
+    /// Release counter of what it runs, where that is a known release.
+    pub runs_counter: Option<i64>,
+    /// Another component must be updated first.
+    pub lacks_requirement: bool,
 }
 
 /// Why a terminal that the filter means gets no assignment.
@@ -130,6 +196,33 @@ pub enum Exclusion {
     NeverEnrolled,
     /// This release was rolled back on it before.
     RolledBackBefore,
+    /// It is on the block list.
+    BlockListed,
+    /// It runs something older than the release may start from: an intermediate version must come first.
+    BelowMinimum,
+    /// Another component must be updated first.
+    RequirementMissing,
+    /// It takes part in this rollout already.
+    AlreadyIn,
+    /// Its part of the rollout was stopped.
+    ScopeStopped,
+}
+
+impl Exclusion {
+    /// Every one.
+    pub const ALL: [Self; 11] = [
+        Self::AtTarget,
+        Self::ModelMismatch,
+        Self::LifecycleNotAllowed,
+        Self::BusyElsewhere,
+        Self::NeverEnrolled,
+        Self::RolledBackBefore,
+        Self::BlockListed,
+        Self::BelowMinimum,
+        Self::RequirementMissing,
+        Self::AlreadyIn,
+        Self::ScopeStopped,
+    ];
 }
 
 /// What exclusions read of a release.
@@ -141,6 +234,28 @@ pub struct ReleaseFacts {
     pub component: String,
     /// Version.
     pub firmware_version: String,
+    /// Smallest release counter that may be updated from.
+    pub min_from_counter: Option<i64>,
+    /// Release counters that other components must have.
+    pub requires: Vec<Requirement>,
+}
+
+/// A component that must be there first, as a release names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Requirement {
+    /// Component.
+    pub component: String,
+    /// Its smallest release counter.
+    pub release_counter: i64,
+}
+
+/// What is rolled out, as exclusions read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Facts {
+    /// A release.
+    Release(ReleaseFacts),
+    /// A profile: any terminal can take it.
+    Profile,
 }
 
 /// Lifecycle states that allow updates. A suspended terminal gets security updates only, which a rollout cannot yet say.
@@ -150,25 +265,58 @@ pub const LIFECYCLES_UPDATED: [&str; 6] = ["stocked", "allocated", "bound", "act
 ///
 /// # Errors
 /// The first reason why not.
-pub fn judge(candidate: &Candidate, release: &ReleaseFacts, obstacles: Obstacles) -> Result<(), Exclusion> {
-    let runs = match release.component.as_str() {
-        "app" => candidate.app.as_deref(),
-        _ => candidate.firmware.as_deref(),
-    };
-    if !release.models.contains(&candidate.model) {
-        Err(Exclusion::ModelMismatch)
-    } else if !LIFECYCLES_UPDATED.contains(&candidate.lifecycle.as_str()) {
-        Err(Exclusion::LifecycleNotAllowed)
-    } else if !candidate.is_enrolled {
-        Err(Exclusion::NeverEnrolled)
-    } else if runs == Some(release.firmware_version.as_str()) {
-        Err(Exclusion::AtTarget)
-    } else if obstacles.was_rolled_back {
-        Err(Exclusion::RolledBackBefore)
+pub fn judge(candidate: &Candidate, facts: &Facts, obstacles: Obstacles) -> Result<(), Exclusion> {
+    if obstacles.is_in {
+        return Err(Exclusion::AlreadyIn);
+    }
+    if obstacles.is_blocked {
+        return Err(Exclusion::BlockListed);
+    }
+    if let Facts::Release(release) = facts {
+        if !release.models.contains(&candidate.model) {
+            return Err(Exclusion::ModelMismatch);
+        }
+    }
+    if !LIFECYCLES_UPDATED.contains(&candidate.lifecycle.as_str()) {
+        return Err(Exclusion::LifecycleNotAllowed);
+    }
+    if !candidate.is_enrolled {
+        return Err(Exclusion::NeverEnrolled);
+    }
+    if let Facts::Release(release) = facts {
+        judge_version(candidate, release, obstacles)?;
+    }
+    if obstacles.is_stopped {
+        Err(Exclusion::ScopeStopped)
     } else if obstacles.is_busy {
         Err(Exclusion::BusyElsewhere)
     } else {
         Ok(())
+    }
+}
+
+/// Whether the release fits what the terminal runs.
+fn judge_version(candidate: &Candidate, release: &ReleaseFacts, obstacles: Obstacles) -> Result<(), Exclusion> {
+    if candidate.runs(&release.component) == Some(release.firmware_version.as_str()) {
+        Err(Exclusion::AtTarget)
+    } else if obstacles.was_rolled_back {
+        Err(Exclusion::RolledBackBefore)
+    } else if release.min_from_counter.zip(obstacles.runs_counter).is_some_and(|(least, runs)| runs < least) {
+        Err(Exclusion::BelowMinimum)
+    } else if obstacles.lacks_requirement {
+        Err(Exclusion::RequirementMissing)
+    } else {
+        Ok(())
+    }
+}
+
+impl Candidate {
+    /// The version of a component that it runs, where the server knows it.
+    pub fn runs(&self, component: &str) -> Option<&str> {
+        match component {
+            "app" => self.app.as_deref(),
+            _ => self.firmware.as_deref(),
+        }
     }
 }
 
@@ -186,6 +334,14 @@ mod tests {
             is_enrolled: true,
             firmware: Some("4.1.0".to_owned()),
             app: Some("2.0".to_owned()),
+            site: 0,
+            attributes: Attributes {
+                model: "pax-a920".to_owned(),
+                access: "4g".to_owned(),
+                carrier: "cmcc".to_owned(),
+                region: "440000".to_owned(),
+                hardware: "unknown".to_owned(),
+            },
         }
     }
 
@@ -194,6 +350,8 @@ mod tests {
             models: vec!["pax-a920".to_owned()],
             component: "os".to_owned(),
             firmware_version: "4.2.0".to_owned(),
+            min_from_counter: Some(10),
+            requires: Vec::new(),
         }
     }
 
@@ -209,6 +367,7 @@ mod tests {
             firmware: list(&["4.1.0"]),
             tags: list(&["canary"]),
             terminal_ids: vec![5, 7],
+            ..Filter::default()
         };
         assert!(Filter::default().matches(&candidate(), false));
         assert!(all.matches(&candidate(), true));
@@ -217,6 +376,14 @@ mod tests {
         assert!(!all.matches(&Candidate { firmware: Some("4.0.0".to_owned()), ..candidate() }, true));
         assert!(!all.matches(&Candidate { firmware: None, ..candidate() }, true));
         assert!(!all.matches(&Candidate { id: 6, ..candidate() }, true));
+    }
+
+    #[test]
+    fn a_block_list_names_terminals_and_tags() {
+        let blocking = Filter { exclude_terminal_ids: vec![7], ..Filter::default() };
+        assert!(blocking.blocks(&candidate(), false));
+        assert!(!blocking.blocks(&Candidate { id: 8, ..candidate() }, false));
+        assert!(Filter::default().blocks(&candidate(), true));
     }
 
     #[test]
@@ -230,6 +397,10 @@ mod tests {
         assert_eq!(field(Filter { tags: list(&["a\nb"]), ..Filter::default() }), "filter.tags[0]");
         let many = (0..=10_000).collect();
         assert_eq!(field(Filter { terminal_ids: many, ..Filter::default() }), "filter.terminal_ids");
+        for phases in [list(&[]), list(&["waiting"]), list(&["surprise"])] {
+            let of_rollout = Some(OfRollout { rollout_id: 1, phases });
+            assert_eq!(field(Filter { of_rollout, ..Filter::default() }), "filter.of_rollout.phases");
+        }
         let twice = Filter { terminal_ids: vec![9, 2, 9], ..Filter::default() }.checked().unwrap();
         assert_eq!(twice.terminal_ids, [2, 9]);
     }
@@ -239,7 +410,7 @@ mod tests {
         let with = |change: fn(&mut Candidate)| {
             let mut changed = candidate();
             change(&mut changed);
-            judge(&changed, &release(), Obstacles::default())
+            judge(&changed, &Facts::Release(release()), Obstacles::default())
         };
         assert_eq!(with(|_| {}), Ok(()));
         assert_eq!(with(|c| c.firmware = None), Ok(()));
@@ -248,13 +419,29 @@ mod tests {
         assert_eq!(with(|c| c.is_enrolled = false), Err(Exclusion::NeverEnrolled));
         for lifecycle in ["suspended", "lost", "retired", "blocked", "surprise"] {
             let changed = Candidate { lifecycle: lifecycle.to_owned(), ..candidate() };
-            let judged = judge(&changed, &release(), Obstacles::default());
+            let judged = judge(&changed, &Facts::Release(release()), Obstacles::default());
             assert_eq!(judged, Err(Exclusion::LifecycleNotAllowed), "{lifecycle}");
         }
-        let judged = |is_busy, was_rolled_back| judge(&candidate(), &release(), Obstacles { is_busy, was_rolled_back });
-        assert_eq!(judged(true, false), Err(Exclusion::BusyElsewhere));
-        assert_eq!(judged(true, true), Err(Exclusion::RolledBackBefore));
+        let judged = |change: fn(&mut Obstacles)| {
+            let mut obstacles = Obstacles::default();
+            change(&mut obstacles);
+            judge(&candidate(), &Facts::Release(release()), obstacles)
+        };
+        assert_eq!(judged(|o| o.is_busy = true), Err(Exclusion::BusyElsewhere));
+        assert_eq!(judged(|o| o.was_rolled_back = true), Err(Exclusion::RolledBackBefore));
+        assert_eq!(judged(|o| o.is_blocked = true), Err(Exclusion::BlockListed));
+        assert_eq!(judged(|o| o.is_in = true), Err(Exclusion::AlreadyIn));
+        assert_eq!(judged(|o| o.is_stopped = true), Err(Exclusion::ScopeStopped));
+        assert_eq!(judged(|o| o.lacks_requirement = true), Err(Exclusion::RequirementMissing));
+        assert_eq!(judged(|o| o.runs_counter = Some(9)), Err(Exclusion::BelowMinimum));
+        assert_eq!(judged(|o| o.runs_counter = Some(10)), Ok(()));
+        // A version that no release names says nothing: the terminal checks its own counter.
+        assert_eq!(judged(|o| o.runs_counter = None), Ok(()));
+        assert_eq!(
+            judge(&candidate(), &Facts::Profile, Obstacles { was_rolled_back: true, ..Obstacles::default() }),
+            Ok(())
+        );
         let app = ReleaseFacts { component: "app".to_owned(), firmware_version: "2.0".to_owned(), ..release() };
-        assert_eq!(judge(&candidate(), &app, Obstacles::default()), Err(Exclusion::AtTarget));
+        assert_eq!(judge(&candidate(), &Facts::Release(app), Obstacles::default()), Err(Exclusion::AtTarget));
     }
 }

@@ -59,6 +59,8 @@ pub enum Event {
     Submit,
     /// A second person agrees.
     Approve,
+    /// A second person does not agree, or what was to be approved is not the same any more.
+    Reject,
     /// Its maker starts it without asking.
     Start,
     /// The next stage opens.
@@ -94,6 +96,7 @@ impl Event {
         match self {
             Self::Submit => "submit",
             Self::Approve => "approve",
+            Self::Reject => "reject",
             Self::Start => "start",
             Self::OpenStage => "open_stage",
             Self::Pause { .. } => "pause",
@@ -206,6 +209,7 @@ pub fn step(state: &State, event: &Event) -> Result<State, Refusal> {
     use State as S;
     match (state, event) {
         (S::Draft, E::Submit) => Ok(S::AwaitingApproval),
+        (S::AwaitingApproval, E::Reject) => Ok(S::Draft),
         (S::Draft, E::Start) | (S::AwaitingApproval, E::Approve) => Ok(S::Running { stage: 0 }),
         (S::Running { stage }, E::OpenStage) => Ok(S::Running { stage: stage.saturating_add(1) }),
         (S::Running { stage }, E::Pause { why }) => Ok(S::Paused { stage: *stage, why: why.clone() }),
@@ -226,7 +230,14 @@ pub fn step(state: &State, event: &Event) -> Result<State, Refusal> {
         }
         (
             S::Draft,
-            E::Approve | E::OpenStage | E::Pause { .. } | E::Resume | E::Halt { .. } | E::Override | E::Finish,
+            E::Approve
+            | E::Reject
+            | E::OpenStage
+            | E::Pause { .. }
+            | E::Resume
+            | E::Halt { .. }
+            | E::Override
+            | E::Finish,
         )
         | (
             S::AwaitingApproval,
@@ -239,19 +250,35 @@ pub fn step(state: &State, event: &Event) -> Result<State, Refusal> {
             | E::Override
             | E::Finish,
         )
-        | (S::Running { .. }, E::Submit | E::Approve | E::Start | E::Resume | E::Override)
+        | (S::Running { .. }, E::Submit | E::Approve | E::Reject | E::Start | E::Resume | E::Override)
         | (
             S::Paused { .. },
-            E::Submit | E::Approve | E::Start | E::OpenStage | E::Pause { .. } | E::Override | E::Finish,
+            E::Submit
+            | E::Approve
+            | E::Reject
+            | E::Start
+            | E::OpenStage
+            | E::Pause { .. }
+            | E::Override
+            | E::Finish,
         )
         | (
             S::Halted { .. },
-            E::Submit | E::Approve | E::Start | E::OpenStage | E::Pause { .. } | E::Resume | E::Halt { .. } | E::Finish,
+            E::Submit
+            | E::Approve
+            | E::Reject
+            | E::Start
+            | E::OpenStage
+            | E::Pause { .. }
+            | E::Resume
+            | E::Halt { .. }
+            | E::Finish,
         )
         | (
             S::Succeeded | S::Cancelled { .. },
             E::Submit
             | E::Approve
+            | E::Reject
             | E::Start
             | E::OpenStage
             | E::Pause { .. }
@@ -292,6 +319,7 @@ mod tests {
         vec![
             Event::Submit,
             Event::Approve,
+            Event::Reject,
             Event::Start,
             Event::OpenStage,
             Event::Pause { why: why() },
@@ -339,7 +367,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn final_states_stay_and_stages_never_go_back(picks in prop::collection::vec(0_usize..11, 0..60)) {
+        fn final_states_stay_and_stages_never_go_back(picks in prop::collection::vec(0_usize..12, 0..60)) {
             let events = events();
             let mut state = State::Draft;
             let mut highest = 0;
@@ -355,7 +383,7 @@ mod tests {
         }
 
         #[test]
-        fn only_a_person_or_an_approval_makes_a_rollout_offer_again(picks in prop::collection::vec(0_usize..11, 0..60)) {
+        fn only_a_person_or_an_approval_makes_a_rollout_offer_again(picks in prop::collection::vec(0_usize..12, 0..60)) {
             let events = events();
             let mut state = State::Draft;
             for pick in picks {

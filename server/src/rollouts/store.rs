@@ -7,11 +7,13 @@ pub(super) mod pages;
 
 use diesel::prelude::*;
 
+use super::Request;
 use super::assignment::Phase;
 use super::filter::Filter;
 use super::state::State;
+use super::strategy::Strategy;
 use crate::clock::Now;
-use crate::db::schema::{organizations, release_models, releases, rollout_counts, rollouts};
+use crate::db::schema::{organizations, release_models, releases, rollout_counts, rollout_progress, rollouts};
 use crate::db::{self, Conn, Sequence, next_id};
 use crate::operators::Scope;
 
@@ -41,6 +43,25 @@ pub(super) fn leads(conn: &mut Conn) -> Result<bool, db::Error> {
     }
 }
 
+/// What a rollout brings to its terminals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// A release, by its number.
+    Release(i64),
+    /// A version of a profile on a layer, as the profiles' own JSON.
+    Profile { id: i64, layer: String },
+}
+
+impl Subject {
+    /// The release, if it is one.
+    pub(super) fn release_id(&self) -> Option<i64> {
+        match self {
+            Self::Release(id) => Some(*id),
+            Self::Profile { .. } => None,
+        }
+    }
+}
+
 /// A rollout as its steps need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
@@ -48,91 +69,212 @@ pub(super) struct Stored {
     pub organization_id: i64,
     pub org_path: String,
     pub name: String,
-    pub release_id: i64,
+    pub subject: Subject,
     pub filter: Filter,
+    pub strategy: Strategy,
     pub state: State,
     pub stage: i64,
     pub state_since_ms: i64,
     pub deadline_ms: Option<i64>,
     pub assignment_timeout_s: i64,
-    pub admitted_up_to: i64,
-    pub signalled_up_to: i64,
+    pub retry_max: i64,
+    pub retry_wait_s: i64,
+    pub priority: i64,
+    pub starts_at_ms: Option<i64>,
+    pub ends_at_ms: Option<i64>,
+    pub targeted: Option<i64>,
+    pub target_digest: Option<String>,
+    pub request: Option<Request>,
+    pub parent_id: Option<i64>,
+    pub created_by: i64,
     pub created_by_name: String,
     pub created_at_ms: i64,
     pub started_at_ms: Option<i64>,
     pub finished_at_ms: Option<i64>,
     pub version: i64,
+    pub progress: Progress,
 }
 
-type Columns = (
-    (i64, i64, String, String, i64, String, String, i64, String),
-    (i64, Option<i64>, i64, i64, i64),
-    (String, i64, Option<i64>, Option<i64>, i64),
-);
+/// How far the planner got.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub(super) struct Progress {
+    pub admitted_up_to: i64,
+    pub admitted: i64,
+    pub scanned_at_ms: Option<i64>,
+    pub opened: i64,
+    pub stage_opened_ms: Option<i64>,
+    pub stage_filled_ms: Option<i64>,
+    pub swept_up_to: i64,
+    pub swept_at_ms: Option<i64>,
+    pub signalled_up_to: i64,
+}
+
+impl Progress {
+    /// Of a new draft.
+    fn fresh() -> Self {
+        Self {
+            admitted_up_to: 0,
+            admitted: 0,
+            scanned_at_ms: None,
+            opened: 0,
+            stage_opened_ms: None,
+            stage_filled_ms: None,
+            swept_up_to: 0,
+            swept_at_ms: None,
+            signalled_up_to: PASSED,
+        }
+    }
+}
+
+#[derive(Debug, Queryable)]
+struct Row {
+    id: i64,
+    organization_id: i64,
+    org_path: String,
+    name: String,
+    release_id: Option<i64>,
+    profile_id: Option<i64>,
+    layer: Option<String>,
+    filter: String,
+    strategy: String,
+    state: String,
+    stage: i64,
+    why: String,
+    state_since_ms: i64,
+    deadline_ms: Option<i64>,
+    assignment_timeout_s: i64,
+    retry_max: i64,
+    retry_wait_s: i64,
+    priority: i64,
+    starts_at_ms: Option<i64>,
+    ends_at_ms: Option<i64>,
+    targeted: Option<i64>,
+    target_digest: Option<String>,
+    request: Option<String>,
+    parent_id: Option<i64>,
+    created_by: i64,
+    created_by_name: String,
+    created_at_ms: i64,
+    started_at_ms: Option<i64>,
+    finished_at_ms: Option<i64>,
+    version: i64,
+    progress: Progress,
+}
 
 macro_rules! columns {
     () => {
         (
+            rollouts::id,
+            rollouts::organization_id,
+            rollouts::org_path,
+            rollouts::name,
+            rollouts::release_id,
+            rollouts::profile_id,
+            rollouts::layer,
+            rollouts::filter,
+            rollouts::strategy,
+            rollouts::state,
+            rollouts::stage,
+            rollouts::why,
+            rollouts::state_since_ms,
+            rollouts::deadline_ms,
+            rollouts::assignment_timeout_s,
+            rollouts::retry_max,
+            rollouts::retry_wait_s,
+            rollouts::priority,
+            rollouts::starts_at_ms,
+            rollouts::ends_at_ms,
+            rollouts::targeted,
+            rollouts::target_digest,
+            rollouts::request,
+            rollouts::parent_id,
+            rollouts::created_by,
+            rollouts::created_by_name,
+            rollouts::created_at_ms,
+            rollouts::started_at_ms,
+            rollouts::finished_at_ms,
+            rollouts::version,
             (
-                rollouts::id,
-                rollouts::organization_id,
-                rollouts::org_path,
-                rollouts::name,
-                rollouts::release_id,
-                rollouts::filter,
-                rollouts::state,
-                rollouts::stage,
-                rollouts::why,
-            ),
-            (
-                rollouts::state_since_ms,
-                rollouts::deadline_ms,
-                rollouts::assignment_timeout_s,
-                rollouts::admitted_up_to,
-                rollouts::signalled_up_to,
-            ),
-            (
-                rollouts::created_by_name,
-                rollouts::created_at_ms,
-                rollouts::started_at_ms,
-                rollouts::finished_at_ms,
-                rollouts::version,
+                rollout_progress::admitted_up_to,
+                rollout_progress::admitted,
+                rollout_progress::scanned_at_ms,
+                rollout_progress::opened,
+                rollout_progress::stage_opened_ms,
+                rollout_progress::stage_filled_ms,
+                rollout_progress::swept_up_to,
+                rollout_progress::swept_at_ms,
+                rollout_progress::signalled_up_to,
             ),
         )
     };
 }
 
+/// A rollout's row with its progress.
+macro_rules! joined {
+    () => {
+        rollouts::table.inner_join(rollout_progress::table.on(rollout_progress::rollout_id.eq(rollouts::id)))
+    };
+}
+
 /// A row that this program cannot read is left alone, and said: nothing of it is offered.
-fn stored(row: Columns) -> Option<Stored> {
-    let (
-        (id, organization_id, org_path, name, release_id, filter, state, stage, why),
-        (state_since_ms, deadline_ms, assignment_timeout_s, admitted_up_to, signalled_up_to),
-        (created_by_name, created_at_ms, started_at_ms, finished_at_ms, version),
-    ) = row;
-    let (Some(state), Ok(filter)) = (State::from_columns(&state, stage, &why), serde_json::from_str(&filter)) else {
-        tracing::error!(rollout = id, %state, stage, "a rollout's row cannot be read");
+fn stored(row: Row) -> Option<Stored> {
+    let read = readable(&row);
+    let Some((state, filter, strategy, subject, request)) = read else {
+        tracing::error!(rollout = row.id, state = row.state, stage = row.stage, "a rollout's row cannot be read");
         return None;
     };
     Some(Stored {
-        id,
-        organization_id,
-        org_path,
-        name,
-        release_id,
+        id: row.id,
+        organization_id: row.organization_id,
+        org_path: row.org_path,
+        name: row.name,
+        subject,
         filter,
+        strategy,
         state,
-        stage,
-        state_since_ms,
-        deadline_ms,
-        assignment_timeout_s,
-        admitted_up_to,
-        signalled_up_to,
-        created_by_name,
-        created_at_ms,
-        started_at_ms,
-        finished_at_ms,
-        version,
+        stage: row.stage,
+        state_since_ms: row.state_since_ms,
+        deadline_ms: row.deadline_ms,
+        assignment_timeout_s: row.assignment_timeout_s,
+        retry_max: row.retry_max,
+        retry_wait_s: row.retry_wait_s,
+        priority: row.priority,
+        starts_at_ms: row.starts_at_ms,
+        ends_at_ms: row.ends_at_ms,
+        targeted: row.targeted,
+        target_digest: row.target_digest,
+        request,
+        parent_id: row.parent_id,
+        created_by: row.created_by,
+        created_by_name: row.created_by_name,
+        created_at_ms: row.created_at_ms,
+        started_at_ms: row.started_at_ms,
+        finished_at_ms: row.finished_at_ms,
+        version: row.version,
+        progress: row.progress,
     })
+}
+
+type Readable = (State, Filter, Strategy, Subject, Option<Request>);
+
+fn readable(row: &Row) -> Option<Readable> {
+    let state = State::from_columns(&row.state, row.stage, &row.why)?;
+    let filter = serde_json::from_str(&row.filter).ok()?;
+    let strategy = serde_json::from_str(&row.strategy).ok()?;
+    let request = match &row.request {
+        Some(request) => Some(serde_json::from_str(request).ok()?),
+        None => None,
+    };
+    let subject = match (row.release_id, row.profile_id, &row.layer) {
+        (Some(id), None, None) => Subject::Release(id),
+        (None, Some(id), Some(layer)) => Subject::Profile { id, layer: layer.clone() },
+        _ => return None,
+    };
+    Some((state, filter, strategy, subject, request))
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// A new draft.
@@ -141,9 +283,16 @@ pub(super) struct Draft {
     pub organization_id: i64,
     pub org_path: String,
     pub name: String,
-    pub release_id: i64,
+    pub subject: Subject,
     pub filter: Filter,
+    pub strategy: Strategy,
     pub assignment_timeout_s: i64,
+    pub retry_max: i64,
+    pub retry_wait_s: i64,
+    pub priority: i64,
+    pub starts_at_ms: Option<i64>,
+    pub ends_at_ms: Option<i64>,
+    pub parent_id: Option<i64>,
     pub created_by: i64,
     pub created_by_name: String,
 }
@@ -152,26 +301,52 @@ pub(super) struct Draft {
 pub(super) fn insert(conn: &mut Conn, draft: &Draft, now: Now) -> Result<i64, db::Error> {
     let id = next_id(conn, Sequence::Rollouts)?;
     let state = State::Draft;
+    let (profile_id, layer) = match &draft.subject {
+        Subject::Release(_) => (None, None),
+        Subject::Profile { id, layer } => (Some(*id), Some(layer.clone())),
+    };
     diesel::insert_into(rollouts::table)
         .values((
             rollouts::id.eq(id),
             rollouts::organization_id.eq(draft.organization_id),
             rollouts::org_path.eq(&draft.org_path),
             rollouts::name.eq(&draft.name),
-            rollouts::release_id.eq(draft.release_id),
-            rollouts::filter.eq(serde_json::to_string(&draft.filter).unwrap_or_default()),
+            (
+                rollouts::release_id.eq(draft.subject.release_id()),
+                rollouts::profile_id.eq(profile_id),
+                rollouts::layer.eq(layer),
+                rollouts::filter.eq(json(&draft.filter)),
+                rollouts::strategy.eq(json(&draft.strategy)),
+            ),
             rollouts::state.eq(state.as_str()),
             rollouts::stage.eq(0),
             rollouts::why.eq(state.why()),
             rollouts::state_since_ms.eq(now.0),
             rollouts::deadline_ms.eq(state.time_limit_ms().map(|limit| now.0.saturating_add(limit))),
-            rollouts::assignment_timeout_s.eq(draft.assignment_timeout_s),
-            rollouts::admitted_up_to.eq(0),
-            rollouts::signalled_up_to.eq(PASSED),
+            (
+                rollouts::assignment_timeout_s.eq(draft.assignment_timeout_s),
+                rollouts::retry_max.eq(draft.retry_max),
+                rollouts::retry_wait_s.eq(draft.retry_wait_s),
+                rollouts::priority.eq(draft.priority),
+                rollouts::starts_at_ms.eq(draft.starts_at_ms),
+                rollouts::ends_at_ms.eq(draft.ends_at_ms),
+                rollouts::parent_id.eq(draft.parent_id),
+            ),
             rollouts::created_by.eq(draft.created_by),
             rollouts::created_by_name.eq(&draft.created_by_name),
             rollouts::created_at_ms.eq(now.0),
             rollouts::version.eq(1),
+        ))
+        .execute(conn)?;
+    let fresh = Progress::fresh();
+    diesel::insert_into(rollout_progress::table)
+        .values((
+            rollout_progress::rollout_id.eq(id),
+            rollout_progress::admitted_up_to.eq(fresh.admitted_up_to),
+            rollout_progress::admitted.eq(fresh.admitted),
+            rollout_progress::opened.eq(fresh.opened),
+            rollout_progress::swept_up_to.eq(fresh.swept_up_to),
+            rollout_progress::signalled_up_to.eq(fresh.signalled_up_to),
         ))
         .execute(conn)?;
     for phase in Phase::ALL {
@@ -188,19 +363,20 @@ pub(super) fn insert(conn: &mut Conn, draft: &Draft, now: Now) -> Result<i64, db
 
 /// By primary key, within the scope.
 pub(super) fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Stored>, db::Error> {
-    let row = rollouts::table
+    let row = joined!()
         .filter(rollouts::id.eq(id))
         .filter(rollouts::org_path.ge(scope.from()))
         .filter(rollouts::org_path.lt(scope.below()))
         .select(columns!())
-        .first::<Columns>(conn)
+        .first::<Row>(conn)
         .optional()?;
     Ok(row.and_then(stored))
 }
 
 /// By primary key, for the planner, which works for every organization.
 pub(super) fn get_any(conn: &mut Conn, id: i64) -> Result<Option<Stored>, db::Error> {
-    Ok(rollouts::table.find(id).select(columns!()).first::<Columns>(conn).optional()?.and_then(stored))
+    let row = joined!().filter(rollouts::id.eq(id)).select(columns!()).first::<Row>(conn).optional()?;
+    Ok(row.and_then(stored))
 }
 
 /// Newest first, before `before`, by primary key; the scope is checked on each row.
@@ -212,7 +388,7 @@ pub(super) fn list(
     limit: i64,
 ) -> Result<Vec<Stored>, db::Error> {
     let states: Vec<&str> = state.map_or(State::NAMES.to_vec(), |state| vec![state]);
-    let rows = rollouts::table
+    let rows = joined!()
         .filter(rollouts::org_path.ge(scope.from()))
         .filter(rollouts::org_path.lt(scope.below()))
         .filter(rollouts::state.eq_any(states))
@@ -220,17 +396,25 @@ pub(super) fn list(
         .order(rollouts::id.desc())
         .limit(limit)
         .select(columns!())
-        .load::<Columns>(conn)?;
+        .load::<Row>(conn)?;
     Ok(rows.into_iter().filter_map(stored).collect())
 }
 
-/// Writes a step if nobody was faster; returns whether it was written.
+/// Writes a step if nobody was faster; returns whether it was written. A request that waited is settled by it.
 ///
 /// Every step makes the planner tell the terminals that already install: their director documents changed.
 pub(super) fn swap(conn: &mut Conn, before: &Stored, after: &State, now: Now) -> Result<bool, db::Error> {
     let row = rollouts::table.find(before.id).filter(rollouts::version.eq(before.version));
     let started_at_ms = before.started_at_ms.or_else(|| after.offers().then_some(now.0));
-    let is_turned = before.state.offers() != after.offers();
+    let request = match after {
+        State::AwaitingApproval => before.request.as_ref().map(json),
+        State::Draft
+        | State::Running { .. }
+        | State::Paused { .. }
+        | State::Halted { .. }
+        | State::Succeeded
+        | State::Cancelled { .. } => None,
+    };
     let written = diesel::update(row)
         .set((
             rollouts::state.eq(after.as_str()),
@@ -238,28 +422,78 @@ pub(super) fn swap(conn: &mut Conn, before: &Stored, after: &State, now: Now) ->
             rollouts::why.eq(after.why()),
             rollouts::state_since_ms.eq(now.0),
             rollouts::deadline_ms.eq(after.time_limit_ms().map(|limit| now.0.saturating_add(limit))),
-            rollouts::signalled_up_to.eq(if is_turned { 0 } else { before.signalled_up_to }),
+            rollouts::request.eq(request),
             rollouts::started_at_ms.eq(started_at_ms),
             rollouts::finished_at_ms.eq(after.is_final().then_some(now.0)),
+            rollouts::version.eq(rollouts::version + 1),
+        ))
+        .execute(conn)?;
+    if written != 1 {
+        return Ok(false);
+    }
+    let mut progress = before.progress.clone();
+    if before.state.offers() != after.offers() {
+        progress.signalled_up_to = 0;
+    }
+    if after.stage().is_some() && (after.stage() != before.state.stage() || before.started_at_ms.is_none()) {
+        progress.stage_opened_ms = Some(now.0);
+        progress.stage_filled_ms = None;
+    }
+    if progress != before.progress {
+        write_progress(conn, before.id, &progress)?;
+    }
+    Ok(true)
+}
+
+/// Writes what a person saw and agreed to, or asks a second one for; returns whether nobody was faster.
+pub(super) fn note_target(
+    conn: &mut Conn,
+    before: &Stored,
+    target: Option<(i64, &str)>,
+    request: Option<&Request>,
+) -> Result<bool, db::Error> {
+    let row = rollouts::table.find(before.id).filter(rollouts::version.eq(before.version));
+    let (targeted, digest) = match target {
+        Some((count, digest)) => (Some(count), Some(digest)),
+        None => (before.targeted, before.target_digest.as_deref()),
+    };
+    let written = diesel::update(row)
+        .set((
+            rollouts::targeted.eq(targeted),
+            rollouts::target_digest.eq(digest),
+            rollouts::request.eq(request.map(json)),
             rollouts::version.eq(rollouts::version + 1),
         ))
         .execute(conn)?;
     Ok(written == 1)
 }
 
-/// Keeps everybody else from stepping this rollout until the transaction ends, and moves its cursors; returns whether it
-/// still is what it was when it was read.
-pub(super) fn hold(
-    conn: &mut Conn,
-    rollout: &Stored,
-    admitted_up_to: i64,
-    signalled_up_to: i64,
-) -> Result<bool, db::Error> {
+/// Keeps everybody else from stepping this rollout until the transaction ends, and writes how far the planner got;
+/// returns whether the rollout still is what it was when it was read.
+pub(super) fn hold(conn: &mut Conn, rollout: &Stored, progress: &Progress) -> Result<bool, db::Error> {
     let row = rollouts::table.find(rollout.id).filter(rollouts::version.eq(rollout.version));
-    let held = diesel::update(row)
-        .set((rollouts::admitted_up_to.eq(admitted_up_to), rollouts::signalled_up_to.eq(signalled_up_to)))
-        .execute(conn)?;
+    let held = diesel::update(row).set(rollouts::version.eq(rollout.version)).execute(conn)?;
+    if held == 1 && *progress != rollout.progress {
+        write_progress(conn, rollout.id, progress)?;
+    }
     Ok(held == 1)
+}
+
+fn write_progress(conn: &mut Conn, id: i64, progress: &Progress) -> Result<(), db::Error> {
+    diesel::update(rollout_progress::table.find(id))
+        .set((
+            rollout_progress::admitted_up_to.eq(progress.admitted_up_to),
+            rollout_progress::admitted.eq(progress.admitted),
+            rollout_progress::scanned_at_ms.eq(progress.scanned_at_ms),
+            rollout_progress::opened.eq(progress.opened),
+            rollout_progress::stage_opened_ms.eq(progress.stage_opened_ms),
+            rollout_progress::stage_filled_ms.eq(progress.stage_filled_ms),
+            rollout_progress::swept_up_to.eq(progress.swept_up_to),
+            rollout_progress::swept_at_ms.eq(progress.swept_at_ms),
+            rollout_progress::signalled_up_to.eq(progress.signalled_up_to),
+        ))
+        .execute(conn)?;
+    Ok(())
 }
 
 /// Rollouts past their time limit; the table is small.
@@ -275,7 +509,7 @@ pub(super) fn overdue(conn: &mut Conn, now: Now) -> Result<Vec<i64>, db::Error> 
 /// Running and paused rollouts whose release is not published any more, by the index `rollouts_by_state`.
 pub(super) fn unpublished(conn: &mut Conn) -> Result<Vec<i64>, db::Error> {
     Ok(rollouts::table
-        .inner_join(releases::table.on(releases::id.eq(rollouts::release_id)))
+        .inner_join(releases::table.on(rollouts::release_id.eq(releases::id.nullable())))
         .filter(rollouts::state.eq_any(["running", "paused"]))
         .filter(releases::state.ne("published"))
         .order(rollouts::id)
@@ -284,7 +518,7 @@ pub(super) fn unpublished(conn: &mut Conn) -> Result<Vec<i64>, db::Error> {
         .load(conn)?)
 }
 
-/// Rollouts a pass may have work for, oldest first: those that run, and those that still have live assignments.
+/// Rollouts a pass may have work for, the highest priority first, then the oldest: those that run, and those that still have live assignments.
 pub(super) fn at_work(conn: &mut Conn) -> Result<Vec<Stored>, db::Error> {
     let live: Vec<&str> = Phase::ALL.into_iter().filter(|phase| !phase.is_final()).map(Phase::as_str).collect();
     let mut ids: Vec<i64> = rollouts::table
@@ -305,12 +539,12 @@ pub(super) fn at_work(conn: &mut Conn) -> Result<Vec<Stored>, db::Error> {
     );
     ids.sort_unstable();
     ids.dedup();
-    let rows = rollouts::table
+    let rows = joined!()
         .filter(rollouts::id.eq_any(ids))
-        .order(rollouts::id)
+        .order((rollouts::priority.desc(), rollouts::id))
         .limit(ROLLOUTS_MAX)
         .select(columns!())
-        .load::<Columns>(conn)?;
+        .load::<Row>(conn)?;
     Ok(rows.into_iter().filter_map(stored).collect())
 }
 
@@ -332,13 +566,17 @@ pub(super) struct Release {
     pub component: String,
     pub firmware_version: String,
     pub length_bytes: i64,
+    pub release_counter: i64,
+    pub min_from_counter: Option<i64>,
+    pub requires: String,
     pub state: String,
     pub models: Vec<String>,
 }
 
 /// By primary key; the models by the index `release_models_by_release`.
 pub(super) fn release(conn: &mut Conn, id: i64) -> Result<Option<Release>, db::Error> {
-    let row: Option<(String, String, String, String, i64, String)> = releases::table
+    type Columns = (String, String, String, String, i64, i64, Option<i64>, String, String);
+    let row: Option<Columns> = releases::table
         .find(id)
         .select((
             releases::org_path,
@@ -346,17 +584,34 @@ pub(super) fn release(conn: &mut Conn, id: i64) -> Result<Option<Release>, db::E
             releases::component,
             releases::firmware_version,
             releases::length_bytes,
+            releases::release_counter,
+            releases::min_from_counter,
+            releases::requires,
             releases::state,
         ))
         .first(conn)
         .optional()?;
-    let Some((org_path, name, component, firmware_version, length_bytes, state)) = row else { return Ok(None) };
+    let Some((org_path, name, component, firmware_version, length_bytes, counter, least, requires, state)) = row else {
+        return Ok(None);
+    };
     let models = release_models::table
         .filter(release_models::release_id.eq(id))
         .order(release_models::model)
         .select(release_models::model)
         .load(conn)?;
-    Ok(Some(Release { id, org_path, name, component, firmware_version, length_bytes, state, models }))
+    Ok(Some(Release {
+        id,
+        org_path,
+        name,
+        component,
+        firmware_version,
+        length_bytes,
+        release_counter: counter,
+        min_from_counter: least,
+        requires,
+        state,
+        models,
+    }))
 }
 
 /// Name and version of releases, for lists.

@@ -1,17 +1,22 @@
 //! SQL that walks the terminals in the order of their ids, a window at a time: however narrow a filter is, no statement
 //! reads more than one window.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
+use tillward_protocol::crypto::sha256;
 
 use super::CHUNK;
-use crate::db::schema::{assignments, rollouts, terminal_states, terminal_tags, terminals};
+use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminal_tags, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
-use crate::rollouts::filter::Candidate;
+use crate::rollouts::filter::{Attributes, Candidate, OfRollout};
 
-type Columns = (i64, String, String, String, String, Option<i64>, Option<String>, Option<String>);
+type Columns = (
+    (i64, String, String, String, String, Option<i64>),
+    (i64, Option<String>, Option<String>, String, Option<String>),
+    Option<(String, Option<String>, String, String)>,
+);
 
 macro_rules! rows {
     () => {
@@ -20,22 +25,61 @@ macro_rules! rows {
             .order(terminals::id)
             .limit(i64::try_from(CHUNK).unwrap_or(i64::MAX))
             .select((
-                terminals::id,
-                terminals::sn,
-                terminals::model,
-                terminals::org_path,
-                terminals::lifecycle,
-                terminals::enrolled_at_ms,
-                terminal_states::firmware.nullable(),
-                terminal_states::app.nullable(),
+                (
+                    terminals::id,
+                    terminals::sn,
+                    terminals::model,
+                    terminals::org_path,
+                    terminals::lifecycle,
+                    terminals::enrolled_at_ms,
+                ),
+                (
+                    terminals::organization_id,
+                    terminals::merchant_no,
+                    terminals::store_name,
+                    terminals::region,
+                    terminals::hardware,
+                ),
+                (
+                    terminal_states::firmware,
+                    terminal_states::app,
+                    terminal_states::access,
+                    terminal_states::carrier,
+                )
+                    .nullable(),
             ))
     };
 }
 
+/// What stands for an attribute that nobody knows.
+const UNKNOWN: &str = "unknown";
+
 fn candidate(row: Columns) -> Candidate {
-    let (id, sn, model, org_path, lifecycle, enrolled_at_ms, firmware, app) = row;
+    let (
+        (id, sn, model, org_path, lifecycle, enrolled_at_ms),
+        (organization_id, merchant_no, store_name, region, hardware),
+        state,
+    ) = row;
+    let (firmware, app, access, carrier) = match state {
+        Some((firmware, app, access, carrier)) => (Some(firmware), app, access, carrier),
+        None => (None, None, UNKNOWN.to_owned(), UNKNOWN.to_owned()),
+    };
+    let site = site(organization_id, merchant_no.as_deref(), store_name.as_deref());
+    let hardware = hardware.unwrap_or_else(|| UNKNOWN.to_owned());
+    let attributes = Attributes { model: model.clone(), access, carrier, region, hardware };
     let is_enrolled = enrolled_at_ms.is_some();
-    Candidate { id, sn, model, org_path, lifecycle, is_enrolled, firmware, app }
+    Candidate { id, sn, model, org_path, lifecycle, is_enrolled, firmware, app, site, attributes }
+}
+
+/// A number for the shop that a terminal stands in: what shares a merchant and a store's name shares a router. 0 where
+/// neither is known.
+fn site(organization_id: i64, merchant_no: Option<&str>, store_name: Option<&str>) -> i64 {
+    if merchant_no.is_none() && store_name.is_none() {
+        return 0;
+    }
+    let text = format!("{organization_id}\n{}\n{}", merchant_no.unwrap_or_default(), store_name.unwrap_or_default());
+    let [a, b, c, d, e, f, g, h, ..] = sha256(text.as_bytes());
+    (i64::from_be_bytes([a, b, c, d, e, f, g, h]) & i64::MAX).max(1)
 }
 
 /// One window of terminals.
@@ -74,24 +118,87 @@ fn within(rows: Vec<Columns>, scope: &Scope) -> Vec<Candidate> {
     rows.into_iter().map(candidate).filter(|candidate| scope.contains(&candidate.org_path)).collect()
 }
 
-/// Which of these terminals have one of these tags, by primary key.
-pub(in crate::rollouts) fn tagged(
+/// The next window of the terminals that ended so in another rollout, by its unique index on both.
+pub(in crate::rollouts) fn window_of_rollout(
+    conn: &mut Conn,
+    scope: &Scope,
+    of: &OfRollout,
+    after: i64,
+) -> Result<Window, db::Error> {
+    let ids: Vec<i64> = assignments::table
+        .filter(assignments::rollout_id.eq(of.rollout_id))
+        .filter(assignments::terminal_id.gt(after))
+        .filter(assignments::phase.eq_any(&of.phases))
+        .order(assignments::terminal_id)
+        .limit(i64::try_from(CHUNK).unwrap_or(i64::MAX))
+        .select(assignments::terminal_id)
+        .load(conn)?;
+    let rows = rows!().filter(terminals::id.eq_any(&ids)).load::<Columns>(conn)?;
+    let up_to = if ids.len() < CHUNK { super::PASSED } else { ids.last().copied().unwrap_or(super::PASSED) };
+    Ok(Window { candidates: within(rows, scope), up_to })
+}
+
+/// Which of these tags each of these terminals has, by primary key.
+pub(in crate::rollouts) fn tags_of(
     conn: &mut Conn,
     terminal_ids: &[i64],
-    tags: &[String],
-) -> Result<HashSet<i64>, db::Error> {
+    tags: &[&str],
+) -> Result<HashMap<i64, HashSet<String>>, db::Error> {
+    let mut found: HashMap<i64, HashSet<String>> = HashMap::new();
+    if tags.is_empty() {
+        return Ok(found);
+    }
     let rows = terminal_tags::table
         .filter(terminal_tags::tag.eq_any(tags))
         .filter(terminal_tags::terminal_id.eq_any(terminal_ids))
-        .select(terminal_tags::terminal_id);
-    Ok(rows.load::<i64>(conn)?.into_iter().collect())
+        .select((terminal_tags::terminal_id, terminal_tags::tag))
+        .load::<(i64, String)>(conn)?;
+    for (id, tag) in rows {
+        found.entry(id).or_default().insert(tag);
+    }
+    Ok(found)
 }
 
-/// Which of these terminals have a live assignment, by the index `assignments_live`.
-pub(in crate::rollouts) fn busy(conn: &mut Conn, terminal_ids: &[i64]) -> Result<HashSet<i64>, db::Error> {
+/// A live assignment that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::rollouts) struct Busy {
+    pub assignment_id: i64,
+    pub rollout_id: i64,
+    pub is_waiting: bool,
+    pub priority: i64,
+}
+
+/// The live assignments of these terminals, by the index `assignments_live`.
+pub(in crate::rollouts) fn busy(conn: &mut Conn, terminal_ids: &[i64]) -> Result<HashMap<i64, Busy>, db::Error> {
     let rows = assignments::table
+        .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
         .filter(assignments::terminal_id.eq_any(terminal_ids))
         .filter(assignments::live.eq(1))
+        .select((
+            assignments::terminal_id,
+            assignments::id,
+            assignments::rollout_id,
+            assignments::phase,
+            rollouts::priority,
+        ))
+        .load::<(i64, i64, i64, String, i64)>(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|(terminal_id, assignment_id, rollout_id, phase, priority)| {
+            (terminal_id, Busy { assignment_id, rollout_id, is_waiting: phase == "waiting", priority })
+        })
+        .collect())
+}
+
+/// Which of these terminals take part in this rollout already, in whatever phase, by its unique index on both.
+pub(in crate::rollouts) fn members(
+    conn: &mut Conn,
+    rollout_id: i64,
+    terminal_ids: &[i64],
+) -> Result<HashSet<i64>, db::Error> {
+    let rows = assignments::table
+        .filter(assignments::rollout_id.eq(rollout_id))
+        .filter(assignments::terminal_id.eq_any(terminal_ids))
         .select(assignments::terminal_id);
     Ok(rows.load::<i64>(conn)?.into_iter().collect())
 }
@@ -109,4 +216,19 @@ pub(in crate::rollouts) fn rolled_back(
         .filter(rollouts::release_id.eq(release_id))
         .select(assignments::terminal_id);
     Ok(rows.load::<i64>(conn)?.into_iter().collect())
+}
+
+/// The largest release counter of each of these versions of a component; versions that no release has are absent. The
+/// table of releases is small.
+pub(in crate::rollouts) fn counters(
+    conn: &mut Conn,
+    component: &str,
+    versions: &[&str],
+) -> Result<HashMap<String, i64>, db::Error> {
+    let rows = releases::table
+        .filter(releases::component.eq(component))
+        .filter(releases::firmware_version.eq_any(versions))
+        .order(releases::release_counter)
+        .select((releases::firmware_version, releases::release_counter));
+    Ok(rows.load::<(String, i64)>(conn)?.into_iter().collect())
 }

@@ -68,6 +68,13 @@ const RULES: &[Rule] = &[
 const PURE: &[&str] = &[
     "server/src/rollouts/state.rs",
     "server/src/rollouts/assignment.rs",
+    "server/src/rollouts/gate/mod.rs",
+    "server/src/rollouts/gate/estimate.rs",
+    "server/src/rollouts/gate/health.rs",
+    "server/src/rollouts/gate/outcome.rs",
+    "server/src/rollouts/gate/screen.rs",
+    "server/src/rollouts/gate/strata.rs",
+    "server/src/rollouts/gate/verdict.rs",
     "server/src/failures/localize.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",

@@ -7,6 +7,7 @@
 pub mod assignment;
 mod director;
 pub mod filter;
+pub mod gate;
 pub mod http;
 pub mod planner;
 mod report;

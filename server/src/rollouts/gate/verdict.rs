@@ -1,0 +1,313 @@
+//! The verdict: evidence of harm, evidence that clears, and what is missing.
+
+use super::{Class, Evidence, Outcomes, Settings, e_outcome, p_outcome};
+
+/// What the gate says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Shown to be no worse than tolerated.
+    Pass,
+    /// Shown to do harm; final.
+    Fail,
+    /// Neither.
+    Insufficient,
+}
+
+impl Verdict {
+    /// `pass`, `fail` or `insufficient`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Insufficient => "insufficient",
+        }
+    }
+}
+
+/// Where the stage is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Soak {
+    /// Whether its soak time has passed.
+    pub is_over: bool,
+    /// Started terminals still inside the window, or before their deadline.
+    pub watched: u64,
+}
+
+/// What earlier judgements of the same rollout left behind. The caller keeps it; the default is a first judgement.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Earlier {
+    /// [`Judgement::e_max`] of the last judgement: makes a fail final. Starts at 0 again when a scope is stopped alone.
+    pub e_max: f64,
+    /// The scope that was stopped alone: from then on only the rest is judged. `Outcomes` must then count only the rest.
+    pub stopped_scope: Option<u16>,
+}
+
+/// The verdict and everything it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Evidence of harm now: the average of outcome and health.
+    pub e: f64,
+    /// The highest that it was known to be at any time; a fail from `1 / alpha` on.
+    pub e_max: f64,
+    /// Of the update's own outcome; `None` when that is not judged.
+    pub e_outcome: Option<f64>,
+    /// Of health, over all classes.
+    pub e_health: f64,
+    /// Evidence that health is no worse than tolerated: of the least cleared class.
+    pub p_health: f64,
+    /// Evidence that the outcome is no worse than tolerated; `None` when that is not judged.
+    pub p_outcome: Option<f64>,
+    /// By class.
+    pub classes: Vec<ClassEvidence>,
+    /// By scope, in the order of their numbers.
+    pub scopes: Vec<ScopeEvidence>,
+    /// The scope with the most evidence, if any has more than none.
+    pub worst_scope: Option<u16>,
+    /// The scope that may be stopped alone, the rest being cleared; only ever with a fail.
+    pub can_narrow_to: Option<u16>,
+    /// What a pass lacks; empty unless insufficient.
+    pub why: Vec<Missing>,
+}
+
+/// What one class of failures says, over all strata.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassEvidence {
+    /// The class.
+    pub class: Class,
+    /// Evidence of harm, scopes included.
+    pub e: f64,
+    /// Evidence of harm over the whole fleet.
+    pub e_all: f64,
+    /// Evidence that it is no worse than tolerated.
+    pub p: f64,
+    /// Weighed failures of updated terminals.
+    pub treated: u64,
+    /// Weighed failures of controls.
+    pub control: u64,
+    /// Failures that taught nothing, because there was nobody to compare with.
+    pub unweighed: u64,
+    /// How many times as often updated terminals fail, estimated.
+    pub ratio: Option<f64>,
+}
+
+/// What the failures inside and outside one scope say, over all classes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScopeEvidence {
+    /// Its number.
+    pub scope: u16,
+    /// Evidence of harm inside.
+    pub e: f64,
+    /// Evidence of harm inside, of the worst class.
+    pub e_worst_class: f64,
+    /// Evidence of harm outside.
+    pub e_rest: f64,
+    /// Evidence that it is no worse than tolerated outside: of the least cleared class.
+    pub p_rest: f64,
+    /// Weighed failures of updated terminals inside.
+    pub treated: u64,
+    /// Weighed failures of controls inside.
+    pub control: u64,
+}
+
+/// One thing that a pass lacks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Missing {
+    /// Too few terminals have started.
+    Started {
+        /// How many have.
+        started: u64,
+        /// How many must.
+        needed: u64,
+    },
+    /// Health is not cleared.
+    Health {
+        /// Evidence so far.
+        p: f64,
+        /// Evidence needed.
+        needed: f64,
+    },
+    /// The update's own outcome is not cleared.
+    Outcome {
+        /// Evidence so far.
+        p: f64,
+        /// Evidence needed.
+        needed: f64,
+    },
+    /// Failures came when there was nobody to compare with.
+    Controls {
+        /// How many.
+        failures: u64,
+    },
+    /// The soak time has not passed.
+    Soak,
+    /// Started terminals are still inside the window or before their deadline.
+    Watched {
+        /// How many.
+        terminals: u64,
+    },
+    /// A scope is suspect.
+    Scope {
+        /// Which.
+        scope: u16,
+        /// Its evidence of harm.
+        e: f64,
+    },
+}
+
+impl Missing {
+    /// One word, for machines.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Health { .. } => "health",
+            Self::Outcome { .. } => "outcome",
+            Self::Controls { .. } => "controls",
+            Self::Soak => "soak",
+            Self::Watched { .. } => "watched",
+            Self::Scope { .. } => "scope",
+        }
+    }
+}
+
+/// Judges a rollout. Cheap: no logarithm for what was folded before. Judge after every event and every outcome; where
+/// that was missed, the highest health evidence of the journal still counts.
+pub fn judge(
+    evidence: &Evidence,
+    outcomes: &Outcomes,
+    soak: &Soak,
+    settings: &Settings,
+    earlier: &Earlier,
+) -> Judgement {
+    let scopes = scopes(evidence);
+    let stopped = earlier.stopped_scope.and_then(|stopped| scopes.iter().find(|scope| scope.scope == stopped)).copied();
+    let e_outcome = settings.outcome_budget.map(|_| e_outcome(outcomes, settings));
+    let e_health = stopped.map_or_else(|| evidence.e_health(), |scope| scope.e_rest);
+    let e = average(e_outcome, e_health);
+    // Whatever the outcomes were when health evidence peaked, they were at least 0. Once a scope was stopped alone, the
+    // evidence of the rest is held against the threshold by itself.
+    let peak = match stopped {
+        None => average(e_outcome.map(|_| 0.0), evidence.e_health_max()),
+        Some(scope) => scope.e_rest,
+    };
+    let e_max = e.max(peak).max(earlier.e_max);
+    let mut judgement = Judgement {
+        verdict: Verdict::Fail,
+        e,
+        e_max,
+        e_outcome,
+        e_health,
+        p_health: stopped.map_or_else(|| evidence.least_of_classes(|walks| walks.all.p()), |scope| scope.p_rest),
+        p_outcome: settings.outcome_budget.map(|_| p_outcome(outcomes, settings)),
+        classes: classes(evidence),
+        worst_scope: worst(&scopes, stopped).map(|scope| scope.scope),
+        scopes,
+        can_narrow_to: None,
+        why: Vec::new(),
+    };
+    if e_max >= settings.fail_evidence() {
+        judgement.can_narrow_to = narrow(&judgement, stopped, settings);
+        return judgement;
+    }
+    judgement.why = missing(&judgement, outcomes, soak, settings, stopped);
+    judgement.verdict = if judgement.why.is_empty() { Verdict::Pass } else { Verdict::Insufficient };
+    judgement
+}
+
+/// Averages of e-processes are e-processes, however they depend on each other; products and maxima are not.
+fn average(e_outcome: Option<f64>, e_health: f64) -> f64 {
+    e_outcome.map_or(e_health, |e_outcome| 0.5 * e_outcome + 0.5 * e_health)
+}
+
+fn classes(evidence: &Evidence) -> Vec<ClassEvidence> {
+    evidence
+        .classes()
+        .map(|(class, walks)| ClassEvidence {
+            class,
+            e: walks.e(),
+            e_all: walks.all.e(),
+            p: walks.all.p(),
+            treated: walks.all.treated,
+            control: walks.all.control,
+            unweighed: walks.all.unweighed,
+            ratio: walks.all.ratio(),
+        })
+        .collect()
+}
+
+fn scopes(evidence: &Evidence) -> Vec<ScopeEvidence> {
+    let sum = |of: &dyn Fn(&super::health::ClassWalks) -> u64| evidence.classes().map(|(_, walks)| of(walks)).sum();
+    (0..evidence.scopes())
+        .filter_map(|at| {
+            Some(ScopeEvidence {
+                scope: u16::try_from(at).ok()?,
+                e: evidence.mean_of_classes(|walks| walks.scopes[at].inside.e()),
+                e_worst_class: evidence.most_of_classes(|walks| walks.scopes[at].inside.e()),
+                e_rest: evidence.mean_of_classes(|walks| walks.scopes[at].rest.e()),
+                p_rest: evidence.least_of_classes(|walks| walks.scopes[at].rest.p()),
+                treated: sum(&|walks| walks.scopes[at].inside.treated),
+                control: sum(&|walks| walks.scopes[at].inside.control),
+            })
+        })
+        .collect()
+}
+
+/// The scope with the most evidence, the stopped one aside.
+fn worst(scopes: &[ScopeEvidence], stopped: Option<ScopeEvidence>) -> Option<&ScopeEvidence> {
+    scopes
+        .iter()
+        .filter(|scope| scope.e > 1.0 && stopped.is_none_or(|stopped| stopped.scope != scope.scope))
+        .max_by(|a, b| a.e.total_cmp(&b.e))
+}
+
+/// The scope that explains the fail, when what is outside it is cleared. A fail of the update's own outcome cannot be
+/// narrowed: it is not counted by scope. Nor is there a second scope after the first.
+fn narrow(judgement: &Judgement, stopped: Option<ScopeEvidence>, settings: &Settings) -> Option<u16> {
+    let threshold = settings.fail_evidence();
+    if stopped.is_some() || judgement.e_outcome.is_some_and(|e| e >= threshold) {
+        return None;
+    }
+    worst(&judgement.scopes, None)
+        .filter(|scope| scope.e >= threshold && scope.p_rest >= settings.narrow_evidence)
+        .map(|scope| scope.scope)
+}
+
+fn missing(
+    judgement: &Judgement,
+    outcomes: &Outcomes,
+    soak: &Soak,
+    settings: &Settings,
+    stopped: Option<ScopeEvidence>,
+) -> Vec<Missing> {
+    let mut why = Vec::new();
+    let needed = settings.pass_evidence;
+    if outcomes.started < settings.pass_started_min {
+        why.push(Missing::Started { started: outcomes.started, needed: settings.pass_started_min });
+    }
+    if judgement.p_health < needed {
+        why.push(Missing::Health { p: judgement.p_health, needed });
+        let failures = judgement.classes.iter().map(|class| class.unweighed).sum();
+        if failures > 0 {
+            why.push(Missing::Controls { failures });
+        }
+    }
+    if let Some(p) = judgement.p_outcome.filter(|p| *p < needed) {
+        why.push(Missing::Outcome { p, needed });
+    }
+    if !soak.is_over {
+        why.push(Missing::Soak);
+    }
+    if soak.watched > 0 {
+        why.push(Missing::Watched { terminals: soak.watched });
+    }
+    why.extend(
+        judgement
+            .scopes
+            .iter()
+            .filter(|scope| stopped.is_none_or(|stopped| stopped.scope != scope.scope))
+            .filter(|scope| scope.e_worst_class >= settings.scope_suspect_e)
+            .map(|scope| Missing::Scope { scope: scope.scope, e: scope.e_worst_class }),
+    );
+    why
+}

@@ -141,6 +141,7 @@ CREATE INDEX assignments_by_phase ON assignments (rollout_id, phase, id);
 CREATE INDEX assignments_due ON assignments (deadline_ms) WHERE live = 1;
 CREATE INDEX assignments_unopened ON assignments (rollout_id, rank) WHERE phase = 'waiting' AND ready_ms IS NULL;
 CREATE INDEX assignments_ready ON assignments (rollout_id, ready_ms) WHERE phase = 'waiting' AND ready_ms IS NOT NULL;
+CREATE INDEX assignments_in_cell ON assignments (rollout_id, cell) WHERE live = 1;
 CREATE INDEX assignments_at_site ON assignments (site) WHERE live = 1 AND site <> 0 AND phase <> 'waiting';
 DROP TABLE assignments_before;
 DROP TABLE rollout_counts_before;

@@ -265,7 +265,7 @@ pub(super) fn desired(conn: &mut Conn, terminal_id: i64, epoch: i64) -> Result<O
     let Some((assignment_version, model)) = terminal else { return Ok(None) };
     let order: Option<(i64, Row)> = assignments::table
         .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
-        .inner_join(releases::table.on(releases::id.eq(rollouts::release_id)))
+        .inner_join(releases::table.on(rollouts::release_id.eq(releases::id.nullable())))
         .filter(assignments::terminal_id.eq(terminal_id))
         .filter(assignments::live.eq(1))
         .filter(assignments::phase.ne("waiting"))

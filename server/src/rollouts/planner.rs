@@ -3,15 +3,23 @@
 //! that a pause or a halt that was committed is always seen. An error anywhere leaves things as they are: nothing is
 //! offered that the tables do not say.
 //!
-//! Each transaction works on at most one chunk of one rollout.
+//! Each transaction works on at most one chunk of one rollout. Brakes come before offers: what is withdrawn, judged or
+//! stopped is done first.
+
+mod admission;
+mod brakes;
+mod offers;
+mod stages;
+mod watch;
 
 use std::collections::BTreeMap;
 
-use super::assignment::{self, Event as Step, Phase, State as Assigned, Withdrawal};
-use super::resolve::{self, Plan};
+use super::assignment::{self, Event as Step, Phase, State as Assigned};
 use super::state::{Event, State};
-use super::store::assignments::{Admitted, Assignment, Ledger, Said};
+use super::store::assignments::{Assignment, Bulk, Said};
+use super::store::ledger::Ledger;
 use super::store::{self, CHUNK, PASSED, Stored, assignments};
+use super::strategy::Wait;
 use super::{Error, advance};
 use crate::audit::Actor;
 use crate::clock::Now;
@@ -19,6 +27,8 @@ use crate::db::{self, Conn, Db};
 
 /// Rounds of one pass, each at most one chunk of everything; then the clock is read again.
 const ROUNDS_MAX: usize = 64;
+/// A rollout that takes in later matches walks all terminals this often, ms.
+const RESCAN_MS: i64 = 300_000;
 
 /// What a pass leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +53,7 @@ pub async fn pass(db: &Db, now: Now) -> Result<Left, db::Error> {
             let why = "the release is not published any more".to_owned();
             worked |= one(db, id, move |conn, rollout| end(conn, rollout, &Event::Halt { why }, now)).await;
         }
-        for id in db.read(at_work).await? {
+        for id in db.read(move |conn| at_work(conn, now)).await? {
             worked |= one(db, id, move |conn, rollout| carry_on(conn, rollout, now)).await;
         }
         if !worked {
@@ -100,7 +110,7 @@ fn end(conn: &mut Conn, rollout: &Stored, event: &Event, now: Now) -> Result<boo
     }
 }
 
-/// Ends assignments whose time limit passed, of any rollout.
+/// Ends assignments whose time limit passed, of any rollout; where only their window closed, the offer is taken back.
 async fn time_out(db: &Db, now: Now) -> bool {
     let due = db.read(move |conn| Ok(assignments::due(conn, now, 1)?)).await;
     if !logged(0, due.map(|due| !due.is_empty())) {
@@ -111,133 +121,109 @@ async fn time_out(db: &Db, now: Now) -> bool {
             return Ok(false);
         }
         let due = assignments::due(conn, now, CHUNK)?;
-        step_all(conn, &due, Step::Expire, now)?;
+        let (closed, late): (Vec<Assignment>, Vec<Assignment>) = due.iter().cloned().partition(|one| {
+            one.state.phase().is_withdrawable()
+                && one.window_ends_ms.is_some_and(|ends| ends <= now.0)
+                && one.give_up_ms.is_some_and(|give_up| give_up > now.0)
+        });
+        step_all(conn, &late, Step::Expire, |one, after| Bulk::of(one, after, None, None, now), now)?;
+        // Ready at once: the offer finds out itself when the next window opens.
+        let ready = Some((now.0, Wait::Window));
+        step_all(conn, &closed, Step::Withdraw, |one, after| Bulk::of(one, after, ready, None, now), now)?;
         Ok(due.len() == CHUNK)
     });
     logged(0, done.await)
 }
 
 /// Rollouts for which there is something to do now.
-fn at_work(conn: &mut Conn) -> Result<Vec<i64>, db::Error> {
+fn at_work(conn: &mut Conn, now: Now) -> Result<Vec<i64>, db::Error> {
     let rollouts = store::at_work(conn)?;
     let ids: Vec<i64> = rollouts.iter().map(|rollout| rollout.id).collect();
     let mut counts: BTreeMap<i64, BTreeMap<Phase, i64>> = BTreeMap::new();
     for (id, phase, n) in store::counts(conn, &ids)? {
         counts.entry(id).or_default().insert(phase, n);
     }
-    let is_at_work = |rollout: &&Stored| counts.get(&rollout.id).is_some_and(|counts| has_work(rollout, counts));
-    Ok(rollouts.iter().filter(is_at_work).map(|rollout| rollout.id).collect())
+    let mut found = Vec::new();
+    for rollout in rollouts {
+        let Some(counts) = counts.get(&rollout.id) else { continue };
+        if has_work(conn, &rollout, counts, now)? {
+            found.push(rollout.id);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a rollout with these counts has something to do; saves a transaction a second where terminals take their time.
-fn has_work(rollout: &Stored, counts: &BTreeMap<Phase, i64>) -> bool {
+fn has_work(
+    conn: &mut Conn,
+    rollout: &Stored,
+    counts: &BTreeMap<Phase, i64>,
+    now: Now,
+) -> Result<bool, db::Error> {
     let n = |phases: &[Phase]| phases.iter().filter_map(|phase| counts.get(phase)).sum::<i64>();
-    let is_unsignalled = rollout.signalled_up_to != PASSED;
-    match rollout.state {
+    let is_unsignalled = rollout.progress.signalled_up_to != PASSED;
+    Ok(match rollout.state {
         State::Running { .. } => {
             let live = Phase::ALL.into_iter().filter(|phase| !phase.is_final()).collect::<Vec<_>>();
-            is_unsignalled || rollout.admitted_up_to != PASSED || n(&[Phase::Waiting]) != 0 || n(&live) == 0
+            let is_due = is_unsignalled
+                || (is_begun(rollout, now) && (is_admitting(rollout, now) || stages::is_open_to_more(rollout)))
+                || n(&live) == 0
+                || watch::is_due(rollout, now);
+            is_due
+                || brakes::is_due(conn, rollout, now)?
+                || (n(&[Phase::Waiting]) != 0 && assignments::is_ready(conn, rollout.id, now)?)
         }
-        State::Paused { .. } => is_unsignalled || n(&[Phase::Offered, Phase::Downloading]) != 0,
+        State::Paused { .. } => {
+            is_unsignalled || n(&[Phase::Offered, Phase::Downloading]) != 0 || brakes::is_due(conn, rollout, now)?
+        }
         State::Halted { .. } | State::Cancelled { .. } => is_unsignalled || n(&BEFORE_INSTALLING) != 0,
         State::Draft | State::AwaitingApproval | State::Succeeded => false,
-    }
-}
-
-/// Does the first thing there is to do. Taking back comes before offering, and offering before admitting more.
-fn carry_on(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
-    Ok(withdraw(conn, rollout, now)?
-        || signal(conn, rollout)?
-        || offer(conn, rollout, now)?
-        || admit(conn, rollout, now)?
-        || finish(conn, rollout, now)?)
-}
-
-/// Takes back what is offered but not yet installed, while the rollout does not run.
-fn withdraw(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
-    let (event, phases): (Step, &[Phase]) = match rollout.state {
-        State::Paused { .. } => (Step::Withdraw, &[Phase::Offered, Phase::Downloading]),
-        State::Halted { .. } => (Step::Cancel(Withdrawal::RolloutHalted), &BEFORE_INSTALLING),
-        State::Cancelled { .. } => (Step::Cancel(Withdrawal::RolloutCancelled), &BEFORE_INSTALLING),
-        State::Draft | State::AwaitingApproval | State::Running { .. } | State::Succeeded => return Ok(false),
-    };
-    for &phase in phases {
-        let chunk = assignments::in_phase(conn, rollout.id, phase, CHUNK)?;
-        if !chunk.is_empty() {
-            return held(conn, rollout, |conn| step_all(conn, &chunk, event, now));
-        }
-    }
-    Ok(false)
+    })
 }
 
 const BEFORE_INSTALLING: [Phase; 3] = [Phase::Waiting, Phase::Offered, Phase::Downloading];
 
-/// After a start or a stop the director says something else to terminals that already install, too. Their version must
-/// grow, or they would take the new document for the old one.
-fn signal(conn: &mut Conn, rollout: &Stored) -> Result<bool, Error> {
-    if rollout.signalled_up_to == PASSED {
-        return Ok(false);
-    }
-    let chunk = assignments::in_flight(conn, rollout.id, rollout.signalled_up_to, CHUNK)?;
-    let up_to = if chunk.len() < CHUNK { PASSED } else { chunk.last().map_or(PASSED, |last| last.0) };
-    if !store::hold(conn, rollout, rollout.admitted_up_to, up_to)? {
-        return Ok(false);
-    }
-    let mut ledger = Ledger::default();
-    for (_, terminal_id) in chunk {
-        ledger.note_reordered(terminal_id);
-    }
-    ledger.write(conn)?;
-    Ok(true)
+/// Whether the moment has come that the rollout was planned for.
+fn is_begun(rollout: &Stored, now: Now) -> bool {
+    rollout.starts_at_ms.is_none_or(|starts| starts <= now.0)
 }
 
-/// Gives the next window of terminals their assignments.
-fn admit(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
-    if !rollout.state.offers() || rollout.admitted_up_to == PASSED {
-        return Ok(false);
-    }
-    let plan = Plan::of(conn, rollout)?;
-    let length_bytes = store::release(conn, rollout.release_id)?.map_or(0, |release| release.length_bytes);
-    let judged = resolve::window(conn, &plan, rollout.admitted_up_to)?;
-    if !store::hold(conn, rollout, judged.up_to, rollout.signalled_up_to)? {
-        return Ok(false);
-    }
-    let admitted = judged
-        .terminals
-        .into_iter()
-        .filter(|(_, judged)| judged.is_ok())
-        .map(|(terminal, _)| Admitted {
-            terminal_id: terminal.id,
-            org_path: terminal.org_path,
-            firmware: terminal.firmware,
-        })
-        .collect();
-    assignments::insert(conn, rollout.id, rollout.stage, length_bytes, admitted, now)?;
-    Ok(true)
+/// Whether later matches are still taken in.
+fn is_dynamic(rollout: &Stored, now: Now) -> bool {
+    rollout.strategy.is_dynamic && rollout.ends_at_ms.is_none_or(|ends| now.0 < ends)
 }
 
-/// Offers the release to the next terminals that wait.
-fn offer(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
-    if !rollout.state.offers() {
-        return Ok(false);
-    }
-    let chunk = assignments::in_phase(conn, rollout.id, Phase::Waiting, CHUNK)?;
-    if chunk.is_empty() {
-        return Ok(false);
-    }
-    held(conn, rollout, |conn| step_all(conn, &chunk, Step::Offer, now))
+fn is_admitting(rollout: &Stored, now: Now) -> bool {
+    let progress = &rollout.progress;
+    progress.admitted_up_to != PASSED
+        || (is_dynamic(rollout, now) && progress.scanned_at_ms.is_none_or(|at| now.0 >= at.saturating_add(RESCAN_MS)))
+}
+
+/// Does the first thing there is to do. Taking back and judging come before offering, and offering before admitting more.
+fn carry_on(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
+    Ok(brakes::withdraw(conn, rollout, now)?
+        || brakes::signal(conn, rollout)?
+        || brakes::judge(conn, rollout, now)?
+        || brakes::close_stopped(conn, rollout, now)?
+        || offers::offer(conn, rollout, now)?
+        || stages::open(conn, rollout, now)?
+        || admission::admit(conn, rollout, now)?
+        || watch::look(conn, rollout, now)?
+        || finish(conn, rollout, now)?)
 }
 
 /// Ends a rollout whose terminals all have their outcome.
 fn finish(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
-    if !rollout.state.offers() || rollout.admitted_up_to != PASSED {
+    let progress = &rollout.progress;
+    let is_open = rollout.state.offers() && is_begun(rollout, now) && progress.admitted_up_to == PASSED;
+    if !is_open || progress.opened < progress.admitted || is_dynamic(rollout, now) {
         return Ok(false);
     }
     let counts = store::counts(conn, &[rollout.id])?;
     // Missing counts are no evidence that nothing is left.
     let is_known = counts.len() == Phase::ALL.len();
-    let is_open = counts.iter().any(|&(_, phase, n)| n != 0 && !phase.is_final());
-    if !is_known || is_open {
+    let is_live = counts.iter().any(|&(_, phase, n)| n != 0 && !phase.is_final());
+    if !is_known || is_live {
         return Ok(false);
     }
     advance(conn, rollout, &Event::Finish, &planner(), now)?;
@@ -250,7 +236,7 @@ fn held(
     rollout: &Stored,
     work: impl FnOnce(&mut Conn) -> Result<(), db::Error>,
 ) -> Result<bool, Error> {
-    if !store::hold(conn, rollout, rollout.admitted_up_to, rollout.signalled_up_to)? {
+    if !store::hold(conn, rollout, &rollout.progress)? {
         return Ok(false);
     }
     work(conn)?;
@@ -258,20 +244,26 @@ fn held(
 }
 
 /// Steps a chunk of assignments, as few statements as there are different outcomes.
-fn step_all(conn: &mut Conn, chunk: &[Assignment], event: Step, now: Now) -> Result<(), db::Error> {
-    let mut groups: Vec<(Phase, Assigned, i64, Vec<i64>)> = Vec::new();
+fn step_all(
+    conn: &mut Conn,
+    chunk: &[Assignment],
+    event: Step,
+    bulk: impl Fn(&Assignment, Assigned) -> Bulk,
+    now: Now,
+) -> Result<(), db::Error> {
+    let mut groups: Vec<(Bulk, Vec<i64>)> = Vec::new();
     let mut ledger = Ledger::default();
     for assignment in chunk {
         let Ok(after) = assignment::step(assignment.state, event) else { continue };
-        let key = (assignment.state.phase(), after, assignment.offer_ms);
-        match groups.iter_mut().find(|group| (group.0, group.1, group.2) == key) {
-            Some(group) => group.3.push(assignment.id),
-            None => groups.push((key.0, key.1, key.2, vec![assignment.id])),
+        let bulk = bulk(assignment, after);
+        match groups.iter_mut().find(|group| group.0 == bulk) {
+            Some(group) => group.1.push(assignment.id),
+            None => groups.push((bulk, vec![assignment.id])),
         }
         ledger.note(assignment, after, Said::default(), now);
     }
-    for (from, after, offer_ms, ids) in groups {
-        assignments::swap_all(conn, from, after, &ids, offer_ms, now)?;
+    for (bulk, ids) in groups {
+        assignments::swap_all(conn, &bulk, &ids, now)?;
     }
     ledger.write(conn)
 }

@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use tillward_protocol::manifest::Manifest;
 use tillward_protocol::phase::{Phase as Said, Reason, UpdateReport};
 
-use super::assignment::{Event, Phase, State, step};
-use super::store::assignments::{self as store, Assignment, Ledger};
+use super::assignment::{Event, Phase, State, is_worth_another_attempt, step};
+use super::store::assignments::{self as store, Assignment, Target};
+use super::store::ledger::Ledger;
+use super::strategy::retry_wait_ms;
 use crate::clock::Now;
 use crate::db::{self, Conn};
 
@@ -28,6 +30,8 @@ pub struct Report<'a> {
     pub manifest: Option<&'a Manifest>,
     /// The version it runs.
     pub firmware: &'a str,
+    /// Whether it reports for the first time that it applied the config hash that it is told to.
+    pub is_configured: bool,
 }
 
 /// Takes in one report, within the batch's transaction.
@@ -47,7 +51,7 @@ pub fn apply_report(conn: &mut Conn, report: &Report<'_>, now: Now) -> Result<()
 pub fn apply_reports(conn: &mut Conn, reports: &[Report<'_>], now: Now) -> Result<(), db::Error> {
     let mut named: Vec<i64> = reports.iter().filter_map(|report| Some(report.update?.assignment)).collect();
     let mut speaking: Vec<i64> =
-        reports.iter().filter(|r| r.update.is_some() || r.manifest.is_some()).map(|r| r.terminal_id).collect();
+        reports.iter().filter(|r| r.update.is_some() || r.manifest.is_some() || r.is_configured).map(|r| r.terminal_id).collect();
     for ids in [&mut named, &mut speaking] {
         ids.sort_unstable();
         ids.dedup();
@@ -108,7 +112,7 @@ fn take(
     now: Now,
 ) -> Result<(), db::Error> {
     for _ in 0..RACES_MAX {
-        let after = heard(assignment, report);
+        let (after, retry_ms) = heard(assignment, report, now);
         let bytes = progress(assignment, report.update);
         if after == assignment.state {
             if is_renewed(assignment, report.update, bytes, now) {
@@ -117,7 +121,7 @@ fn take(
             return Ok(());
         }
         let detail = report.update.and_then(|update| update.detail.as_deref());
-        let said = store::Said { detail, bytes, firmware: Some(report.firmware) };
+        let said = store::Said { retry_ms, detail, bytes, firmware: Some(report.firmware) };
         if let Some(next) = store::swap(conn, assignment, after, said, now)? {
             ledger.note(assignment, after, said, now);
             *assignment = next;
@@ -135,32 +139,51 @@ fn reread(conn: &mut Conn, assignment: &Assignment) -> Result<Assignment, db::Er
     Ok(found.into_iter().next().unwrap_or_else(|| assignment.clone()))
 }
 
-/// The state after what was said; reports are never refused.
-fn heard(assignment: &Assignment, report: &Report<'_>) -> State {
+/// The state after what was said, and when the next attempt may begin if this one failed and another is left. Reports
+/// are never refused.
+fn heard(assignment: &Assignment, report: &Report<'_>, now: Now) -> (State, Option<i64>) {
     let mut state = assignment.state;
     let mut events: Vec<Event> = Vec::with_capacity(2);
     if let Some(update) = report.update {
         events.push(Event::Report(update.phase, update.reason));
     }
-    let claims = report.update.is_none_or(|update| update.phase == Said::Succeeded);
-    if claims && report.manifest.is_some_and(|manifest| shows(manifest, assignment)) {
+    if is_proven(assignment, report) {
         events.push(Event::Proof);
     }
     for event in events {
         state = step(state, event).unwrap_or(state);
     }
-    state
+    match state {
+        State::Failed(reason) if is_worth_another_attempt(reason) && assignment.attempts < assignment.retry_max => {
+            match step(assignment.state, Event::Again) {
+                Ok(waiting) => {
+                    let wait_ms = retry_wait_ms(assignment.retry_wait_s, assignment.attempts + 1);
+                    (waiting, Some(now.0.saturating_add(wait_ms)))
+                }
+                Err(_) => (state, None),
+            }
+        }
+        _ => (state, None),
+    }
 }
 
-/// Whether the manifest shows the release's component in its version and digest.
-fn shows(manifest: &Manifest, assignment: &Assignment) -> bool {
-    let target = &assignment.target;
-    manifest.terminal_id.0 == assignment.terminal_id
-        && manifest.components.iter().any(|component| {
-            component.name == target.component
-                && component.version.as_str() == target.version
-                && component.sha256.as_ref().is_some_and(|sha256| sha256.as_str() == target.sha256)
-        })
+/// Whether the terminal shows what the assignment is for.
+fn is_proven(assignment: &Assignment, report: &Report<'_>) -> bool {
+    match &assignment.target {
+        Target::Config => report.is_configured && assignment.state.phase().is_ordered(),
+        Target::Release { component, version, sha256 } => {
+            let claims = report.update.is_none_or(|update| update.phase == Said::Succeeded);
+            claims
+                && report.manifest.is_some_and(|manifest| {
+                    manifest.terminal_id.0 == assignment.terminal_id
+                        && manifest.components.iter().any(|shown| {
+                            shown.name == *component
+                                && shown.version.as_str() == version
+                                && shown.sha256.as_ref().is_some_and(|shown| shown.as_str() == sha256)
+                        })
+                })
+        }
+    }
 }
 
 /// Bytes done and in all, where the report says more than is known.

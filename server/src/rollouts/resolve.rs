@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 use super::filter::{Candidate, Exclusion, Facts, Filter, Obstacles, ReleaseFacts, Requirement, judge};
 use super::store::candidates::Busy;
@@ -229,7 +230,7 @@ pub(super) fn preview(conn: &mut Conn, rollout: &Stored) -> Result<Preview, Erro
     let plan = Plan::of(conn, rollout)?;
     let mut preview = Preview { count: 0, digest: String::new(), excluded: Vec::new(), sample: Vec::new() };
     let mut excluded: BTreeMap<Exclusion, u64> = BTreeMap::new();
-    let mut digest = Sha256::new();
+    let mut digest = sha2::Sha256::new();
     let mut after = 0;
     while after < store::PASSED {
         let judged = window(conn, &plan, after)?;
@@ -238,7 +239,7 @@ pub(super) fn preview(conn: &mut Conn, rollout: &Stored) -> Result<Preview, Erro
             match judged {
                 Ok(()) => {
                     preview.count += 1;
-                    digest.update(&candidate.id.to_be_bytes());
+                    digest.update(candidate.id.to_be_bytes());
                     if preview.sample.len() < SAMPLE {
                         let Candidate { id, sn, model, firmware, .. } = candidate;
                         preview.sample.push(SampleTerminal { id, sn, model, firmware });
@@ -248,7 +249,7 @@ pub(super) fn preview(conn: &mut Conn, rollout: &Stored) -> Result<Preview, Erro
             }
         }
     }
-    preview.digest = digest.finish().into();
+    preview.digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     preview.excluded = excluded.into_iter().map(|(reason, count)| Excluded { reason, count }).collect();
     Ok(preview)
 }

@@ -3,6 +3,8 @@
 pub(super) mod assignments;
 pub(super) mod candidates;
 pub(super) mod director;
+pub(super) mod gate;
+pub(super) mod ledger;
 pub(super) mod pages;
 
 use diesel::prelude::*;
@@ -11,7 +13,7 @@ use super::Request;
 use super::assignment::Phase;
 use super::filter::Filter;
 use super::state::State;
-use super::strategy::Strategy;
+use super::strategy::{Announcement, Strategy};
 use crate::clock::Now;
 use crate::db::schema::{organizations, release_models, releases, rollout_counts, rollout_progress, rollouts};
 use crate::db::{self, Conn, Sequence, next_id};
@@ -627,4 +629,18 @@ pub(super) fn release_names(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(i64, St
 /// Path of an organization, by primary key.
 pub(super) fn organization_path(conn: &mut Conn, id: i64) -> Result<Option<String>, db::Error> {
     Ok(organizations::table.find(id).select(organizations::path).first(conn).optional()?)
+}
+
+/// The organizations' paths of these announcements, each with its date; unknown organizations are left out.
+pub(super) fn announced(conn: &mut Conn, announcements: &[Announcement]) -> Result<Vec<(String, i64)>, db::Error> {
+    if announcements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<i64> = announcements.iter().map(|one| one.organization_id).collect();
+    let paths: Vec<(i64, String)> = organizations::table
+        .filter(organizations::id.eq_any(ids))
+        .select((organizations::id, organizations::path))
+        .load(conn)?;
+    let date_of = |id: i64| announcements.iter().find(|one| one.organization_id == id).map(|one| one.not_before_ms);
+    Ok(paths.into_iter().filter_map(|(id, path)| Some((path, date_of(id)?))).collect())
 }

@@ -205,6 +205,7 @@ impl Writer {
                 update: pending.check_in.update.as_ref(),
                 manifest: manifest.as_ref(),
                 firmware: pending.check_in.software.firmware.as_str(),
+                is_configured: false,
             })
             .collect();
         if !reports.is_empty() {

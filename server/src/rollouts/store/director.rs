@@ -22,7 +22,7 @@ pub(in crate::rollouts) fn version(conn: &mut Conn, terminal_id: i64) -> Result<
 pub(in crate::rollouts) fn orders(conn: &mut Conn, terminal_id: i64) -> Result<Vec<OrderColumns>, db::Error> {
     let rows = assignments::table
         .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
-        .inner_join(releases::table.on(releases::id.eq(rollouts::release_id)))
+        .inner_join(releases::table.on(rollouts::release_id.eq(releases::id.nullable())))
         .inner_join(terminals::table.on(terminals::id.eq(assignments::terminal_id)))
         .inner_join(
             release_models::table

@@ -6,12 +6,14 @@ use crate::db::schema::{assignments, releases, rollouts, terminal_states, termin
 use crate::db::{self, Conn};
 use crate::operators::Scope;
 use crate::rollouts::assignment::Phase;
+use crate::rollouts::strategy::Wait;
 use crate::rollouts::{AssignmentRow, ReasonCount, TimelineEvent};
 
 type AssignmentColumns = (
     (i64, i64, String, String, Option<String>, Option<String>, i64),
     (i64, i64, i64, Option<String>, i64, i64, Option<i64>, Option<i64>),
     (Option<i64>, Option<i64>, Option<String>),
+    (Option<i64>, Option<String>, Option<i64>),
 );
 
 /// Assignments of a rollout. In one phase in the order of their ids, by the index `assignments_by_phase`; in all phases
@@ -57,6 +59,7 @@ pub(in crate::rollouts) fn assignments_of(
                 terminal_states::next_check_in_ms.nullable(),
                 terminal_states::firmware.nullable(),
             ),
+            (assignments::ready_ms, assignments::wait, assignments::started_at_ms),
         ));
     let rows = match phase {
         Some(phase) => rows
@@ -77,6 +80,7 @@ fn assignment_row(row: AssignmentColumns) -> AssignmentRow {
         (id, terminal_id, sn, phase, reason, detail, stage),
         (attempts, bytes_done, bytes_total, from_firmware, created_at_ms, phase_since_ms, deadline_ms, finished_at_ms),
         (last_seen_ms, next_check_in_ms, firmware),
+        (ready_ms, wait, started_at_ms),
     ) = row;
     AssignmentRow {
         id,
@@ -97,6 +101,9 @@ fn assignment_row(row: AssignmentColumns) -> AssignmentRow {
         finished_at_ms,
         last_seen_ms,
         next_check_in_ms,
+        ready_ms,
+        wait: wait.as_deref().and_then(Wait::parse),
+        started_at_ms,
     }
 }
 
@@ -134,7 +141,7 @@ pub(in crate::rollouts) fn has_terminal(conn: &mut Conn, scope: &Scope, terminal
     Ok(found.is_some())
 }
 
-type EventColumns = (i64, i64, i64, String, String, String, Option<String>, Option<String>, Option<String>);
+type EventColumns = (i64, i64, i64, String, Option<String>, String, Option<String>, Option<String>, Option<String>);
 
 /// A terminal's update timeline, newest first, by primary key.
 pub(in crate::rollouts) fn timeline(
@@ -145,7 +152,7 @@ pub(in crate::rollouts) fn timeline(
     let rows = update_events::table
         .inner_join(assignments::table.on(assignments::id.eq(update_events::assignment_id)))
         .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
-        .inner_join(releases::table.on(releases::id.eq(rollouts::release_id)))
+        .left_join(releases::table.on(rollouts::release_id.eq(releases::id.nullable())))
         .filter(update_events::terminal_id.eq(terminal_id))
         .order((update_events::assignment_id.desc(), update_events::at_ms.desc()))
         .limit(limit)
@@ -154,7 +161,7 @@ pub(in crate::rollouts) fn timeline(
             update_events::assignment_id,
             rollouts::id,
             rollouts::name,
-            releases::firmware_version,
+            releases::firmware_version.nullable(),
             update_events::phase,
             update_events::reason,
             update_events::detail,
@@ -164,6 +171,7 @@ pub(in crate::rollouts) fn timeline(
     Ok(rows
         .into_iter()
         .map(|(at_ms, assignment, rollout_id, rollout, release_version, phase, reason, detail, firmware)| {
+            let release_version = release_version.unwrap_or_default();
             TimelineEvent { at_ms, assignment, rollout_id, rollout, release_version, phase, reason, detail, firmware }
         })
         .collect())

@@ -1,0 +1,159 @@
+//! What stops a rollout, as a whole or in part: pauses and halts taking effect, the gate, parts stopped alone.
+
+use super::super::assignment::{Event as Step, Phase, Withdrawal};
+use super::super::gate::Verdict;
+use super::super::judging::{self, Judged};
+use super::super::state::{Event, State};
+use super::super::store::assignments::{Assignment, Bulk};
+use super::super::store::gate::{self as gate_store, Stop};
+use super::super::store::ledger::Ledger;
+use super::super::store::{self, CHUNK, PASSED, Progress, Stored, assignments};
+use super::super::strategy::Wait;
+use super::super::{Error, advance, alarm, stop_part};
+use super::{BEFORE_INSTALLING, held, planner, stages, step_all};
+use crate::clock::Now;
+use crate::db::{self, Conn};
+
+/// A judgement is made anew at least this often, ms: outcomes and time change it, too.
+const JUDGE_MS: i64 = 5_000;
+/// A terminal that restarts for its update may be silent for this much longer, ms.
+const REBOOT_ALLOWANCE_MS: i64 = 600_000;
+
+/// Takes back what is offered but not yet installed, while the rollout does not run.
+pub(super) fn withdraw(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
+    let (event, phases): (Step, &[Phase]) = match rollout.state {
+        State::Paused { .. } => (Step::Withdraw, &[Phase::Offered, Phase::Downloading]),
+        State::Halted { .. } => (Step::Cancel(Withdrawal::RolloutHalted), &BEFORE_INSTALLING),
+        State::Cancelled { .. } => (Step::Cancel(Withdrawal::RolloutCancelled), &BEFORE_INSTALLING),
+        State::Draft | State::AwaitingApproval | State::Running { .. } | State::Succeeded => return Ok(false),
+    };
+    for &phase in phases {
+        let chunk = assignments::in_phase(conn, rollout.id, phase, CHUNK)?;
+        if !chunk.is_empty() {
+            // A pause costs a terminal none of its time.
+            let bulk = |one: &Assignment, after| {
+                let one = Assignment { give_up_ms: None, ..one.clone() };
+                Bulk::of(&one, after, Some((now.0, Wait::Stopped)), None, now)
+            };
+            return held(conn, rollout, |conn| step_all(conn, &chunk, event, bulk, now));
+        }
+    }
+    Ok(false)
+}
+
+/// After a start or a stop the director says something else to terminals that already install, too. Their version must
+/// grow, or they would take the new document for the old one.
+pub(super) fn signal(conn: &mut Conn, rollout: &Stored) -> Result<bool, Error> {
+    let after = rollout.progress.signalled_up_to;
+    if after == PASSED {
+        return Ok(false);
+    }
+    let chunk = assignments::in_flight(conn, rollout.id, after, CHUNK)?;
+    let up_to = if chunk.len() < CHUNK { PASSED } else { chunk.last().map_or(PASSED, |last| last.0) };
+    if !store::hold(conn, rollout, &Progress { signalled_up_to: up_to, ..rollout.progress.clone() })? {
+        return Ok(false);
+    }
+    let mut ledger = Ledger::default();
+    for (_, terminal_id) in chunk {
+        ledger.note_reordered(terminal_id);
+    }
+    ledger.write(conn)?;
+    Ok(true)
+}
+
+/// Whether the gate should be asked.
+pub(super) fn is_due(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, db::Error> {
+    if rollout.progress.admitted_up_to != PASSED || rollout.progress.stage_opened_ms.is_none() {
+        return Ok(false);
+    }
+    if !gate_store::unjudged(conn, rollout.id, 1)?.is_empty() {
+        return Ok(true);
+    }
+    let last = gate_store::judgement(conn, rollout.id)?;
+    Ok(last.is_none_or(|(at_ms, ..)| now.0 >= at_ms.saturating_add(JUDGE_MS) || now.0 < at_ms))
+}
+
+/// Asks the gate, and does what it says: halts, stops a part, or opens the next stage.
+pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
+    let (is_running, is_paused) =
+        (rollout.state.offers(), matches!(rollout.state, State::Paused { .. }));
+    if !(is_running || is_paused) || !is_due(conn, rollout, now)? {
+        return Ok(false);
+    }
+    if !store::hold(conn, rollout, &rollout.progress)? {
+        return Ok(false);
+    }
+    expire_silent(conn, rollout, now)?;
+    let judged = judging::judge(conn, rollout, now)?;
+    match judged.verdict {
+        Verdict::Fail => stop(conn, rollout, &judged, now)?,
+        Verdict::Pass | Verdict::Insufficient if is_running => {
+            if stages::may_open_next(conn, rollout, judged.verdict, now)? {
+                advance(conn, rollout, &Event::OpenStage, &planner(), now)?;
+            }
+        }
+        Verdict::Pass | Verdict::Insufficient => {}
+    }
+    Ok(true)
+}
+
+/// Terminals that fell silent while they wrote, booted or tried the update: their result is unknown, and it counts.
+fn expire_silent(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<(), db::Error> {
+    let silent = assignments::silent(conn, rollout.id, now, REBOOT_ALLOWANCE_MS, CHUNK)?;
+    step_all(conn, &silent, Step::Expire, |one, after| Bulk::of(one, after, None, None, now), now)
+}
+
+/// Stops the part that does harm, if the rest is cleared of it, else everything.
+fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<(), Error> {
+    let evidence = &judged.evidence;
+    let numbers = format!(
+        "{} of {} started terminals failed; evidence {:.0} of {:.0}",
+        evidence.failed, evidence.started, evidence.e_max, evidence.threshold
+    );
+    if let Some((attribute, value)) = &judged.narrow_to {
+        let stop = Stop {
+            attribute: attribute.clone(),
+            value: value.clone(),
+            why: format!("the gate: harm in {attribute} {value} only; {numbers}"),
+            stopped_by: "planner".to_owned(),
+            stopped_at_ms: now.0,
+        };
+        stop_part(conn, rollout, &stop, &planner(), now)?;
+        return alarm(conn, rollout, evidence, Some(&stop), now);
+    }
+    let worst = evidence.scopes.iter().find(|scope| scope.e >= 1.5).map(|scope| {
+        format!("; most of all {} {} ({:.0})", scope.attribute, scope.value, scope.e)
+    });
+    let why = format!("the gate: {numbers}{}", worst.unwrap_or_default());
+    advance(conn, rollout, &Event::Halt { why }, &planner(), now)?;
+    alarm(conn, rollout, evidence, None, now)
+}
+
+/// Cancels what belongs to a part of the rollout that was stopped and has not begun to install.
+pub(super) fn close_stopped(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
+    if !rollout.state.offers() {
+        return Ok(false);
+    }
+    let stops = gate_store::stops(conn, rollout.id)?;
+    if stops.is_empty() {
+        return Ok(false);
+    }
+    let cells: Vec<i64> = gate_store::cells(conn, rollout.id)?
+        .into_iter()
+        .filter(|cell| stops.iter().any(|stop| stop.stops(&cell.attributes)))
+        .map(|cell| cell.cell)
+        .collect();
+    let chunk = assignments::in_cells(conn, rollout.id, &cells, CHUNK)?;
+    if chunk.is_empty() {
+        return Ok(false);
+    }
+    // Those whose stage was closed count as opened from now on: the stages' plan counts every assignment once.
+    let closed = chunk.iter().filter(|one| one.ready_ms.is_none()).count();
+    let opened = rollout.progress.opened.saturating_add(i64::try_from(closed).unwrap_or(0));
+    if !store::hold(conn, rollout, &Progress { opened, ..rollout.progress.clone() })? {
+        return Ok(false);
+    }
+    let event = Step::Cancel(Withdrawal::ScopeStopped);
+    step_all(conn, &chunk, event, |one, after| Bulk::of(one, after, None, None, now), now)?;
+    Ok(true)
+}

@@ -7,6 +7,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::{DefaultHeaders, ErrorHandlers, from_fn};
 use actix_web::{App, HttpServer, web};
 
+use crate::alerts::Sender;
 use crate::blobs::Blobs;
 use crate::checkin::Queue;
 use crate::clock::Clock;
@@ -70,6 +71,7 @@ impl Server {
             signing,
             enrolment_limits,
             planner: Signal::default(),
+            alerts: Sender::new(config.public_url.as_deref()),
         });
         let workers = Workers::start(state.clone().into_inner());
         let shared = state.clone();

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
+use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::db::{self, Db};
+use crate::failures::incidents;
 use crate::http::State;
 use crate::releases;
 use crate::rollouts::planner;
@@ -20,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
 /// After a pass that failed as a whole the database is left in peace for this long.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
+
+/// Channels that are sent to at the same time: more would only wait for the same uplink.
+const CHANNELS_AT_ONCE: usize = 16;
 
 /// Wakes the planner; cheap to clone. Waking it twice before it looks is waking it once.
 #[derive(Debug, Clone, Default)]
@@ -35,14 +40,18 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 2],
+    passes: [JoinHandle<()>; 4],
 }
 
 impl Workers {
     /// Starts the passes on the current runtime.
     pub fn start(state: Arc<State>) -> Self {
         let planner = plan(state.db.clone(), state.clock.clone(), state.planner.clone());
-        Self { passes: [tokio::spawn(planner), tokio::spawn(maintain(state))] }
+        let reminders = remind(Arc::clone(&state));
+        let alerts = deliver(Arc::clone(&state));
+        let passes =
+            [tokio::spawn(planner), tokio::spawn(reminders), tokio::spawn(alerts), tokio::spawn(maintain(state))];
+        Self { passes }
     }
 }
 
@@ -68,6 +77,44 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
         tokio::select! {
             () = signal.0.notified() => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Reminds people of incidents that nobody carries on.
+async fn remind(state: Arc<State>) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if let Err(error) = incidents::remind(&state.db, state.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be reminded of incidents");
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
+    }
+}
+
+/// Sends alerts, each channel in a task of its own: one that is away holds up no other.
+async fn deliver(state: Arc<State>) {
+    let mut under_way = JoinSet::new();
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        while let Some(ended) = under_way.try_join_next() {
+            if let Ok(Err(error)) = ended {
+                let error: db::Error = error;
+                tracing::warn!(error = &error as &dyn std::error::Error, "a delivery could not be noted");
+            }
+        }
+        let room = CHANNELS_AT_ONCE.saturating_sub(under_way.len());
+        match alerts::due(&state.db, state.clock.now(), room).await {
+            Ok(due) => {
+                for channel in due {
+                    let (db, sender, clock) = (state.db.clone(), state.alerts.clone(), state.clock.clone());
+                    under_way.spawn(alerts::deliver(db, sender, clock, channel));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the outbox of alerts could not be read");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
         }
     }
 }

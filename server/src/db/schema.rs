@@ -530,6 +530,99 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    incidents (id) {
+        id -> BigInt,
+        org_path -> Text,
+        kind -> Text,
+        dedup_key -> Text,
+        level -> Text,
+        state -> Text,
+        subject -> Text,
+        evidence -> Text,
+        rollout_id -> Nullable<BigInt>,
+        release_id -> Nullable<BigInt>,
+        affected -> BigInt,
+        owner_id -> Nullable<BigInt>,
+        owner_name -> Nullable<Text>,
+        occurrences -> BigInt,
+        reminders -> BigInt,
+        opened_at_ms -> BigInt,
+        last_seen_ms -> BigInt,
+        state_since_ms -> BigInt,
+        resolved_at_ms -> Nullable<BigInt>,
+        due_ms -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    incident_terminals (incident_id, terminal_id) {
+        incident_id -> BigInt,
+        terminal_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    incident_events (incident_id, seq) {
+        incident_id -> BigInt,
+        seq -> BigInt,
+        at_ms -> BigInt,
+        actor_kind -> Text,
+        actor_id -> BigInt,
+        actor_name -> Text,
+        event -> Text,
+        note -> Text,
+        evidence -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    alerts (id) {
+        id -> BigInt,
+        org_path -> Text,
+        kind -> Text,
+        level -> Text,
+        incident_id -> Nullable<BigInt>,
+        title_key -> Text,
+        parameters -> Text,
+        dedup_key -> Text,
+        state -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    alert_channels (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        name -> Text,
+        level -> Text,
+        transport -> Text,
+        failures -> BigInt,
+        retry_at_ms -> BigInt,
+        last_error -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        deleted_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    alert_deliveries (alert_id, channel_id) {
+        alert_id -> BigInt,
+        channel_id -> BigInt,
+        state -> Text,
+        attempts -> BigInt,
+        refusals -> BigInt,
+        status -> Nullable<BigInt>,
+        error -> Text,
+        attempted_at_ms -> Nullable<BigInt>,
+        finished_at_ms -> Nullable<BigInt>,
+    }
+}
+
 diesel::joinable!(cohort_cells -> cohorts (cohort_id));
 diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
@@ -568,4 +661,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     rollout_stops,
     assignments,
     update_events,
+    incidents,
+    incident_terminals,
+    incident_events,
+    alerts,
+    alert_channels,
+    alert_deliveries,
 );

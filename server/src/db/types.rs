@@ -26,6 +26,12 @@ pub enum Sequence {
     Assignments,
     /// Audit entries; also the lock under which the chain grows.
     AuditEntries,
+    /// Incidents.
+    Incidents,
+    /// Alerts.
+    Alerts,
+    /// Channels that alerts go to.
+    AlertChannels,
 }
 
 impl Sequence {
@@ -40,6 +46,9 @@ impl Sequence {
             Self::Rollouts => "rollouts",
             Self::Assignments => "assignments",
             Self::AuditEntries => "audit_entries",
+            Self::Incidents => "incidents",
+            Self::Alerts => "alerts",
+            Self::AlertChannels => "alert_channels",
         }
     }
 }

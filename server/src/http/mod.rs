@@ -49,6 +49,8 @@ pub struct State {
     pub enrolment_limits: crate::terminals::enrolment::Limits,
     /// Wakes the planner after a change of a rollout.
     pub planner: Signal,
+    /// Sends alerts.
+    pub alerts: crate::alerts::Sender,
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.

@@ -59,7 +59,10 @@ impl Role {
             Self::PlatformAdmin => true,
             Self::ReleaseManager => {
                 permission.is_read()
-                    || matches!(permission, P::ReleasesWrite | P::ReleasesPublish | P::RolloutsWrite | P::ProfilesWrite)
+                    || matches!(
+                        permission,
+                        P::ReleasesWrite | P::ReleasesPublish | P::RolloutsWrite | P::ProfilesWrite | P::IncidentsWrite
+                    )
             }
             Self::Approver => permission.is_read() || matches!(permission, P::ReleasesApprove | P::RolloutsApprove),
             Self::OrgAdmin => {
@@ -72,10 +75,12 @@ impl Role {
                             | P::OperatorsWrite
                             | P::ProfilesWrite
                             | P::RolloutsWrite
+                            | P::IncidentsWrite
+                            | P::AlertsWrite
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite)
+                matches!(permission, P::TerminalsWrite | P::IncidentsWrite)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -128,13 +133,19 @@ pub enum Permission {
     ProfilesWrite,
     /// See failures and statistics.
     FailuresRead,
+    /// See incidents and alerts.
+    IncidentsRead,
+    /// Take on incidents and carry them on.
+    IncidentsWrite,
+    /// Say where alerts go.
+    AlertsWrite,
     /// See the audit log.
     AuditRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -153,6 +164,9 @@ impl Permission {
         Self::ProfilesRead,
         Self::ProfilesWrite,
         Self::FailuresRead,
+        Self::IncidentsRead,
+        Self::IncidentsWrite,
+        Self::AlertsWrite,
         Self::AuditRead,
     ];
 
@@ -177,6 +191,9 @@ impl Permission {
             Self::ProfilesRead => "profiles_read",
             Self::ProfilesWrite => "profiles_write",
             Self::FailuresRead => "failures_read",
+            Self::IncidentsRead => "incidents_read",
+            Self::IncidentsWrite => "incidents_write",
+            Self::AlertsWrite => "alerts_write",
             Self::AuditRead => "audit_read",
         }
     }
@@ -192,6 +209,7 @@ impl Permission {
             | Self::RolloutsRead
             | Self::ProfilesRead
             | Self::FailuresRead
+            | Self::IncidentsRead
             | Self::AuditRead => true,
             Self::TerminalsWrite
             | Self::TerminalsActivate
@@ -202,7 +220,9 @@ impl Permission {
             | Self::ReleasesPublish
             | Self::RolloutsWrite
             | Self::RolloutsApprove
-            | Self::ProfilesWrite => false,
+            | Self::ProfilesWrite
+            | Self::IncidentsWrite
+            | Self::AlertsWrite => false,
         }
     }
 }

@@ -1,0 +1,190 @@
+//! SQL of alerts; of channels, and of the work on deliveries, in the files below.
+
+pub(super) mod channels;
+pub(super) mod outbox;
+
+use std::collections::{BTreeMap, HashMap};
+
+use diesel::prelude::*;
+
+use super::{Alert, AlertState, Delivery, Filter, Level, NewAlert};
+use crate::clock::Now;
+use crate::db::schema::{alert_channels, alert_deliveries, alerts};
+use crate::db::{self, Conn, Sequence, next_id};
+use crate::on_backend;
+use crate::operators::Scope;
+
+/// Channels that one alert goes to at most: those of each organization above, all of them full.
+const CHANNELS_FOR_MAX: i64 = 200;
+
+/// An organization and all above it: `/1/`, `/1/4/`, `/1/4/17/`.
+fn lineage(org_path: &str) -> Vec<&str> {
+    org_path.match_indices('/').skip(1).filter_map(|(at, _)| org_path.get(..=at)).collect()
+}
+
+/// Numbers of the channels that get an alert of this level. By `alert_channels_by_org`.
+pub(super) fn channels_for(conn: &mut Conn, org_path: &str, level: Level) -> Result<Vec<i64>, db::Error> {
+    // A channel of P2 gets P1 and P2.
+    let levels: Vec<&str> = Level::ALL.into_iter().filter(|least| level <= *least).map(Level::as_str).collect();
+    let channels = alert_channels::table
+        .filter(alert_channels::org_path.eq_any(lineage(org_path)))
+        .filter(alert_channels::deleted_at_ms.is_null())
+        .filter(alert_channels::level.eq_any(levels))
+        .order(alert_channels::id)
+        .limit(CHANNELS_FOR_MAX)
+        .select(alert_channels::id);
+    Ok(channels.load(conn)?)
+}
+
+/// Inserts an alert; `None` when its key is taken.
+pub(super) fn insert(
+    conn: &mut Conn,
+    new: &NewAlert<'_>,
+    state: AlertState,
+    now: Now,
+) -> Result<Option<i64>, db::Error> {
+    let id = next_id(conn, Sequence::Alerts)?;
+    let parameters: BTreeMap<&str, &str> = new.parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let row = (
+        alerts::id.eq(id),
+        alerts::org_path.eq(new.org_path),
+        alerts::kind.eq(new.kind.as_str()),
+        alerts::level.eq(new.level.as_str()),
+        alerts::incident_id.eq(new.incident_id),
+        alerts::title_key.eq(&new.title_key),
+        alerts::parameters.eq(serde_json::to_string(&parameters).unwrap_or_default()),
+        alerts::dedup_key.eq(&new.dedup_key),
+        alerts::state.eq(state.as_str()),
+        alerts::created_at_ms.eq(now.0),
+    );
+    let inserted =
+        on_backend!(conn, |c| diesel::insert_into(alerts::table).values(row).on_conflict_do_nothing().execute(c))?;
+    Ok((inserted == 1).then_some(id))
+}
+
+pub(super) fn insert_deliveries(conn: &mut Conn, alert_id: i64, channels: &[i64]) -> Result<(), db::Error> {
+    let row = |channel_id: &i64| {
+        (
+            alert_deliveries::alert_id.eq(alert_id),
+            alert_deliveries::channel_id.eq(*channel_id),
+            alert_deliveries::state.eq("pending"),
+            alert_deliveries::attempts.eq(0),
+            alert_deliveries::refusals.eq(0),
+            alert_deliveries::error.eq(""),
+        )
+    };
+    let rows: Vec<_> = channels.iter().map(row).collect();
+    if !rows.is_empty() {
+        on_backend!(conn, |c| diesel::insert_into(alert_deliveries::table).values(&rows).execute(c))?;
+    }
+    Ok(())
+}
+
+/// By `alerts_by_incident`.
+pub(super) fn acknowledge(conn: &mut Conn, incident_id: i64) -> Result<(), db::Error> {
+    diesel::update(alerts::table.filter(alerts::incident_id.eq(incident_id)))
+        .set(alerts::state.eq(AlertState::Acknowledged.as_str()))
+        .execute(conn)?;
+    Ok(())
+}
+
+type Columns = (i64, String, String, String, Option<i64>, String, String, String, i64);
+
+/// The columns of [`Columns`], in its order.
+macro_rules! columns {
+    () => {
+        (
+            alerts::id,
+            alerts::org_path,
+            alerts::kind,
+            alerts::level,
+            alerts::incident_id,
+            alerts::title_key,
+            alerts::parameters,
+            alerts::state,
+            alerts::created_at_ms,
+        )
+    };
+}
+
+use columns;
+
+fn alert(row: Columns) -> Alert {
+    let (id, org_path, kind, level, incident_id, title_key, parameters, state, created_at_ms) = row;
+    let parameters = serde_json::from_str(&parameters).unwrap_or_default();
+    let deliveries = Vec::new();
+    Alert { id, org_path, kind, level, incident_id, title_key, parameters, state, created_at_ms, deliveries }
+}
+
+/// Newest first, before `before`, with the deliveries to channels of the scope. By `alerts_by_org` or
+/// `alerts_by_incident`.
+pub(super) fn list(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: Filter,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Alert>, db::Error> {
+    let mut query = alerts::table
+        .filter(alerts::org_path.ge(scope.from()))
+        .filter(alerts::org_path.lt(scope.below()))
+        .filter(alerts::id.lt(before.unwrap_or(i64::MAX)))
+        .into_boxed();
+    if let Some(state) = filter.state {
+        query = query.filter(alerts::state.eq(state.as_str()));
+    }
+    if let Some(incident_id) = filter.incident_id {
+        query = query.filter(alerts::incident_id.eq(incident_id));
+    }
+    let rows = query.order(alerts::id.desc()).limit(limit).select(columns!()).load::<Columns>(conn)?;
+    let mut found: Vec<Alert> = rows.into_iter().map(alert).collect();
+    let ids: Vec<i64> = found.iter().map(|alert| alert.id).collect();
+    let mut deliveries = deliveries(conn, scope, &ids)?;
+    for alert in &mut found {
+        alert.deliveries = deliveries.remove(&alert.id).unwrap_or_default();
+    }
+    Ok(found)
+}
+
+type DeliveryColumns = (i64, i64, String, String, i64, Option<i64>, String, Option<i64>, Option<i64>);
+
+/// By primary key. A channel of an organization above is that organization's business.
+fn deliveries(conn: &mut Conn, scope: &Scope, alerts: &[i64]) -> Result<HashMap<i64, Vec<Delivery>>, db::Error> {
+    let rows = alert_deliveries::table
+        .inner_join(alert_channels::table.on(alert_channels::id.eq(alert_deliveries::channel_id)))
+        .filter(alert_deliveries::alert_id.eq_any(alerts.to_vec()))
+        .filter(alert_channels::org_path.ge(scope.from()))
+        .filter(alert_channels::org_path.lt(scope.below()))
+        .order((alert_deliveries::alert_id, alert_deliveries::channel_id))
+        .select((
+            alert_deliveries::alert_id,
+            alert_deliveries::channel_id,
+            alert_channels::name,
+            alert_deliveries::state,
+            alert_deliveries::attempts,
+            alert_deliveries::status,
+            alert_deliveries::error,
+            alert_deliveries::attempted_at_ms,
+            alert_deliveries::finished_at_ms,
+        ))
+        .load::<DeliveryColumns>(conn)?;
+    let mut found: HashMap<i64, Vec<Delivery>> = HashMap::new();
+    for (alert_id, channel_id, channel, state, attempts, status, error, attempted_at_ms, finished_at_ms) in rows {
+        let delivery =
+            Delivery { channel_id, channel, state, attempts, status, error, attempted_at_ms, finished_at_ms };
+        found.entry(alert_id).or_default().push(delivery);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_organization_has_all_above_it_in_its_lineage() {
+        assert_eq!(lineage("/1/4/17/"), ["/1/", "/1/4/", "/1/4/17/"]);
+        assert_eq!(lineage("/1/"), ["/1/"]);
+        assert!(lineage("/").is_empty());
+    }
+}

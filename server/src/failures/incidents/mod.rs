@@ -1,0 +1,212 @@
+//! Incidents: what went wrong, grouped under one cause, with its evidence, an owner and a state.
+//!
+//! Rules open them with [`open`], inside the transaction of what they did about it; people carry them on with [`act`].
+//! The same thing seen again (same organization, kind and key) adds to its incident, or opens it anew, and never makes a
+//! second one beside it. Whatever opens an incident raises an alert in the same transaction; nobody is told of what was
+//! rolled back, and nothing that happened goes untold.
+
+mod actions;
+mod evidence;
+mod filter;
+pub mod http;
+mod kind;
+mod reminders;
+pub mod state;
+mod store;
+mod view;
+
+use serde_json::{Value, json};
+
+pub use actions::{Act, Error, NOTE_CHARS_MAX, act, assign};
+pub use evidence::{EVIDENCE_BYTES_MAX, OMITTED};
+pub use filter::{Filter, UNRESOLVED};
+pub use kind::Kind;
+pub use reminders::remind;
+pub use state::State;
+pub use view::{Incident, IncidentDetail, TimelineEntry, UNACKNOWLEDGED_SHOWN_MAX, get, list, unacknowledged};
+
+use crate::alerts::{self, AlertKind, NewAlert};
+use crate::audit::{self, Actor, Deed};
+use crate::clock::Now;
+use crate::db::{self, Conn};
+use state::{Event, step};
+use store::Stored;
+
+pub use crate::alerts::Level;
+
+/// Longest key and subject, characters.
+pub const TEXT_CHARS_MAX: usize = 200;
+/// Terminals that one incident lists: what a person can look at. How many are concerned is counted beside.
+pub const TERMINALS_MAX: usize = 100;
+/// How often [`open`] looks again when another server is at the same incident.
+const ATTEMPTS: usize = 3;
+/// Name of the rules in the audit log and the timeline.
+const ACTOR: &str = "incidents";
+
+/// What a rule found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewIncident {
+    /// Which rule.
+    pub kind: Kind,
+    /// How urgent.
+    pub level: Level,
+    /// Organization whose people deal with it.
+    pub org_path: String,
+    /// What it is about, within its organization and kind: `rollout:12`, `terminal:7`. The same thing has the same key.
+    pub key: String,
+    /// What people call that: the rollout's name, the serial number, `4.2.0 · 2g`. Never card data.
+    pub subject: String,
+    /// What was seen: an object. Its numbers and texts are shown as a list, its lists of objects as tables; a list of
+    /// `{rule, field, observed, threshold}` under `reasons` says why. At most [`EVIDENCE_BYTES_MAX`], or its largest
+    /// members go.
+    pub evidence: Value,
+    /// The rollout it is about.
+    pub rollout_id: Option<i64>,
+    /// The release it is about.
+    pub release_id: Option<i64>,
+    /// Terminals concerned; the first [`TERMINALS_MAX`] are kept.
+    pub terminal_ids: Vec<i64>,
+    /// How many terminals are concerned, listed or not.
+    pub affected: u64,
+}
+
+/// Opens an incident within the caller's transaction, or adds to the one about the same thing, and returns its number.
+///
+/// Opening, and opening again, is written to the audit log and raises an alert; so does a more urgent level. A mere
+/// repetition is counted and shows the newest evidence: one that repeats each minute must not fill the logs.
+///
+/// Costs three statements for a repetition, about ten for an opening.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn open(conn: &mut Conn, new: NewIncident, now: Now) -> Result<i64, db::Error> {
+    let new = NewIncident {
+        key: cut(&new.key),
+        subject: cut(&new.subject),
+        evidence: evidence::bounded(new.evidence),
+        affected: new.affected.max(u64::try_from(new.terminal_ids.len()).unwrap_or(u64::MAX)),
+        ..new
+    };
+    for _ in 0..ATTEMPTS {
+        let found = store::hold_newest(conn, &new)?;
+        if let Some(found) = found.filter(|found| found.state.takes_up(found.resolved_at_ms, now.0)) {
+            return take_up(conn, &found, &new, now);
+        }
+        if let Some(id) = store::insert(conn, &new, now)? {
+            store::add_terminals(conn, id, &new.terminal_ids)?;
+            let story = Story { event: "open", evidence: Some(&new.evidence), kind: AlertKind::IncidentOpened };
+            tell(conn, &Told { id, occurrence: 1, level: new.level }, &new, story, now)?;
+            return Ok(id);
+        }
+    }
+    Err(store::raced())
+}
+
+/// The same thing again.
+fn take_up(conn: &mut Conn, found: &Stored, new: &NewIncident, now: Now) -> Result<i64, db::Error> {
+    // `Recur` is possible in every state; if that ever changes, the incident stays as it is.
+    let state = step(found.state, Event::Recur).unwrap_or(found.state);
+    let level = found.level.min(new.level);
+    let is_reopened = state != found.state;
+    let is_raised = level != found.level;
+    let (state_since_ms, reminders) = if is_reopened { (now.0, 0) } else { (found.state_since_ms, found.reminders) };
+    let limit_ms = state.time_limit_ms(level, reminders).map(|limit_ms| now.0.saturating_add(limit_ms));
+    let due_ms = if is_reopened {
+        limit_ms
+    } else if is_raised {
+        // Sooner than before, never later.
+        found.due_ms.min(limit_ms).or(limit_ms)
+    } else {
+        found.due_ms
+    };
+    let after = Stored {
+        state,
+        level,
+        subject: new.subject.clone(),
+        evidence: new.evidence.clone(),
+        rollout_id: new.rollout_id.or(found.rollout_id),
+        release_id: new.release_id.or(found.release_id),
+        affected: i64::try_from(new.affected).unwrap_or(i64::MAX),
+        occurrences: found.occurrences + 1,
+        reminders,
+        last_seen_ms: now.0,
+        state_since_ms,
+        resolved_at_ms: found.resolved_at_ms.filter(|_| !is_reopened),
+        due_ms,
+        ..found.clone()
+    };
+    if !store::replace(conn, found, &after)? {
+        return Err(store::raced());
+    }
+    store::add_terminals(conn, found.id, &new.terminal_ids)?;
+    let told = Told { id: found.id, occurrence: after.occurrences, level };
+    if is_reopened {
+        let story = Story { event: "reopen", evidence: Some(&new.evidence), kind: AlertKind::IncidentReopened };
+        tell(conn, &told, new, story, now)?;
+    } else if is_raised {
+        let story = Story { event: "raise", evidence: None, kind: AlertKind::IncidentRaised };
+        tell(conn, &told, new, story, now)?;
+    }
+    Ok(found.id)
+}
+
+/// What was just written.
+struct Told {
+    id: i64,
+    occurrence: i64,
+    level: Level,
+}
+
+/// What happened to it.
+struct Story<'a> {
+    event: &'static str,
+    evidence: Option<&'a Value>,
+    kind: AlertKind,
+}
+
+/// The timeline, the audit log and the alert of one opening.
+fn tell(conn: &mut Conn, told: &Told, new: &NewIncident, story: Story<'_>, now: Now) -> Result<(), db::Error> {
+    store::append_event(conn, told.id, &store::Who::system(ACTOR), story.event, "", story.evidence, now)?;
+    let deed = Deed {
+        action: &format!("incidents.{}", story.event),
+        object_kind: "incident",
+        object_id: told.id.to_string(),
+        org_path: &new.org_path,
+        detail: json!({
+            "kind": new.kind.as_str(),
+            "level": told.level.as_str(),
+            "subject": new.subject,
+            "key": new.key,
+            "occurrence": told.occurrence,
+            "rollout_id": new.rollout_id,
+            "release_id": new.release_id,
+        }),
+    };
+    audit::append(conn, &Actor::system(ACTOR), &deed, now)?;
+    let alert = NewAlert {
+        org_path: &new.org_path,
+        kind: story.kind,
+        level: told.level,
+        incident_id: Some(told.id),
+        title_key: title_key(new.kind),
+        parameters: parameters(&new.subject),
+        dedup_key: format!("incident:{}:{}:{}", told.id, story.event, told.occurrence),
+    };
+    alerts::raise(conn, &alert, now)?;
+    metrics::counter!("tillward_incidents_opened_total", "kind" => new.kind.as_str()).increment(1);
+    Ok(())
+}
+
+/// The text that names an incident of this kind, with the subject in it.
+pub fn title_key(kind: Kind) -> String {
+    format!("incident-title-{}", kind.as_str())
+}
+
+fn parameters(subject: &str) -> Vec<(&'static str, String)> {
+    vec![("subject", subject.to_owned())]
+}
+
+/// The beginning of a text, at most as long as the table keeps it.
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}

@@ -1,0 +1,47 @@
+//! The pass that reminds people of incidents which nobody carries on. It takes no input, is idempotent and never retries.
+
+use super::state::{Event, step};
+use super::store::{self, Stored, Who};
+use super::{ACTOR, parameters, title_key};
+use crate::alerts::{self, AlertKind, NewAlert};
+use crate::clock::Now;
+use crate::db::{self, Conn, Db};
+
+/// Raises an alert for each incident whose time limit passed, and returns for how many. Each is a transaction of its own
+/// and reads the incident anew: what a person did meanwhile counts.
+///
+/// # Errors
+/// [`db::Error`]; what was reminded of before stays so.
+pub async fn remind(db: &Db, now: Now) -> Result<usize, db::Error> {
+    let mut reminded = 0;
+    for id in db.read(move |conn| store::due(conn, now)).await? {
+        reminded += usize::from(db.write(move |conn| one(conn, id, now)).await?);
+    }
+    Ok(reminded)
+}
+
+fn one(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {
+    let Some(found) = store::hold(conn, id)?.filter(|found| found.due_ms.is_some_and(|due_ms| due_ms <= now.0)) else {
+        return Ok(false);
+    };
+    let Ok(state) = step(found.state, Event::Remind) else { return Ok(false) };
+    let reminders = found.reminders.saturating_add(1);
+    let limit_ms = state.time_limit_ms(found.level, reminders);
+    let due_ms = limit_ms.map(|limit_ms| now.0.saturating_add(limit_ms));
+    let after = Stored { state, reminders, due_ms, ..found.clone() };
+    if !store::replace(conn, &found, &after)? {
+        return Err(store::raced());
+    }
+    store::append_event(conn, id, &Who::system(ACTOR), Event::Remind.as_str(), "", None, now)?;
+    let alert = NewAlert {
+        org_path: &found.org_path,
+        kind: AlertKind::IncidentOverdue,
+        level: found.level,
+        incident_id: Some(id),
+        title_key: title_key(found.kind),
+        parameters: parameters(&found.subject),
+        dedup_key: format!("incident:{id}:remind:{}", found.version),
+    };
+    alerts::raise(conn, &alert, now)?;
+    Ok(true)
+}

@@ -11,6 +11,7 @@ use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::http::State;
+use crate::profiles;
 use crate::releases;
 use crate::rollouts::planner;
 
@@ -35,14 +36,15 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 2],
+    passes: [JoinHandle<()>; 3],
 }
 
 impl Workers {
     /// Starts the passes on the current runtime.
     pub fn start(state: Arc<State>) -> Self {
         let planner = plan(state.db.clone(), state.clock.clone(), state.planner.clone());
-        Self { passes: [tokio::spawn(planner), tokio::spawn(maintain(state))] }
+        let spread = spread(state.db.clone(), state.clock.clone());
+        Self { passes: [tokio::spawn(planner), tokio::spawn(spread), tokio::spawn(maintain(state))] }
     }
 }
 
@@ -72,6 +74,22 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
     }
 }
 
+/// Tells terminals what was settled for their layers.
+async fn spread(db: Db, clock: Clock) {
+    loop {
+        let pause = match profiles::spread(&db, clock.now()).await {
+            Ok(true) => continue,
+            Ok(false) => INTERVAL,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "terminals could not be told what was settled");
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Re-signs what is worn and deletes what is too old.
 async fn maintain(state: Arc<State>) {
     loop {
@@ -80,6 +98,13 @@ async fn maintain(state: Arc<State>) {
         if let Err(error) = releases::maintain(&state.db, &state.signing, now).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "signed metadata could not be renewed");
             metrics::counter!("tillward_maintenance_failed_total").increment(1);
+        }
+        match profiles::forget_unused(&state.db, now).await {
+            Ok(0) => {}
+            Ok(bodies) => tracing::info!(bodies, "deleted parameters that no terminal is told"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "unused parameters could not be deleted");
+            }
         }
         match retention::sweep(&state.db, now).await {
             Ok(0) => {}

@@ -69,6 +69,7 @@ const PURE: &[&str] = &[
     "server/src/rollouts/state.rs",
     "server/src/rollouts/assignment.rs",
     "server/src/failures/localize.rs",
+    "server/src/profiles/layers.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",
 ];

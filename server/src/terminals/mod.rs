@@ -27,6 +27,7 @@ use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_id};
 use crate::operators::Scope;
 use crate::organizations::{self, Organization};
+use crate::profiles;
 use store::Record;
 
 /// Terminals that one bulk request may name: one transaction of well under a second.
@@ -168,7 +169,8 @@ pub fn create(
     store::insert(conn, &record, &tags).map_err(taken_meanwhile)?;
     let detail = json!({"sn": record.sn, "model": record.model});
     audit::append(conn, actor, &deed("terminals.create", &record, detail), now)?;
-    Ok(Terminal { warnings, ..terminal(record, tags) })
+    profiles::recompute(conn, &[record.id], now)?;
+    Ok(Terminal { warnings, ..get(conn, scope, record.id)? })
 }
 
 fn taken_meanwhile(error: db::Error) -> Error {
@@ -299,6 +301,7 @@ pub fn update(
     }
     if let Some(tags) = tags {
         store::replace_tags(conn, id, &tags)?;
+        profiles::recompute(conn, &[id], now)?;
         changed.push("tags");
     }
     // Names of fields, not their values: notes and names may be personal.
@@ -416,6 +419,7 @@ pub fn transfer(
             Err(error) => done.refused.push(NotDone { id, reason: error.to_string() }),
         }
     }
+    profiles::recompute(conn, &done.moved, now)?;
     Ok(done)
 }
 

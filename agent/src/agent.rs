@@ -325,11 +325,11 @@ impl Agent {
 
     fn take_profile(&mut self, desired: &Desired) -> Result<(), AgentError> {
         let Some(wanted) = &desired.config else { return Ok(()) };
-        if self.profile.hash() == Some(&wanted.hash) {
+        if !self.profile.is_due(wanted) {
             return Ok(());
         }
         let taken = match self.client.profile(&wanted.hash) {
-            Ok(bytes) => self.profile.apply(&wanted.hash, &bytes).map_err(|error| error.to_string()),
+            Ok(bytes) => self.profile.apply(wanted, &bytes).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match taken {

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tillward_protocol::checkin::DesiredConfig;
 use tillward_protocol::ids::Sha256Hex;
 
 use crate::client::PROFILE_BYTES_MAX;
@@ -15,6 +16,9 @@ use crate::storage::{self, Readers};
 pub struct Profile {
     path: PathBuf,
     hash: Option<Sha256Hex>,
+    /// The last attempt that the server asked for and that was made. Not kept over a restart: making it once more
+    /// changes nothing.
+    attempt: u32,
 }
 
 impl Profile {
@@ -25,7 +29,7 @@ impl Profile {
     pub fn load(folder: &Path) -> io::Result<Self> {
         let path = folder.join("profile.json");
         let hash = storage::read(&path, PROFILE_BYTES_MAX)?.map(|bytes| Sha256Hex::of(&bytes));
-        Ok(Self { path, hash })
+        Ok(Self { path, hash, attempt: 0 })
     }
 
     /// Config hash of the profile in force.
@@ -33,18 +37,28 @@ impl Profile {
         self.hash.as_ref()
     }
 
-    /// Puts `bytes` in force if their digest is `hash`.
+    /// Whether `wanted` is to be fetched and applied: it is not in force, or the server asks for another attempt.
+    pub fn is_due(&mut self, wanted: &DesiredConfig) -> bool {
+        if wanted.attempt == 0 {
+            // The server sees no trouble; the next trouble begins with the first attempt again.
+            self.attempt = 0;
+        }
+        self.hash() != Some(&wanted.hash) || wanted.attempt > self.attempt
+    }
+
+    /// Puts `bytes` in force if their digest is the wanted one.
     ///
     /// # Errors
     /// `InvalidData` when it is not; then, and when the disk fails, the old profile stays.
-    pub fn apply(&mut self, hash: &Sha256Hex, bytes: &[u8]) -> io::Result<()> {
+    pub fn apply(&mut self, wanted: &DesiredConfig, bytes: &[u8]) -> io::Result<()> {
         let found = Sha256Hex::of(bytes);
-        if found != *hash {
-            let text = format!("the profile's digest is {found}, wanted was {hash}");
+        if found != wanted.hash {
+            let text = format!("the profile's digest is {found}, wanted was {}", wanted.hash);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         storage::replace(&self.path, bytes, Readers::Anyone)?;
         self.hash = Some(found);
+        self.attempt = wanted.attempt;
         Ok(())
     }
 }
@@ -58,9 +72,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut profile = Profile::load(folder.path()).unwrap();
         assert_eq!(profile.hash(), None);
-        let hash = Sha256Hex::of(b"{}");
-        profile.apply(&hash, b"{}").unwrap();
-        assert!(profile.apply(&Sha256Hex::of(b"x"), b"y").is_err());
-        assert_eq!(Profile::load(folder.path()).unwrap().hash(), Some(&hash));
+        let wanted = |bytes: &[u8]| DesiredConfig { hash: Sha256Hex::of(bytes), attempt: 0 };
+        profile.apply(&wanted(b"{}"), b"{}").unwrap();
+        assert!(profile.apply(&wanted(b"x"), b"y").is_err());
+        assert_eq!(Profile::load(folder.path()).unwrap().hash(), Some(&wanted(b"{}").hash));
+    }
+
+    #[test]
+    fn each_attempt_that_the_server_asks_for_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut profile = Profile::load(folder.path()).unwrap();
+        let wanted = |attempt: u32| DesiredConfig { hash: Sha256Hex::of(b"{}"), attempt };
+        for (attempt, is_due) in
+            [(0, true), (0, false), (1, true), (1, false), (2, true), (1, false), (0, false), (1, true)]
+        {
+            assert_eq!(profile.is_due(&wanted(attempt)), is_due, "{attempt}");
+            if is_due {
+                profile.apply(&wanted(attempt), b"{}").unwrap();
+            }
+        }
+        assert!(profile.is_due(&wanted(2)), "an attempt that was not made is still due");
+        assert!(profile.is_due(&wanted(2)));
+        let other = DesiredConfig { hash: Sha256Hex::of(b"x"), attempt: 0 };
+        assert!(profile.is_due(&other));
     }
 }

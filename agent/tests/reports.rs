@@ -163,7 +163,7 @@ fn a_profile_comes_into_force_only_with_the_right_digest_and_its_hash_is_reporte
     for hash in [&bad, &good] {
         let path = format!("/device/v1/configs/{hash}");
         server.world().files.insert(path, b"{\"apn\":\"cmnet\"}".to_vec().into());
-        server.world().desired.config = Some(DesiredConfig { hash: hash.clone() });
+        server.world().desired.config = Some(DesiredConfig { hash: hash.clone(), attempt: 0 });
         terminal.round();
         terminal.round();
         let reported = server.world().counted.last().unwrap().software.config_hash.clone();

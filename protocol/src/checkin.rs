@@ -414,6 +414,10 @@ pub struct Acknowledged {
 pub struct DesiredConfig {
     /// Config hash: SHA-256 of the profile's canonical bytes, fetched from `/device/v1/configs/{hash}`.
     pub hash: Sha256Hex,
+    /// Above 0 when the server saw that the terminal does not report this hash though it was told: the terminal
+    /// fetches and applies the profile again, once for each attempt, also when it believes to have it.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    pub attempt: u32,
 }
 
 /// What the terminal should run. Facts, not commands: the same answer twice changes nothing.

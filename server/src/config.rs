@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::blobs::S3Options;
 use crate::db::Location;
 
+/// What one reseller's shop can survey is rolled out by one person.
+const APPROVAL_FROM_TERMINALS: u64 = 1_000;
+
 /// How keys are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -46,6 +49,8 @@ pub struct Config {
     pub check_in_interval_s: u32,
     /// Threads that answer requests; 0 = one a core.
     pub workers: usize,
+    /// A rollout to this many terminals or more needs a second person to start, widen or override it; 0 = every one.
+    pub approval_from_terminals: u64,
     /// Time zone of the console.
     pub time_zone: String,
     /// PEM file of the certificate chain; with `tls_key`, the server speaks TLS itself.
@@ -69,6 +74,7 @@ impl Default for Config {
             mode: Mode::Quickstart,
             check_in_interval_s: 900,
             workers: 0,
+            approval_from_terminals: APPROVAL_FROM_TERMINALS,
             time_zone: "Asia/Shanghai".to_owned(),
             tls_certificate: None,
             tls_key: None,
@@ -224,6 +230,7 @@ const FIELDS: &[&str] = &[
     "mode",
     "check_in_interval_s",
     "workers",
+    "approval_from_terminals",
     "time_zone",
     "tls_certificate",
     "tls_key",

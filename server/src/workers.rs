@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::db::{self, Db};
 use crate::failures::incidents;
 use crate::http::State;
+use crate::profiles;
 use crate::releases;
 use crate::rollouts::planner;
 
@@ -40,7 +41,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 4],
+    passes: [JoinHandle<()>; 5],
 }
 
 impl Workers {
@@ -49,8 +50,14 @@ impl Workers {
         let planner = plan(state.db.clone(), state.clock.clone(), state.planner.clone());
         let reminders = remind(Arc::clone(&state));
         let alerts = deliver(Arc::clone(&state));
-        let passes =
-            [tokio::spawn(planner), tokio::spawn(reminders), tokio::spawn(alerts), tokio::spawn(maintain(state))];
+        let spread = spread(state.db.clone(), state.clock.clone());
+        let passes = [
+            tokio::spawn(planner),
+            tokio::spawn(reminders),
+            tokio::spawn(alerts),
+            tokio::spawn(spread),
+            tokio::spawn(maintain(state)),
+        ];
         Self { passes }
     }
 }
@@ -119,6 +126,22 @@ async fn deliver(state: Arc<State>) {
     }
 }
 
+/// Tells terminals what was settled for their layers.
+async fn spread(db: Db, clock: Clock) {
+    loop {
+        let pause = match profiles::spread(&db, clock.now()).await {
+            Ok(true) => continue,
+            Ok(false) => INTERVAL,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "terminals could not be told what was settled");
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Re-signs what is worn and deletes what is too old.
 async fn maintain(state: Arc<State>) {
     loop {
@@ -127,6 +150,13 @@ async fn maintain(state: Arc<State>) {
         if let Err(error) = releases::maintain(&state.db, &state.signing, now).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "signed metadata could not be renewed");
             metrics::counter!("tillward_maintenance_failed_total").increment(1);
+        }
+        match profiles::forget_unused(&state.db, now).await {
+            Ok(0) => {}
+            Ok(bodies) => tracing::info!(bodies, "deleted parameters that no terminal is told"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "unused parameters could not be deleted");
+            }
         }
         match retention::sweep(&state.db, now).await {
             Ok(0) => {}

@@ -76,6 +76,7 @@ const PURE: &[&str] = &[
     "server/src/rollouts/gate/strata.rs",
     "server/src/rollouts/gate/verdict.rs",
     "server/src/failures/localize.rs",
+    "server/src/profiles/layers.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",
 ];

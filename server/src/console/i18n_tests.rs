@@ -11,6 +11,7 @@ use tillward_protocol::phase::Reason;
 
 use super::*;
 use crate::operators::Role;
+use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
 use crate::rollouts::assignment::Phase as AssignmentPhase;
 use crate::rollouts::state::State as RolloutState;
@@ -40,6 +41,8 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("signal", names(&["good", "fair", "poor", "bad", "unknown"])),
         ("transaction", names(&["sale", "void", "refund", "preauth", "sign_in", "settle", "other"])),
         ("connection", names(&Connection::ALL.map(Connection::as_str))),
+        ("layer", names(&["global", "organization", "group", "terminal"])),
+        ("drift", names(&DriftState::ALL.map(DriftState::as_str))),
         ("lifecycle", names(&Lifecycle::ALL.map(Lifecycle::as_str))),
         ("action", names(&Action::ALL.map(Action::as_str))),
         ("phase", names(&phases)),

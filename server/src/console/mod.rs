@@ -8,6 +8,7 @@ mod assets;
 mod audit;
 mod chart;
 mod conditions;
+mod config;
 mod form;
 mod i18n;
 mod import;

@@ -122,6 +122,7 @@ async fn show(
     let (size, after) = (page.size()?, page.after::<i64>()?);
     let phase = query.phase.as_deref().and_then(Phase::parse);
     let may_write = shell.may(Permission::RolloutsWrite);
+    let now = state.clock.now();
     let (detail, preview, assignments) = state
         .db
         .read(move |conn| {
@@ -129,7 +130,7 @@ async fn show(
             let detail = rollouts::get(conn, scope, id)?;
             let is_draft = detail.rollout.state == "draft";
             let preview = if is_draft { Some(rollouts::preview(conn, scope, id)?) } else { None };
-            let assignments = rollouts::assignments(conn, scope, id, phase, after, size + 1)?;
+            let assignments = rollouts::assignments(conn, scope, id, phase, after, size + 1, now)?;
             Ok::<_, Problem>((detail, preview, assignments))
         })
         .await?;
@@ -280,7 +281,8 @@ async fn start(
     let digits: String = form.count.chars().filter(|c| !matches!(c, ',' | '，' | ' ')).collect();
     let count: u64 = digits.parse().map_err(|_| Problem::invalid("count", "type the number of terminals"))?;
     let Acting { caller, actor } = acting;
-    rollouts::start(&state.db, caller.scope, id, count, actor, state.clock.now()).await?;
+    let from = state.config.approval_from_terminals;
+    rollouts::start(&state.db, caller.scope, id, count, from, actor, state.clock.now()).await?;
     Ok(back(id, "started"))
 }
 

@@ -235,8 +235,10 @@ async fn create(state: web::Data<State>, acting: Acting, Form(draft): Form<Draft
                 firmware: names(&draft.firmware),
                 tags: names(&draft.tag),
                 terminal_ids,
+                ..Filter::default()
             };
-            let new = NewRollout { name: draft.name, release_id: draft.release_id, filter, assignment_timeout_s: None };
+            let release_id = Some(draft.release_id);
+            let new = NewRollout { name: draft.name, release_id, filter, ..NewRollout::default() };
             Ok(rollouts::create(conn, &caller, new, &actor, now)?)
         })
         .await?;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::chart::{self, ConditionChart, Mark, Svg};
 use super::conditions::{self, FailureView};
+use super::config::{self, ConfigView};
 use super::form::Form;
 use super::organizations;
 use super::rollout::phase_status;
@@ -22,6 +23,7 @@ use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission};
 use crate::organizations::Organization;
+use crate::profiles::{self, TerminalConfig};
 use crate::rollouts::{self, TimelineEvent};
 use crate::terminals::enrolment::{CodesRequest, IssuedCode, issue_codes};
 use crate::terminals::lifecycle::step;
@@ -125,6 +127,7 @@ struct TerminalPage {
     samples: Vec<SampleRow>,
     failures_note: String,
     failures: Vec<FailureView>,
+    config: ConfigView,
     software: Vec<(String, String)>,
     record: Vec<(String, String)>,
     timeline: Vec<UpdateLine>,
@@ -142,6 +145,7 @@ struct Read {
     failures: Vec<FailureRow>,
     marked: Vec<FailureRow>,
     timeline: Vec<TimelineEvent>,
+    config: TerminalConfig,
 }
 
 async fn show(
@@ -179,6 +183,7 @@ async fn page(
                 failures: failures::list(conn, &scope, &of_terminal, None, FAILURES_MAX)?,
                 marked: failures::list(conn, &scope, &in_span, None, MARKS_MAX)?,
                 timeline: rollouts::timeline(conn, id)?,
+                config: profiles::terminal_config(conn, &scope, id)?,
             })
         })
         .await?;
@@ -187,7 +192,7 @@ async fn page(
 }
 
 fn assemble(shell: Shell, read: Read, tree: &[Organization], span: Span, code: Option<IssuedCode>) -> TerminalPage {
-    let Read { terminal, row, samples, failures, marked, timeline } = read;
+    let Read { terminal, row, samples, failures, marked, timeline, config } = read;
     let connection = row.connection.as_str();
     let lifecycle = terminal.lifecycle.as_str();
     let latest = timeline.first();
@@ -229,6 +234,7 @@ fn assemble(shell: Shell, read: Read, tree: &[Organization], span: Span, code: O
             Ok(n) => shell.count("terminal-failures-note", &n),
         },
         failures: failures.iter().map(|row| conditions::failure(&shell, row)).collect(),
+        config: config::view(&shell, config, tree),
         software: software(&shell, &row, latest),
         record: record(&shell, &terminal, &row),
         timeline: timeline.into_iter().take(TIMELINE_MAX).map(|event| update_line(&shell, event)).collect(),

@@ -215,6 +215,8 @@ diesel::table! {
         region -> Nullable<Text>,
         tags -> Nullable<Text>,
         report -> Text,
+        config_told -> Nullable<Text>,
+        config_misses -> Nullable<BigInt>,
     }
 }
 
@@ -623,6 +625,51 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    config_layers (layer, profile_name) {
+        layer -> Text,
+        profile_name -> Text,
+        organization_id -> BigInt,
+        org_path -> Text,
+        tag -> Nullable<Text>,
+        profile_id -> BigInt,
+        previous_profile_id -> Nullable<BigInt>,
+        since_ms -> BigInt,
+        spreading -> BigInt,
+        spread_path -> Text,
+        spread_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_layers (terminal_id, layer, profile_name) {
+        terminal_id -> BigInt,
+        layer -> Text,
+        profile_name -> Text,
+        profile_id -> Nullable<BigInt>,
+        previous_profile_id -> Nullable<BigInt>,
+        since_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    effective_configs (hash) {
+        hash -> Text,
+        body -> Text,
+        used_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    config_drifts (terminal_id) {
+        terminal_id -> BigInt,
+        expected -> Text,
+        since_ms -> BigInt,
+        state -> Text,
+        state_since_ms -> BigInt,
+    }
+}
+
 diesel::joinable!(cohort_cells -> cohorts (cohort_id));
 diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
@@ -661,6 +708,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     rollout_stops,
     assignments,
     update_events,
+    config_layers,
+    terminal_layers,
+    effective_configs,
+    config_drifts,
     incidents,
     incident_terminals,
     incident_events,

@@ -321,6 +321,16 @@ pub enum CallerKind {
     ApiKey,
 }
 
+impl CallerKind {
+    /// Name in requests for approval.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::ApiKey => "api_key",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

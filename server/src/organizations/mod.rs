@@ -185,6 +185,14 @@ pub fn is_headquarters(org_path: &str) -> bool {
     org_path.split('/').filter(|part| !part.is_empty()).count() == 1
 }
 
+/// Headquarters; `None` before the server is set up.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn headquarters(conn: &mut Conn) -> Result<Option<Organization>, db::Error> {
+    store::headquarters(conn)
+}
+
 /// Headquarters, made if there is none yet; within the caller's transaction.
 ///
 /// # Errors

@@ -3,7 +3,9 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::{Assign, Assigned, Error, NewProfile, Profile};
+use serde::Deserialize;
+
+use super::{Assign, Assigned, Drift, DriftState, Error, LayerInForce, NewProfile, Profile, TerminalConfig};
 use crate::audit::Actor;
 use crate::db;
 use crate::http::body::{Json, Path, Query};
@@ -15,6 +17,7 @@ use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
 
 const READ: Access = Access::Operator(Permission::ProfilesRead);
+const READ_TERMINALS: Access = Access::Operator(Permission::TerminalsRead);
 const WRITE: Access = Access::Operator(Permission::ProfilesWrite);
 
 /// This domain's rows of the endpoint table.
@@ -27,18 +30,46 @@ pub fn endpoints() -> Vec<Endpoint> {
             .body::<NewProfile>()
             .returns::<Profile>(201, "The profile"),
         Endpoint::get("/api/v1/profiles/{id}", READ, "One profile", get).returns::<Profile>(200, "The profile"),
-        Endpoint::post("/api/v1/profiles/{id}/assign", WRITE, "Sets what terminals should apply", assign)
-            .body::<Assign>()
-            .returns::<Assigned>(200, "How many terminals"),
+        Endpoint::post(
+            "/api/v1/profiles/{id}/assign",
+            WRITE,
+            "Puts a profile in force on terminals' own layers",
+            assign,
+        )
+        .body::<Assign>()
+        .returns::<Assigned>(200, "How many terminals"),
+        Endpoint::get(
+            "/api/v1/config/layers",
+            READ,
+            "What is in force on the layers of your organizations, from the top down",
+            layers,
+        )
+        .query::<PageQuery>()
+        .returns::<Page<LayerInForce>>(200, "A page of layers"),
+        Endpoint::get(
+            "/api/v1/config/drifts",
+            READ_TERMINALS,
+            "Terminals that go on reporting another config hash than the one they were told",
+            drifts,
+        )
+        .query::<DriftQuery>()
+        .returns::<Page<Drift>>(200, "A page of drifts, by terminal"),
+        Endpoint::get(
+            "/api/v1/terminals/{id}/config",
+            READ_TERMINALS,
+            "A terminal's parameters: what it should have, from which layer, and what it has",
+            terminal_config,
+        )
+        .returns::<TerminalConfig>(200, "The parameters"),
         Endpoint::get(
             "/device/v1/configs/{hash}",
             Access::Terminal,
-            "The profile this terminal should apply: canonical bytes whose SHA-256 is the hash",
+            "The parameters this terminal should apply: canonical bytes whose SHA-256 is the hash",
             config,
         )
         .returns_empty(200, "Canonical JSON")
         .returns_empty(304, "The terminal has it")
-        .returns_empty(404, "It is not this terminal's desired profile"),
+        .returns_empty(404, "It is not what this terminal should apply"),
     ]
 }
 
@@ -80,6 +111,47 @@ async fn assign(
     let actor = Actor::from(&caller).in_request(&request_id.0);
     let now = state.clock.now();
     Ok(web::Json(super::assign(&state.db, actor, caller.scope, id, asked, now).await?))
+}
+
+async fn layers(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<web::Json<Page<LayerInForce>>, Problem> {
+    let (size, after) = (page.size()?, page.after()?);
+    let rows = state.db.read(move |conn| super::list_layers(conn, &caller.scope, after.as_ref(), size + 1)).await?;
+    Ok(web::Json(Page::from_rows(rows, size, |row| (row.org_path.clone(), row.layer.text(), row.profile_name.clone()))))
+}
+
+/// Filter and page of the list of drifts.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams, utoipa::ToSchema)]
+#[into_params(parameter_in = Query)]
+struct DriftQuery {
+    /// Only those that got this far: `watching`, `repairing` or `alarmed`.
+    state: Option<DriftState>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Rows on the page, 1–100.
+    size: Option<u32>,
+}
+
+async fn drifts(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<DriftQuery>,
+) -> Result<web::Json<Page<Drift>>, Problem> {
+    let page = PageQuery { after: query.after, size: query.size };
+    let (size, after) = (page.size()?, page.after()?);
+    let list = move |conn: &mut db::Conn| super::list_drifts(conn, &caller.scope, query.state, after, size + 1);
+    Ok(web::Json(Page::from_rows(state.db.read(list).await?, size, |row| row.terminal_id)))
+}
+
+async fn terminal_config(
+    state: web::Data<State>,
+    caller: Caller,
+    Path(id): Path<i64>,
+) -> Result<web::Json<TerminalConfig>, Problem> {
+    Ok(web::Json(state.db.read(move |conn| super::terminal_config(conn, &caller.scope, id)).await?))
 }
 
 async fn config(

@@ -1,7 +1,15 @@
 //! Profiles: sets of parameters for the payment application. A profile's canonical bytes have a config hash, by which
 //! terminals fetch them, check them and report them. What was created never changes: new content is a new version.
+//!
+//! Profiles are in force on layers ([`LayerKey`]); a terminal is told the merged parameters of all its layers. One
+//! terminal's own layer is set at once; the layers above change by a rollout, which stages and settles.
 
+mod drift;
+mod effective;
 pub mod http;
+mod layers;
+mod parameters;
+mod staging;
 mod store;
 
 use std::collections::BTreeMap;
@@ -10,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tillward_protocol::FieldError;
 use tillward_protocol::ids::Sha256Hex;
-use tillward_protocol::pan;
 
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
@@ -20,16 +27,20 @@ use crate::operators::Scope;
 use crate::terminals::{self, Filter};
 use crate::{organizations, text};
 
-/// Most parameters of one profile.
-const PARAMETERS_MAX: usize = 256;
-/// Longest name of a parameter, bytes.
-const KEY_BYTES_MAX: usize = 64;
-/// Longest text of a parameter, bytes.
-const TEXT_BYTES_MAX: usize = 1_024;
-/// Most canonical bytes: a terminal with little memory reads them at once.
-const BODY_BYTES_MAX: usize = 32 * 1_024;
-/// Largest and smallest number: what every JSON reader on a terminal holds exactly.
-const INTEGER_MAX: i64 = (1 << 53) - 1;
+pub use drift::{
+    Change as DriftChange, Drift, DriftState, Noted as DriftNoted, Watch, list as list_drifts, note as note_drifts,
+};
+pub use effective::{Effective, EffectiveValue, Origin, effective, recompute};
+pub use layers::LayerKey;
+pub use parameters::Parameter;
+pub use staging::{Unstaged, check_layer, settle, spread, stage, unstage};
+
+use parameters::canonical;
+
+/// Merged bodies that nobody is told are kept this long, ms: terminals that report one are shown what it says.
+const BODIES_KEPT_MS: i64 = 30 * 86_400_000;
+/// Merged bodies that go in one transaction.
+const BODIES_FORGOTTEN: i64 = 500;
 /// Terminals of one transaction when a profile is assigned to many.
 const ASSIGN_CHUNK: usize = 1_000;
 
@@ -51,18 +62,6 @@ pub enum Error {
     /// The database failed.
     #[error(transparent)]
     Db(#[from] db::Error),
-}
-
-/// The value of a parameter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(untagged)]
-pub enum Parameter {
-    /// Yes or no.
-    Flag(bool),
-    /// A whole number.
-    Integer(i64),
-    /// Text.
-    Text(String),
 }
 
 /// A profile as it is asked for.
@@ -97,45 +96,6 @@ pub struct Profile {
     pub created_by: String,
     /// When, Unix ms.
     pub created_at_ms: i64,
-}
-
-/// Checks the parameters and returns their canonical bytes.
-fn canonical(parameters: &BTreeMap<String, Parameter>) -> Result<String, FieldError> {
-    let refused = |key: &str, problem: &str| Err(FieldError::new(format!("parameters.{key}"), problem));
-    if parameters.len() > PARAMETERS_MAX {
-        return Err(FieldError::new("parameters", format!("at most {PARAMETERS_MAX}")));
-    }
-    for (key, value) in parameters {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-        if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(allowed) {
-            let problem = format!("names must be 1 to {KEY_BYTES_MAX} letters, digits, `_`, `.` or `-`");
-            return Err(FieldError::new("parameters", problem));
-        }
-        match value {
-            Parameter::Flag(_) => {}
-            Parameter::Integer(number) if !(-INTEGER_MAX..=INTEGER_MAX).contains(number) => {
-                return refused(key, "must be between -(2^53 - 1) and 2^53 - 1");
-            }
-            Parameter::Integer(_) => {}
-            Parameter::Text(text) if text.len() > TEXT_BYTES_MAX => {
-                return refused(key, &format!("must be at most {TEXT_BYTES_MAX} bytes"));
-            }
-            Parameter::Text(text) if text.chars().any(char::is_control) => {
-                return refused(key, "must not contain control characters");
-            }
-            Parameter::Text(text) if pan::contains_card_data(text) => {
-                return refused(key, "looks like card data, which is never accepted");
-            }
-            Parameter::Text(_) => {}
-        }
-    }
-    let unwritable = || FieldError::new("parameters", "cannot be written as canonical JSON");
-    let value = serde_json::to_value(parameters).map_err(|_| unwritable())?;
-    let bytes = sigstore_tuf::canonical_json::to_canonical_bytes(&value).map_err(|_| unwritable())?;
-    if bytes.len() > BODY_BYTES_MAX {
-        return Err(FieldError::new("parameters", format!("at most {BODY_BYTES_MAX} bytes together")));
-    }
-    String::from_utf8(bytes).map_err(|_| unwritable())
 }
 
 /// Creates a profile, or the next version of the one with this name. The newest version again changes nothing.
@@ -219,7 +179,7 @@ pub struct Assigned {
     pub refused: u64,
 }
 
-/// Sets what terminals should apply, 1,000 to a transaction.
+/// Puts a profile in force on terminals' own layers at once, 1,000 to a transaction.
 ///
 /// # Errors
 /// [`Error::NotFound`] for the profile, [`Error::Invalid`] for a list that is too long or a filter that cannot be
@@ -267,7 +227,8 @@ fn assign_chunk(
     ids: &[i64],
     now: Now,
 ) -> Result<u64, Error> {
-    let assigned = store::assign(conn, scope, &profile.hash, ids)?;
+    let ids = store::assignable(conn, scope, ids)?;
+    let assigned = u64::try_from(stage(conn, &ids, &LayerKey::Terminal, profile.id, now)?.len()).unwrap_or(u64::MAX);
     if assigned > 0 {
         let deed = Deed {
             action: "profiles.assign",
@@ -281,7 +242,7 @@ fn assign_chunk(
     Ok(assigned)
 }
 
-/// The canonical bytes of the profile that this terminal should apply, if `hash` is its hash.
+/// The canonical bytes of the parameters that this terminal should apply, if `hash` is their hash.
 ///
 /// # Errors
 /// [`Error::NotFound`] for any other hash, [`Error::SessionEnded`].
@@ -293,39 +254,112 @@ pub fn desired_by(conn: &mut Conn, session: &TerminalSession, hash: &str) -> Res
     if desired.as_deref() != Some(hash) {
         return Err(Error::NotFound);
     }
-    store::body(conn, hash)?.ok_or(Error::NotFound)
+    store::layers::body(conn, hash)?.ok_or(Error::NotFound)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What is in force on one layer above the terminals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct LayerInForce {
+    /// The layer.
+    pub layer: LayerKey,
+    /// The organization on which it hangs, as a path.
+    pub org_path: String,
+    /// The profile.
+    pub profile_id: i64,
+    /// Its name.
+    pub profile_name: String,
+    /// Its version.
+    pub profile_version: i64,
+    /// Config hash of the profile alone.
+    pub hash: String,
+    /// Since when, Unix ms.
+    pub since_ms: i64,
+    /// Whether terminals on the layer are still to be told.
+    pub spreading: bool,
+}
 
-    fn parameters(json: &str) -> BTreeMap<String, Parameter> {
-        serde_json::from_str(json).unwrap()
-    }
+/// What is in force on the layers of the scope's organizations, from the top of the tree down, after `after`: path of
+/// the organization, name of the layer, name of the profile. What single terminals take is not among it.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn list_layers(
+    conn: &mut Conn,
+    scope: &Scope,
+    after: Option<&(String, String, String)>,
+    limit: u32,
+) -> Result<Vec<LayerInForce>, db::Error> {
+    store::layers::list(conn, scope, after, i64::from(limit))
+}
 
-    #[test]
-    fn the_same_parameters_have_the_same_bytes_in_any_order() {
-        let one = canonical(&parameters(r#"{"b": true, "a": "x", "c": -3}"#)).unwrap();
-        assert_eq!(one, r#"{"a":"x","b":true,"c":-3}"#);
-        assert_eq!(canonical(&parameters(r#"{"c":-3,"a":"x","b":true}"#)).unwrap(), one);
-    }
+/// A parameter that a terminal does not have as it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Difference {
+    /// Name.
+    pub name: String,
+    /// As it should be; absent for a parameter that should not be there.
+    pub expected: Option<Parameter>,
+    /// As the terminal has it; absent for one that it does not have.
+    pub reported: Option<Parameter>,
+}
 
-    #[test]
-    fn impossible_parameters_are_refused_by_name() {
-        for (json, field) in [
-            (r#"{"a b": 1}"#.to_owned(), "parameters"),
-            (format!(r#"{{"{}": 1}}"#, "k".repeat(65)), "parameters"),
-            (r#"{"n": 9007199254740992}"#.to_owned(), "parameters.n"),
-            (format!(r#"{{"t": "{}"}}"#, "x".repeat(1_025)), "parameters.t"),
-            (r#"{"t": "a\nb"}"#.to_owned(), "parameters.t"),
-            (r#"{"t": "4111111111111111"}"#.to_owned(), "parameters.t"),
-        ] {
-            assert_eq!(canonical(&parameters(&json)).unwrap_err().field, field, "{json}");
+/// A terminal's parameters: what it should have and why, and what it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct TerminalConfig {
+    /// What it should have, by name, each with its origin.
+    pub values: Vec<EffectiveValue>,
+    /// The config hash that it is told; absent while nothing is in force for it.
+    pub expected_hash: Option<String>,
+    /// The one that it reported last.
+    pub reported_hash: Option<String>,
+    /// What differs; absent when it cannot be known, because the reported hash was never told to a terminal.
+    pub differences: Option<Vec<Difference>>,
+    /// Its drift, if it was told and goes on reporting another hash.
+    pub drift: Option<Drift>,
+}
+
+/// A terminal's parameters.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn terminal_config(conn: &mut Conn, scope: &Scope, terminal_id: i64) -> Result<TerminalConfig, Error> {
+    let (expected_hash, reported_hash) = store::layers::hashes(conn, scope, terminal_id)?.ok_or(Error::NotFound)?;
+    let effective = effective(conn, scope, terminal_id)?;
+    let drift = store::drifts::find(conn, scope, terminal_id)?;
+    let differences = if reported_hash == effective.hash {
+        Some(Vec::new())
+    } else {
+        let body = match reported_hash.as_deref() {
+            Some(hash) => store::layers::body(conn, hash)?,
+            None => None,
+        };
+        // Only merged parameters are kept there.
+        body.and_then(|body| serde_json::from_str(&body).ok()).map(|has| differences(&effective.values, has))
+    };
+    Ok(TerminalConfig { values: effective.values, expected_hash, reported_hash, differences, drift })
+}
+
+fn differences(values: &[EffectiveValue], mut has: BTreeMap<String, Parameter>) -> Vec<Difference> {
+    let mut found = Vec::new();
+    for EffectiveValue { name, value, .. } in values {
+        let reported = has.remove(name);
+        if reported.as_ref() != Some(value) {
+            found.push(Difference { name: name.clone(), expected: Some(value.clone()), reported });
         }
-        let many: BTreeMap<String, Parameter> = (0..257).map(|n| (format!("k{n}"), Parameter::Integer(n))).collect();
-        assert_eq!(canonical(&many).unwrap_err().field, "parameters");
-        assert!(serde_json::from_str::<Parameter>("1.5").is_err());
-        assert!(serde_json::from_str::<Parameter>("{}").is_err());
     }
+    found.extend(has.into_iter().map(|(name, value)| Difference { name, expected: None, reported: Some(value) }));
+    found
+}
+
+/// Deletes merged bodies that no terminal is told any more; returns how many went.
+///
+/// # Errors
+/// [`db::Error`]; what was deleted before stays deleted.
+pub async fn forget_unused(db: &Db, now: Now) -> Result<usize, db::Error> {
+    let before_ms = now.0 - BODIES_KEPT_MS;
+    let hashes = db.read(move |conn| store::layers::unused(conn, before_ms, BODIES_FORGOTTEN)).await?;
+    if hashes.is_empty() {
+        return Ok(0);
+    }
+    db.write(move |conn| store::layers::forget(conn, &hashes, before_ms)).await
 }

@@ -1,5 +1,10 @@
 //! SQL of profiles.
 
+pub(super) mod drifts;
+pub(super) mod layers;
+
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 
 use super::Profile;
@@ -78,6 +83,15 @@ pub(super) fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Pro
     Ok(row.map(profile))
 }
 
+/// Profiles by number, whoever they belong to.
+pub(super) fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, Profile>, db::Error> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = profiles::table.filter(profiles::id.eq_any(ids)).select(COLUMNS).load::<Columns>(conn)?;
+    Ok(rows.into_iter().map(|row| (row.0, profile(row))).collect())
+}
+
 /// Newest first, by primary key; there are few profiles.
 pub(super) fn list(conn: &mut Conn, scope: &Scope, before: i64, limit: i64) -> Result<Vec<Profile>, db::Error> {
     let rows = profiles::table
@@ -94,15 +108,16 @@ pub(super) fn list(conn: &mut Conn, scope: &Scope, before: i64, limit: i64) -> R
 /// States in which a terminal gets no profile of its own.
 const WITHOUT_PROFILE: [Lifecycle; 3] = [Lifecycle::Lost, Lifecycle::Retired, Lifecycle::Blocked];
 
-/// By primary key, within `scope`. Returns how many terminals there were.
-pub(super) fn assign(conn: &mut Conn, scope: &Scope, hash: &str, ids: &[i64]) -> Result<u64, db::Error> {
-    let rows = terminals::table
+/// Those of these terminals, within `scope`, that may be assigned a profile. By primary key.
+pub(super) fn assignable(conn: &mut Conn, scope: &Scope, ids: &[i64]) -> Result<Vec<i64>, db::Error> {
+    Ok(terminals::table
         .filter(terminals::id.eq_any(ids))
         .filter(terminals::org_path.ge(scope.from()))
         .filter(terminals::org_path.lt(scope.below()))
-        .filter(terminals::lifecycle.ne_all(WITHOUT_PROFILE.map(Lifecycle::as_str)));
-    let changed = diesel::update(rows).set(terminals::desired_config_hash.eq(hash)).execute(conn)?;
-    Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+        .filter(terminals::lifecycle.ne_all(WITHOUT_PROFILE.map(Lifecycle::as_str)))
+        .order(terminals::id)
+        .select(terminals::id)
+        .load(conn)?)
 }
 
 /// A terminal's session epoch and desired hash, by primary key.
@@ -112,9 +127,4 @@ pub(super) fn desired(conn: &mut Conn, terminal_id: i64) -> Result<Option<(i64, 
         .select((terminals::session_epoch, terminals::desired_config_hash))
         .first(conn)
         .optional()?)
-}
-
-/// Canonical bytes. By `profiles_by_hash`: the same hash is the same bytes, whoever they belong to.
-pub(super) fn body(conn: &mut Conn, hash: &str) -> Result<Option<String>, db::Error> {
-    Ok(profiles::table.filter(profiles::hash.eq(hash)).select(profiles::body).first(conn).optional()?)
 }

@@ -146,11 +146,14 @@ pub enum Withdrawal {
     ScopeStopped,
     /// A rollout of a higher priority took the terminal over.
     Superseded,
+    /// The terminal is not on the profile's layer any more.
+    NotOnLayer,
 }
 
 impl Withdrawal {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::RolloutCancelled, Self::RolloutHalted, Self::ScopeStopped, Self::Superseded];
+    pub const ALL: [Self; 5] =
+        [Self::RolloutCancelled, Self::RolloutHalted, Self::ScopeStopped, Self::Superseded, Self::NotOnLayer];
 
     /// Name in tables and answers.
     pub fn as_str(self) -> &'static str {
@@ -159,6 +162,7 @@ impl Withdrawal {
             Self::RolloutHalted => "rollout_halted",
             Self::ScopeStopped => "scope_stopped",
             Self::Superseded => "superseded",
+            Self::NotOnLayer => "not_on_layer",
         }
     }
 }

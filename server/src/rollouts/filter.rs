@@ -86,7 +86,10 @@ impl Filter {
         if let Some(of) = &self.of_rollout {
             let is_final = |name: &String| Phase::parse(name).is_some_and(Phase::is_final);
             if of.phases.is_empty() || !of.phases.iter().all(is_final) {
-                return Err(FieldError::new("filter.of_rollout.phases", "must name at least one final phase, and no other"));
+                return Err(FieldError::new(
+                    "filter.of_rollout.phases",
+                    "must name at least one final phase, and no other",
+                ));
             }
         }
         Ok(self)

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::assignment::Phase;
 use super::state::State as RolloutState;
-use super::{AssignmentRow, Error, NewRollout, Preview, Rollout, RolloutDetail, TimelineEvent};
+use super::{Announced, AssignmentRow, Error, NewRollout, Preview, Rollout, RolloutDetail, TimelineEvent};
 use crate::audit::Actor;
+use crate::db::Conn;
 use crate::http::body::{Json, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
@@ -17,6 +18,7 @@ use crate::operators::{Caller, Permission};
 
 const READ: Access = Access::Operator(Permission::RolloutsRead);
 const WRITE: Access = Access::Operator(Permission::RolloutsWrite);
+const APPROVE: Access = Access::Operator(Permission::RolloutsApprove);
 
 /// This domain's rows of the endpoint table.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -47,6 +49,45 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::post("/api/v1/rollouts/{id}/cancel", WRITE, "Ends a rollout for good", cancel)
             .body::<Why>()
             .returns::<RolloutDetail>(200, "The cancelled rollout"),
+        Endpoint::post("/api/v1/rollouts/{id}/submit", WRITE, "Asks for a second person to start a draft", submit)
+            .body::<Submit>()
+            .returns::<RolloutDetail>(200, "The rollout, waiting for approval"),
+        Endpoint::post("/api/v1/rollouts/{id}/approve", APPROVE, "Agrees to what waits, and does it", approve)
+            .returns::<RolloutDetail>(200, "The rollout after it"),
+        Endpoint::post("/api/v1/rollouts/{id}/reject", APPROVE, "Does not agree to what waits", reject)
+            .body::<Why>()
+            .returns::<RolloutDetail>(200, "The rollout after it"),
+        Endpoint::post("/api/v1/rollouts/{id}/advance", WRITE, "Opens the next stage without the gate", advance)
+            .body::<Why>()
+            .returns::<RolloutDetail>(200, "The rollout, or with a request for approval"),
+        Endpoint::post("/api/v1/rollouts/{id}/override", WRITE, "Goes on after a halt", override_halt)
+            .body::<Why>()
+            .returns::<RolloutDetail>(200, "The rollout, or with a request for approval"),
+        Endpoint::post("/api/v1/rollouts/{id}/stop-scope", WRITE, "Stops one part of a rollout alone", stop_scope)
+            .body::<StopScope>()
+            .returns::<RolloutDetail>(200, "The rollout without that part"),
+        Endpoint::post(
+            "/api/v1/rollouts/{id}/retry",
+            WRITE,
+            "Drafts a rollout to the failed and silent terminals",
+            retry,
+        )
+        .returns::<RolloutDetail>(201, "The draft"),
+        Endpoint::post(
+            "/api/v1/rollouts/{id}/undo",
+            WRITE,
+            "Drafts a rollout that brings updated terminals back",
+            undo,
+        )
+        .body::<Undo>()
+        .returns::<RolloutDetail>(201, "The draft"),
+        Endpoint::get(
+            "/api/v1/announcements",
+            READ,
+            "Updates of which your organizations were told a date",
+            announcements,
+        )
+        .returns::<Vec<Announced>>(200, "The earliest first"),
         Endpoint::get("/api/v1/rollouts/{id}/assignments", READ, "Its terminals and how far they are", assignments)
             .query::<AssignmentsQuery>()
             .returns::<Page<AssignmentRow>>(200, "A page of assignments"),
@@ -100,6 +141,36 @@ struct Why {
     why: String,
 }
 
+/// A request for approval with the count that its maker confirmed.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Submit {
+    /// The preview's count, typed again.
+    confirm_count: u64,
+    /// Why, for the person who approves.
+    why: String,
+}
+
+/// A part of a rollout.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct StopScope {
+    /// `model`, `access`, `carrier`, `region` or `hardware`.
+    attribute: String,
+    /// Its value.
+    value: String,
+    /// Reason, for the page and the audit log.
+    why: String,
+}
+
+/// The way back.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Undo {
+    /// A published release of the same component with a higher release counter: the earlier firmware again.
+    release_id: i64,
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
@@ -109,7 +180,14 @@ impl From<Error> for Problem {
             | Error::ReleaseNotPublished(_)
             | Error::NothingToUpdate
             | Error::CountDiffers { .. }
+            | Error::NeedsApproval { .. }
+            | Error::OwnRequest
+            | Error::NothingRequested
+            | Error::SetChanged { .. }
+            | Error::LastStage
+            | Error::NoSuchTerminals
             | Error::Raced => Self::conflict(sentence(&error)),
+            Error::Profile(error) => Self::from(error),
             Error::Db(error) => Self::from(error),
         }
     }
@@ -184,7 +262,8 @@ async fn start(
     Json(body): Json<Start>,
 ) -> Result<web::Json<RolloutDetail>, Problem> {
     let (actor, now) = (actor(&caller, &request), state.clock.now());
-    super::start(&state.db, caller.scope.clone(), id, body.confirm_count, actor, now).await?;
+    let from = state.config.approval_from_terminals;
+    super::start(&state.db, caller.scope.clone(), id, body.confirm_count, from, actor, now).await?;
     state.planner.wake();
     answer(&state, caller, id).await
 }
@@ -227,6 +306,115 @@ async fn cancel(
     answer(&state, caller, id).await
 }
 
+async fn submit(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<Submit>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now) = (actor(&caller, &request), state.clock.now());
+    super::submit(&state.db, caller.clone(), id, body.confirm_count, &body.why, actor, now).await?;
+    answer(&state, caller, id).await
+}
+
+async fn approve(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now) = (actor(&caller, &request), state.clock.now());
+    super::approve(&state.db, caller.clone(), id, actor, now).await?;
+    state.planner.wake();
+    answer(&state, caller, id).await
+}
+
+async fn reject(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<Why>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now, scope) = (actor(&caller, &request), state.clock.now(), caller.scope.clone());
+    state.db.write(move |conn| super::reject(conn, &scope, id, &body.why, &actor, now)).await?;
+    answer(&state, caller, id).await
+}
+
+async fn advance(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<Why>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
+    let from = state.config.approval_from_terminals;
+    state.db.write(move |conn| super::advance_stage(conn, &maker, id, &body.why, from, &actor, now)).await?;
+    state.planner.wake();
+    answer(&state, caller, id).await
+}
+
+async fn override_halt(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<Why>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
+    let from = state.config.approval_from_terminals;
+    state.db.write(move |conn| super::override_halt(conn, &maker, id, &body.why, from, &actor, now)).await?;
+    state.planner.wake();
+    answer(&state, caller, id).await
+}
+
+async fn stop_scope(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<StopScope>,
+) -> Result<web::Json<RolloutDetail>, Problem> {
+    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
+    let stop = move |conn: &mut Conn| {
+        super::stop_scope(conn, &maker, id, (&body.attribute, &body.value, &body.why), &actor, now)
+    };
+    state.db.write(stop).await?;
+    state.planner.wake();
+    answer(&state, caller, id).await
+}
+
+async fn retry(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+) -> Result<HttpResponse, Problem> {
+    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
+    let id = state.db.write(move |conn| super::retry(conn, &maker, id, &actor, now)).await?;
+    let detail = answer(&state, caller, id).await?;
+    Ok(HttpResponse::build(StatusCode::CREATED).json(detail))
+}
+
+async fn undo(
+    state: web::Data<State>,
+    caller: Caller,
+    request: web::ReqData<RequestId>,
+    Path(id): Path<i64>,
+    Json(body): Json<Undo>,
+) -> Result<HttpResponse, Problem> {
+    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
+    let id = state.db.write(move |conn| super::undo(conn, &maker, id, body.release_id, &actor, now)).await?;
+    let detail = answer(&state, caller, id).await?;
+    Ok(HttpResponse::build(StatusCode::CREATED).json(detail))
+}
+
+async fn announcements(state: web::Data<State>, caller: Caller) -> Result<web::Json<Vec<Announced>>, Problem> {
+    Ok(web::Json(state.db.read(move |conn| super::announcements(conn, &caller.scope)).await?))
+}
+
 async fn assignments(
     state: web::Data<State>,
     caller: Caller,
@@ -234,7 +422,7 @@ async fn assignments(
     Query(query): Query<AssignmentsQuery>,
 ) -> Result<web::Json<Page<AssignmentRow>>, Problem> {
     let page = PageQuery { after: query.after, size: query.size };
-    let (size, after) = (page.size()?, page.after::<i64>()?);
+    let (size, after, now) = (page.size()?, page.after::<i64>()?, state.clock.now());
     let phase = match query.phase.as_deref().filter(|phase| !phase.is_empty()) {
         None => None,
         Some(name) => Some(
@@ -242,7 +430,8 @@ async fn assignments(
                 .ok_or_else(|| Problem::invalid("phase", format!("{name:?} is not a phase of an assignment")))?,
         ),
     };
-    let rows = state.db.read(move |conn| super::assignments(conn, &caller.scope, id, phase, after, size + 1)).await?;
+    let rows =
+        state.db.read(move |conn| super::assignments(conn, &caller.scope, id, phase, after, size + 1, now)).await?;
     Ok(web::Json(Page::from_rows(rows, size, |row| row.key(phase))))
 }
 

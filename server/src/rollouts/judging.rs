@@ -12,9 +12,9 @@ use super::gate::{
     self, Arm, AtRisk, Before, Class, Earlier, Event, Fate, Judgement, Missing, Outcomes, RawFailure, ScopeAtRisk,
     Settings, Soak, Verdict, Windows,
 };
+use super::store::Stored;
 use super::store::gate::{self as store, Cell, Counts, Line};
 use super::store::ledger::MINUTE_MS;
-use super::store::Stored;
 use crate::clock::Now;
 use crate::db::{self, Conn};
 
@@ -180,9 +180,8 @@ impl Fleet {
             .map(|(.., n)| n)
             .sum();
         let gone = |arm: Arm| {
-            let is_gone = |(ms, of, a, c): &&(i64, i64, Arm, Class)| {
-                *of == cell && *a == arm && *c == class && is_within(*ms)
-            };
+            let is_gone =
+                |(ms, of, a, c): &&(i64, i64, Arm, Class)| *of == cell && *a == arm && *c == class && is_within(*ms);
             i64::try_from(self.failed.iter().filter(is_gone).count()).unwrap_or(i64::MAX)
         };
         let waiting: i64 = self.counts.iter().filter(|count| count.cell == cell).map(|count| count.waiting).sum();
@@ -280,9 +279,8 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Judge
         }
     }
     let stops = store::stops(conn, rollout.id)?;
-    let is_stopped = |cell: i64| {
-        fleet.cells.get(&cell).is_some_and(|cell| stops.iter().any(|stop| stop.stops(&cell.attributes)))
-    };
+    let is_stopped =
+        |cell: i64| fleet.cells.get(&cell).is_some_and(|cell| stops.iter().any(|stop| stop.stops(&cell.attributes)));
     let stopped_scope = fleet
         .scopes
         .iter()
@@ -316,12 +314,7 @@ pub(super) fn is_soaked(rollout: &Stored, now: Now) -> bool {
 }
 
 /// Decides about the journal's new lines and returns all decided ones, in the order of judging.
-fn take_in(
-    conn: &mut Conn,
-    rollout: &Stored,
-    fleet: &mut Fleet,
-    windows: &Windows,
-) -> Result<Vec<Line>, db::Error> {
+fn take_in(conn: &mut Conn, rollout: &Stored, fleet: &mut Fleet, windows: &Windows) -> Result<Vec<Line>, db::Error> {
     let mut journal = store::judged(conn, rollout.id, JOURNAL_MAX)?;
     let mut before: HashMap<(i64, Class), i64> = HashMap::new();
     let mut at_site: HashMap<(i64, Class), i64> = HashMap::new();

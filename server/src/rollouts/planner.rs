@@ -18,12 +18,13 @@ use super::assignment::{self, Event as Step, Phase, State as Assigned};
 use super::state::{Event, State};
 use super::store::assignments::{Assignment, Bulk, Said};
 use super::store::ledger::Ledger;
-use super::store::{self, CHUNK, PASSED, Stored, assignments};
+use super::store::{self, CHUNK, PASSED, Stored, Subject, assignments};
 use super::strategy::Wait;
-use super::{Error, advance};
+use super::{Error, Filter, advance};
 use crate::audit::Actor;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
+use crate::profiles;
 
 /// Rounds of one pass, each at most one chunk of everything; then the clock is read again.
 const ROUNDS_MAX: usize = 64;
@@ -129,6 +130,11 @@ async fn time_out(db: &Db, now: Now) -> bool {
         step_all(conn, &late, Step::Expire, |one, after| Bulk::of(one, after, None, None, now), now)?;
         // Ready at once: the offer finds out itself when the next window opens.
         let ready = Some((now.0, Wait::Window));
+        for one in &closed {
+            if let Some(rollout) = store::get_any(conn, one.rollout_id)? {
+                untell(conn, &rollout, std::slice::from_ref(one), profiles::Unstaged::Follow, now)?;
+            }
+        }
         step_all(conn, &closed, Step::Withdraw, |one, after| Bulk::of(one, after, ready, None, now), now)?;
         Ok(due.len() == CHUNK)
     });
@@ -154,12 +160,7 @@ fn at_work(conn: &mut Conn, now: Now) -> Result<Vec<i64>, db::Error> {
 }
 
 /// Whether a rollout with these counts has something to do; saves a transaction a second where terminals take their time.
-fn has_work(
-    conn: &mut Conn,
-    rollout: &Stored,
-    counts: &BTreeMap<Phase, i64>,
-    now: Now,
-) -> Result<bool, db::Error> {
+fn has_work(conn: &mut Conn, rollout: &Stored, counts: &BTreeMap<Phase, i64>, now: Now) -> Result<bool, db::Error> {
     let n = |phases: &[Phase]| phases.iter().filter_map(|phase| counts.get(phase)).sum::<i64>();
     let is_unsignalled = rollout.progress.signalled_up_to != PASSED;
     Ok(match rollout.state {
@@ -226,21 +227,43 @@ fn finish(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
     if !is_known || is_live {
         return Ok(false);
     }
+    if let Subject::Profile { id, layer } = &rollout.subject {
+        // Only what was meant for the whole layer becomes the layer's own.
+        let is_whole =
+            rollout.filter == Filter { organization_id: rollout.filter.organization_id, ..Filter::default() };
+        if is_whole && store::gate::stops(conn, rollout.id)?.is_empty() {
+            profiles::settle(conn, &planner(), layer, *id, now)?;
+        }
+    }
     advance(conn, rollout, &Event::Finish, &planner(), now)?;
     Ok(true)
 }
 
 /// Does `work` while nobody can step the rollout.
-fn held(
-    conn: &mut Conn,
-    rollout: &Stored,
-    work: impl FnOnce(&mut Conn) -> Result<(), db::Error>,
-) -> Result<bool, Error> {
+fn held(conn: &mut Conn, rollout: &Stored, work: impl FnOnce(&mut Conn) -> Result<(), Error>) -> Result<bool, Error> {
     if !store::hold(conn, rollout, &rollout.progress)? {
         return Ok(false);
     }
     work(conn)?;
     Ok(true)
+}
+
+/// A rollout of a profile that takes back what it told these terminals; nothing for a release, whose order the director
+/// leaves out by itself.
+fn untell(
+    conn: &mut Conn,
+    rollout: &Stored,
+    chunk: &[Assignment],
+    how: profiles::Unstaged,
+    now: Now,
+) -> Result<(), Error> {
+    let Subject::Profile { id, layer } = &rollout.subject else { return Ok(()) };
+    let told = chunk.iter().filter(|one| one.state.phase().is_ordered());
+    let terminals: Vec<i64> = told.map(|one| one.terminal_id).collect();
+    if !terminals.is_empty() {
+        profiles::unstage(conn, &terminals, layer, *id, how, now)?;
+    }
+    Ok(())
 }
 
 /// Steps a chunk of assignments, as few statements as there are different outcomes.

@@ -50,8 +50,11 @@ pub fn apply_report(conn: &mut Conn, report: &Report<'_>, now: Now) -> Result<()
 /// [`db::Error`]; never for what the terminals said.
 pub fn apply_reports(conn: &mut Conn, reports: &[Report<'_>], now: Now) -> Result<(), db::Error> {
     let mut named: Vec<i64> = reports.iter().filter_map(|report| Some(report.update?.assignment)).collect();
-    let mut speaking: Vec<i64> =
-        reports.iter().filter(|r| r.update.is_some() || r.manifest.is_some() || r.is_configured).map(|r| r.terminal_id).collect();
+    let mut speaking: Vec<i64> = reports
+        .iter()
+        .filter(|r| r.update.is_some() || r.manifest.is_some() || r.is_configured)
+        .map(|r| r.terminal_id)
+        .collect();
     for ids in [&mut named, &mut speaking] {
         ids.sort_unstable();
         ids.dedup();

@@ -253,14 +253,7 @@ pub fn step(state: &State, event: &Event) -> Result<State, Refusal> {
         | (S::Running { .. }, E::Submit | E::Approve | E::Reject | E::Start | E::Resume | E::Override)
         | (
             S::Paused { .. },
-            E::Submit
-            | E::Approve
-            | E::Reject
-            | E::Start
-            | E::OpenStage
-            | E::Pause { .. }
-            | E::Override
-            | E::Finish,
+            E::Submit | E::Approve | E::Reject | E::Start | E::OpenStage | E::Pause { .. } | E::Override | E::Finish,
         )
         | (
             S::Halted { .. },

@@ -15,9 +15,12 @@ use super::filter::Filter;
 use super::state::State;
 use super::strategy::{Announcement, Strategy};
 use crate::clock::Now;
-use crate::db::schema::{organizations, release_models, releases, rollout_counts, rollout_progress, rollouts};
+use crate::db::schema::{
+    organizations, profiles, release_models, releases, rollout_counts, rollout_progress, rollouts,
+};
 use crate::db::{self, Conn, Sequence, next_id};
 use crate::operators::Scope;
+use crate::profiles::LayerKey;
 
 /// Rows that one statement of a pass reads or writes at most: some milliseconds, so that check-ins are never kept
 /// waiting for long, and within SQLite's limit of bound parameters.
@@ -50,8 +53,8 @@ pub(super) fn leads(conn: &mut Conn) -> Result<bool, db::Error> {
 pub(super) enum Subject {
     /// A release, by its number.
     Release(i64),
-    /// A version of a profile on a layer, as the profiles' own JSON.
-    Profile { id: i64, layer: String },
+    /// A version of a profile on a layer.
+    Profile { id: i64, layer: LayerKey },
 }
 
 impl Subject {
@@ -269,7 +272,7 @@ fn readable(row: &Row) -> Option<Readable> {
     };
     let subject = match (row.release_id, row.profile_id, &row.layer) {
         (Some(id), None, None) => Subject::Release(id),
-        (None, Some(id), Some(layer)) => Subject::Profile { id, layer: layer.clone() },
+        (None, Some(id), Some(layer)) => Subject::Profile { id, layer: serde_json::from_str(layer).ok()? },
         _ => return None,
     };
     Some((state, filter, strategy, subject, request))
@@ -305,7 +308,7 @@ pub(super) fn insert(conn: &mut Conn, draft: &Draft, now: Now) -> Result<i64, db
     let state = State::Draft;
     let (profile_id, layer) = match &draft.subject {
         Subject::Release(_) => (None, None),
-        Subject::Profile { id, layer } => (Some(*id), Some(layer.clone())),
+        Subject::Profile { id, layer } => (Some(*id), Some(json(layer))),
     };
     diesel::insert_into(rollouts::table)
         .values((
@@ -631,8 +634,8 @@ pub(super) fn organization_path(conn: &mut Conn, id: i64) -> Result<Option<Strin
     Ok(organizations::table.find(id).select(organizations::path).first(conn).optional()?)
 }
 
-/// The organizations' paths of these announcements, each with its date; unknown organizations are left out.
-pub(super) fn announced(conn: &mut Conn, announcements: &[Announcement]) -> Result<Vec<(String, i64)>, db::Error> {
+/// The organizations of these announcements: path, date, number; unknown ones are left out.
+pub(super) fn announced(conn: &mut Conn, announcements: &[Announcement]) -> Result<Vec<(String, i64, i64)>, db::Error> {
     if announcements.is_empty() {
         return Ok(Vec::new());
     }
@@ -642,5 +645,23 @@ pub(super) fn announced(conn: &mut Conn, announcements: &[Announcement]) -> Resu
         .select((organizations::id, organizations::path))
         .load(conn)?;
     let date_of = |id: i64| announcements.iter().find(|one| one.organization_id == id).map(|one| one.not_before_ms);
-    Ok(paths.into_iter().filter_map(|(id, path)| Some((path, date_of(id)?))).collect())
+    Ok(paths.into_iter().filter_map(|(id, path)| Some((path, date_of(id)?, id))).collect())
+}
+
+/// Rollouts that are to come or on their way and announce dates, by the index `rollouts_by_state`.
+pub(super) fn announcing(conn: &mut Conn) -> Result<Vec<Stored>, db::Error> {
+    let rows = joined!()
+        .filter(rollouts::state.eq_any(["awaiting_approval", "running", "paused", "halted"]))
+        .order(rollouts::id.desc())
+        .limit(ROLLOUTS_MAX)
+        .select(columns!())
+        .load::<Row>(conn)?;
+    Ok(rows.into_iter().filter_map(stored).filter(|row| !row.strategy.announcements.is_empty()).collect())
+}
+
+/// Name and version of profiles, for lists.
+pub(super) fn profile_names(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(i64, String, i64)>, db::Error> {
+    let rows =
+        profiles::table.filter(profiles::id.eq_any(ids)).select((profiles::id, profiles::name, profiles::version));
+    Ok(rows.load(conn)?)
 }

@@ -26,8 +26,6 @@ pub const RETRIES_MAX: u32 = 5;
 pub const RETRY_WAIT_S_MAX: u32 = 24 * 3600;
 /// Most that may be in flight when a limit is set at all.
 pub const IN_FLIGHT_MAX: u32 = 1_000_000;
-/// Minutes that any place on earth is ahead of UTC at most, either way.
-pub const UTC_OFFSET_MIN_MAX: i32 = 14 * 60;
 /// China has one zone: UTC+8.
 pub const UTC_OFFSET_MIN: i32 = 8 * 60;
 
@@ -95,7 +93,9 @@ impl Default for GateSettings {
 /// Smallest and largest budget, 1/10,000: below, one failure would stop everything; above, nothing would.
 const OUTCOME_BUDGET_BP: std::ops::RangeInclusive<u32> = 1..=2_000;
 /// Shortest and longest watch, s: what the statistics were measured with, up to a week.
-const WATCH_S: std::ops::RangeInclusive<u32> = 60..=7 * 24 * 3600;
+const WATCH_S: std::ops::RangeInclusive<u32> = 60..=WATCH_S_MAX;
+/// Longest watch, s (7 d).
+pub const WATCH_S_MAX: u32 = 7 * 24 * 3600;
 
 /// How a rollout goes about it. What is absent is the plain form: everybody at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -503,8 +503,7 @@ mod tests {
 
     #[test]
     fn a_window_may_reach_past_midnight_and_be_of_some_days_only() {
-        let weekend =
-            strategy(serde_json::json!({"windows": [{"days": [6], "from": "22:00", "until": "01:00"}]}));
+        let weekend = strategy(serde_json::json!({"windows": [{"days": [6], "from": "22:00", "until": "01:00"}]}));
         let saturday = MONDAY_MS + 5 * 24 * HOUR_MS;
         let (from, until) = (saturday + 22 * HOUR_MS, saturday + 25 * HOUR_MS);
         assert_eq!(weekend.opening(MONDAY_MS, 0), Opening { from_ms: from, until_ms: Some(until) });

@@ -1,15 +1,18 @@
 //! Rollouts as people see them: lists, one rollout with its counts, its terminals, a terminal's timeline. Reads only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
 use super::assignment::Phase;
-use super::filter::Filter;
-use super::store::{self, Stored};
+use super::filter::{Attributes, Filter};
+use super::store::{self, Stored, Subject};
+use super::strategy::{Planned, Strategy, Wait};
+use super::{Error, Evidence, Request};
+use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::operators::Scope;
+use crate::profiles::LayerKey;
 
 /// Lines of a terminal's timeline.
 pub const TIMELINE_MAX: i64 = 200;
@@ -25,18 +28,48 @@ pub struct Rollout {
     pub organization_id: i64,
     /// Name.
     pub name: String,
-    /// The release.
-    pub release_id: i64,
-    /// The release's name.
+    /// The release; absent for a rollout of a profile.
+    pub release_id: Option<i64>,
+    /// The release's or the profile's name.
     pub release_name: String,
-    /// The release's version.
+    /// The release's or the profile's version.
     pub release_version: String,
+    /// The profile; absent for a rollout of a release.
+    pub profile_id: Option<i64>,
+    /// The layer on which the profile shall be in force.
+    pub layer: Option<LayerKey>,
     /// Which terminals.
     pub filter: Filter,
+    /// How.
+    pub strategy: Strategy,
+    /// How many stages there are, the hold-back included.
+    pub stages: u32,
+    /// The running stage, from 0.
+    pub stage: i64,
+    /// Terminals it was started for; absent before.
+    pub targeted: Option<i64>,
+    /// Terminals that take part by now.
+    pub admitted: i64,
+    /// Terminals whose stage is open.
+    pub opened: i64,
+    /// Where two rollouts want the same waiting terminal the higher one gets it.
+    pub priority: i64,
+    /// Attempts after the first that a terminal gets.
+    pub retry_max: i64,
+    /// Pause before the first of them, s.
+    pub retry_wait_s: i64,
+    /// Nothing is offered before this, Unix ms.
+    pub starts_at_ms: Option<i64>,
+    /// Until when later matches are taken in, Unix ms.
+    pub ends_at_ms: Option<i64>,
+    /// What waits for a second person.
+    pub request: Option<Request>,
+    /// The rollout that this one undoes or tries again.
+    pub parent_id: Option<i64>,
+    /// The gate's last verdict: `pass`, `fail` or `insufficient`; absent before the first.
+    pub verdict: Option<String>,
     /// `draft`, `awaiting_approval`, `running`, `paused`, `halted`, `succeeded` or `cancelled`.
     pub state: String,
-    /// Stage, from 0.
-    pub stage: i64,
     /// Why it is paused, halted or cancelled; empty otherwise.
     pub why: String,
     /// Since when it is in this state, Unix ms.
@@ -60,13 +93,74 @@ pub struct Rollout {
 }
 
 /// One rollout with the reasons of its failures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RolloutDetail {
     /// The rollout.
     #[serde(flatten)]
     pub rollout: Rollout,
     /// Why assignments failed, were rolled back, timed out or are put off, most frequent first.
     pub reasons: Vec<ReasonCount>,
+    /// Its stages.
+    pub stage_views: Vec<StageView>,
+    /// The gate's last judgement with its numbers.
+    pub evidence: Option<Evidence>,
+    /// Parts that were stopped alone.
+    pub stops: Vec<StopView>,
+    /// Parts that could be stopped alone: the values of each attribute.
+    pub parts: BTreeMap<String, Vec<String>>,
+}
+
+/// One stage of a rollout.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StageView {
+    /// From 0.
+    pub stage: u32,
+    /// Terminals that are in when it is full, all stages before it included; absent where a tag names them.
+    pub up_to: Option<u64>,
+    /// The tag that names its terminals.
+    pub tag: Option<String>,
+    /// Whether it is the hold-back.
+    pub is_hold_back: bool,
+    /// Terminals that wait in it.
+    pub waiting: i64,
+    /// Terminals that accepted the order.
+    pub started: i64,
+    /// Of these, failed.
+    pub failed: i64,
+    /// Of these, ended.
+    pub finished: i64,
+}
+
+/// A part of a rollout that was stopped alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StopView {
+    /// `model`, `access`, `carrier`, `region` or `hardware`.
+    pub attribute: String,
+    /// Its value.
+    pub value: String,
+    /// Why.
+    pub why: String,
+    /// Who.
+    pub by: String,
+    /// When, Unix ms.
+    pub at_ms: i64,
+}
+
+/// An update that an organization was told of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Announced {
+    /// Number of the rollout.
+    pub rollout_id: i64,
+    /// Its name.
+    pub name: String,
+    /// The release's or profile's name.
+    pub release_name: String,
+    /// Its version.
+    pub release_version: String,
+    /// The organization that it was told to.
+    pub organization_id: i64,
+    /// Not before this, Unix ms.
+    pub not_before_ms: i64,
 }
 
 /// How often a reason stands.
@@ -95,7 +189,7 @@ pub struct AssignmentRow {
     pub reason: Option<String>,
     /// One sentence from the terminal.
     pub detail: Option<String>,
-    /// Stage it belongs to.
+    /// Stage it belongs to, -1 while that is not open.
     pub stage: i64,
     /// Attempts that failed; what passes by itself burns none.
     pub attempts: i64,
@@ -119,6 +213,12 @@ pub struct AssignmentRow {
     pub last_seen_ms: Option<i64>,
     /// Next expected check-in, Unix ms.
     pub next_check_in_ms: Option<i64>,
+    /// While it waits: when it may be offered at the earliest, Unix ms.
+    pub ready_ms: Option<i64>,
+    /// While it waits: what holds it.
+    pub wait: Option<Wait>,
+    /// When the terminal first accepted the order, Unix ms.
+    pub started_at_ms: Option<i64>,
 }
 
 /// One line of a terminal's update timeline.
@@ -171,7 +271,56 @@ pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<RolloutDetail, Err
         phases.push(Phase::Offered);
     }
     let reasons = store::pages::reasons(conn, id, &phases)?;
-    Ok(RolloutDetail { rollout, reasons })
+    let row = store::get(conn, scope, id)?.ok_or(Error::NotFound)?;
+    let stage_views = stage_views(conn, &row)?;
+    let evidence = store::gate::judgement(conn, id)?.and_then(|(.., json)| serde_json::from_str(&json).ok());
+    let stops = store::gate::stops(conn, id)?;
+    let stops = stops
+        .into_iter()
+        .map(|stop| StopView {
+            attribute: stop.attribute,
+            value: stop.value,
+            why: stop.why,
+            by: stop.stopped_by,
+            at_ms: stop.stopped_at_ms,
+        })
+        .collect();
+    let mut parts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for cell in store::gate::cells(conn, id)? {
+        for name in Attributes::NAMES {
+            let values = parts.entry(name.to_owned()).or_default();
+            values.extend(cell.attributes.value(name).map(str::to_owned));
+        }
+    }
+    let parts = parts.into_iter().map(|(name, values)| (name, values.into_iter().collect())).collect();
+    Ok(RolloutDetail { rollout, reasons, stage_views, evidence, stops, parts })
+}
+
+fn stage_views(conn: &mut Conn, row: &Stored) -> Result<Vec<StageView>, Error> {
+    let total = row.progress.admitted.max(row.targeted.unwrap_or(0));
+    let total = u64::try_from(total).unwrap_or(0);
+    let mut views: Vec<StageView> = (0..row.strategy.stage_count())
+        .map(|stage| StageView {
+            stage,
+            up_to: match row.strategy.plan(stage, total) {
+                Planned::UpTo(n) => Some(n),
+                Planned::Below(_) => None,
+            },
+            tag: row.strategy.tags().find(|(at, _)| *at == stage).map(|(_, tag)| tag.to_owned()),
+            is_hold_back: row.strategy.is_hold_back(stage),
+            ..StageView::default()
+        })
+        .collect();
+    for count in store::gate::counts(conn, row.id)? {
+        let view = usize::try_from(count.stage).ok().and_then(|stage| views.get_mut(stage));
+        if let Some(view) = view {
+            view.waiting += count.waiting;
+            view.started += count.started;
+            view.failed += count.failed;
+            view.finished += count.finished;
+        }
+    }
+    Ok(views)
 }
 
 fn shown(conn: &mut Conn, rows: Vec<Stored>) -> Result<Vec<Rollout>, Error> {
@@ -180,28 +329,44 @@ fn shown(conn: &mut Conn, rows: Vec<Stored>) -> Result<Vec<Rollout>, Error> {
     for (id, phase, n) in store::counts(conn, &ids)? {
         counts.entry(id).or_default().insert(phase.as_str().to_owned(), n);
     }
-    let release_ids: Vec<i64> = rows.iter().map(|row| row.release_id).collect();
-    let names: BTreeMap<i64, (String, String)> = store::release_names(conn, &release_ids)?
-        .into_iter()
-        .map(|(id, name, version)| (id, (name, version)))
-        .collect();
+    let names = names(conn, &rows)?;
+    let mut verdicts = store::gate::verdicts(conn, &ids)?;
     Ok(rows
         .into_iter()
-        .map(|row| {
-            let (release_name, release_version) = names.get(&row.release_id).cloned().unwrap_or_default();
+        .zip(names)
+        .map(|(row, (release_name, release_version))| {
+            let (profile_id, layer) = match &row.subject {
+                Subject::Release(_) => (None, None),
+                Subject::Profile { id, layer } => (Some(*id), Some(layer.clone())),
+            };
             Rollout {
                 state: row.state.as_str().to_owned(),
                 why: row.state.why().to_owned(),
-                is_admitted: row.admitted_up_to == store::PASSED,
+                is_admitted: row.progress.admitted_up_to == store::PASSED,
                 counts: counts.remove(&row.id).unwrap_or_default(),
+                verdict: verdicts.remove(&row.id),
                 id: row.id,
                 organization_id: row.organization_id,
                 name: row.name,
-                release_id: row.release_id,
+                release_id: row.subject.release_id(),
                 release_name,
                 release_version,
+                profile_id,
+                layer,
+                stages: row.strategy.stage_count(),
                 filter: row.filter,
+                strategy: row.strategy,
                 stage: row.stage,
+                targeted: row.targeted,
+                admitted: row.progress.admitted,
+                opened: row.progress.opened,
+                priority: row.priority,
+                retry_max: row.retry_max,
+                retry_wait_s: row.retry_wait_s,
+                starts_at_ms: row.starts_at_ms,
+                ends_at_ms: row.ends_at_ms,
+                request: row.request,
+                parent_id: row.parent_id,
                 state_since_ms: row.state_since_ms,
                 deadline_ms: row.deadline_ms,
                 assignment_timeout_s: row.assignment_timeout_s,
@@ -212,6 +377,59 @@ fn shown(conn: &mut Conn, rows: Vec<Stored>) -> Result<Vec<Rollout>, Error> {
             }
         })
         .collect())
+}
+
+/// Name and version of what each of these rollouts brings.
+fn names(conn: &mut Conn, rows: &[Stored]) -> Result<Vec<(String, String)>, Error> {
+    let release_ids: Vec<i64> = rows.iter().filter_map(|row| row.subject.release_id()).collect();
+    let releases: BTreeMap<i64, (String, String)> = store::release_names(conn, &release_ids)?
+        .into_iter()
+        .map(|(id, name, version)| (id, (name, version)))
+        .collect();
+    let profile = |subject: &Subject| match subject {
+        Subject::Release(_) => None,
+        Subject::Profile { id, .. } => Some(*id),
+    };
+    let profile_ids: Vec<i64> = rows.iter().filter_map(|row| profile(&row.subject)).collect();
+    let profiles: BTreeMap<i64, (String, String)> = store::profile_names(conn, &profile_ids)?
+        .into_iter()
+        .map(|(id, name, version)| (id, (name, format!("v{version}"))))
+        .collect();
+    let name_of = |row: &Stored| {
+        let found = match &row.subject {
+            Subject::Release(id) => releases.get(id),
+            Subject::Profile { id, .. } => profiles.get(id),
+        };
+        found.cloned().unwrap_or_default()
+    };
+    Ok(rows.iter().map(name_of).collect())
+}
+
+/// Updates on their way of which the caller's organizations, or those above them, were told a date: also from rollouts
+/// of organizations above, which the caller cannot see otherwise.
+///
+/// # Errors
+/// [`Error::Db`].
+pub fn announcements(conn: &mut Conn, scope: &Scope) -> Result<Vec<Announced>, Error> {
+    let rows = store::announcing(conn)?;
+    let names = names(conn, &rows)?;
+    let mut found = Vec::new();
+    for (row, (release_name, release_version)) in rows.into_iter().zip(names) {
+        for (path, not_before_ms, organization_id) in store::announced(conn, &row.strategy.announcements)? {
+            if scope.contains(&path) || scope.from().starts_with(&path) {
+                found.push(Announced {
+                    rollout_id: row.id,
+                    name: row.name.clone(),
+                    release_name: release_name.clone(),
+                    release_version: release_version.clone(),
+                    organization_id,
+                    not_before_ms,
+                });
+            }
+        }
+    }
+    found.sort_by_key(|one| (one.not_before_ms, one.rollout_id));
+    Ok(found)
 }
 
 /// Assignments of a rollout: in one phase ordered by their number, in all phases by terminal; `after` is the last row's
@@ -226,9 +444,33 @@ pub fn assignments(
     phase: Option<Phase>,
     after: Option<i64>,
     limit: u32,
+    now: Now,
 ) -> Result<Vec<AssignmentRow>, Error> {
-    store::get(conn, scope, id)?.ok_or(Error::NotFound)?;
-    Ok(store::pages::assignments_of(conn, scope, id, phase, after.unwrap_or(0), i64::from(limit))?)
+    let rollout = store::get(conn, scope, id)?.ok_or(Error::NotFound)?;
+    let mut rows = store::pages::assignments_of(conn, scope, id, phase, after.unwrap_or(0), i64::from(limit))?;
+    for row in rows.iter_mut().filter(|row| row.phase == Phase::Waiting.as_str()) {
+        row.wait = Some(why_waiting(&rollout, row, now));
+    }
+    Ok(rows)
+}
+
+/// What holds a waiting terminal, the most general reason first.
+fn why_waiting(rollout: &Stored, row: &AssignmentRow, now: Now) -> Wait {
+    let last = i64::from(rollout.strategy.stage_count()) - 1;
+    let is_held_back = rollout.strategy.hold_back_percent > 0 && rollout.stage + 1 == last;
+    if !rollout.state.offers() {
+        Wait::Stopped
+    } else if rollout.starts_at_ms.is_some_and(|starts| starts > now.0) {
+        Wait::Scheduled
+    } else {
+        match row.ready_ms {
+            None if is_held_back => Wait::HoldBack,
+            None => Wait::Stage,
+            Some(ready_ms) if ready_ms > now.0 => row.wait.unwrap_or(Wait::Turn),
+            Some(_) if rollout.strategy.in_flight_max.is_some() => Wait::Capacity,
+            Some(_) => Wait::Turn,
+        }
+    }
 }
 
 impl AssignmentRow {

@@ -328,6 +328,20 @@ pub(super) fn interval(seconds: Option<u32>) -> Result<Option<i64>, FieldError> 
     }
 }
 
+/// Farthest that a place's local time is from UTC, minutes.
+const UTC_OFFSET_MIN_MAX: i32 = 14 * 60;
+
+/// Minutes that local time is ahead of UTC.
+pub(super) fn utc_offset(minutes: Option<i32>) -> Result<Option<i64>, FieldError> {
+    match minutes {
+        Some(minutes) if !(-UTC_OFFSET_MIN_MAX..=UTC_OFFSET_MIN_MAX).contains(&minutes) => Err(FieldError::new(
+            "utc_offset_min",
+            format!("must be between -{UTC_OFFSET_MIN_MAX} and {UTC_OFFSET_MIN_MAX} minutes"),
+        )),
+        minutes => Ok(minutes.map(i64::from)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,7 @@ use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_id};
 use crate::operators::Scope;
 use crate::organizations::{self, Organization};
+use crate::profiles;
 use store::Record;
 
 /// Terminals that one bulk request may name: one transaction of well under a second.
@@ -98,6 +99,8 @@ pub struct Terminal {
     pub key_fingerprint: Option<String>,
     /// Its own interval between check-ins, s.
     pub check_in_interval_s: Option<i64>,
+    /// Minutes that its local time is ahead of UTC; China's 480 when absent.
+    pub utc_offset_min: Option<i64>,
     /// Config hash of the profile it should apply.
     pub desired_config_hash: Option<String>,
     /// When it was registered, Unix ms.
@@ -132,6 +135,7 @@ fn terminal(record: Record, tags: Vec<String>) -> Terminal {
         enrolled_at_ms: record.enrolled_at_ms,
         key_fingerprint: record.public_key.map(fingerprint),
         check_in_interval_s: record.check_in_interval_s,
+        utc_offset_min: record.utc_offset_min,
         desired_config_hash: record.desired_config_hash,
         created_at_ms: record.created_at_ms,
         version: record.version,
@@ -168,7 +172,8 @@ pub fn create(
     store::insert(conn, &record, &tags).map_err(taken_meanwhile)?;
     let detail = json!({"sn": record.sn, "model": record.model});
     audit::append(conn, actor, &deed("terminals.create", &record, detail), now)?;
-    Ok(Terminal { warnings, ..terminal(record, tags) })
+    profiles::recompute(conn, &[record.id], now)?;
+    Ok(Terminal { warnings, ..get(conn, scope, record.id)? })
 }
 
 fn taken_meanwhile(error: db::Error) -> Error {
@@ -242,6 +247,10 @@ pub struct Change {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<u32>)]
     pub check_in_interval_s: Option<Option<u32>>,
+    /// Minutes that its local time is ahead of UTC, -840 to 840.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i32>)]
+    pub utc_offset_min: Option<Option<i32>>,
 }
 
 /// Tells a field that is `null` from one that is absent.
@@ -293,12 +302,19 @@ pub fn update(
         record.check_in_interval_s = interval;
         changed.push("check_in_interval_s");
     }
+    if let Some(offset) = change.utc_offset_min.map(fields::utc_offset).transpose()?
+        && offset != record.utc_offset_min
+    {
+        record.utc_offset_min = offset;
+        changed.push("utc_offset_min");
+    }
     let tags = change.tags.map(|tags| fields::tags(&tags)).transpose()?;
     if !store::save(conn, &record, change.version)? {
         return Err(Error::Changed);
     }
     if let Some(tags) = tags {
         store::replace_tags(conn, id, &tags)?;
+        profiles::recompute(conn, &[id], now)?;
         changed.push("tags");
     }
     // Names of fields, not their values: notes and names may be personal.
@@ -416,6 +432,7 @@ pub fn transfer(
             Err(error) => done.refused.push(NotDone { id, reason: error.to_string() }),
         }
     }
+    profiles::recompute(conn, &done.moved, now)?;
     Ok(done)
 }
 

@@ -41,6 +41,7 @@ pub(super) struct Record {
     pub(super) desired_config_hash: Option<String>,
     pub(super) created_at_ms: i64,
     pub(super) version: i64,
+    pub(super) utc_offset_min: Option<i64>,
 }
 
 /// Where neither the terminal nor its organization has a region.
@@ -77,6 +78,7 @@ impl Record {
             desired_config_hash: None,
             created_at_ms: now.0,
             version: 1,
+            utc_offset_min: None,
         }
     }
 
@@ -217,6 +219,7 @@ pub(super) fn save(conn: &mut Conn, record: &Record, expected: i64) -> Result<bo
             terminals::lifecycle.eq(&record.lifecycle),
             terminals::session_epoch.eq(record.session_epoch),
             terminals::check_in_interval_s.eq(record.check_in_interval_s),
+            terminals::utc_offset_min.eq(record.utc_offset_min),
             terminals::version.eq(expected.saturating_add(1)),
         ))
         .execute(conn)?;

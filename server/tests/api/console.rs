@@ -2,6 +2,7 @@
 
 use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, operator};
 use crate::harness::{Answer, TestServer, on_each_database};
+use serde_json::json;
 use tillward_server::operators;
 
 const PAGES: [&str; 8] = [
@@ -165,6 +166,27 @@ fn a_form_needs_its_sessions_token_and_this_site() {
         assert!(browser.get("/organizations").expect(200).text().contains("华东代理"));
         let unknown: Vec<_> = fields(&csrf).into_iter().chain([("path", "/1/")]).collect();
         assert_eq!(browser.post("/organizations", &unknown).status, 422, "fields that the form does not have");
+    });
+}
+
+#[test]
+fn a_terminals_page_shows_its_parameters_with_their_origin() {
+    on_each_database(|server| {
+        let token = admin(server);
+        server.post("/api/v1/models", &token, &json!({"code": "demo-p1", "name": "P1"})).expect(201);
+        let terminal = server.post("/api/v1/terminals", &token, &json!({"sn": "SN0001", "model": "demo-p1"}));
+        let id = terminal.expect(201).json()["id"].clone();
+        let browser = Browser::signed_in(server, ADMIN);
+        let english = Browser { server, cookies: format!("{}; tillward_language=en", browser.cookies) };
+        assert!(english.get("/terminals/SN0001").expect(200).text().contains("No parameters"));
+        let new = json!({"name": "base <1>", "parameters": {"apn": "cmnet", "tip": true}});
+        let profile = server.post("/api/v1/profiles", &token, &new).expect(201).json()["id"].clone();
+        server.post(&format!("/api/v1/profiles/{profile}/assign"), &token, &json!({"ids": [id]})).expect(200);
+        let page = english.get("/terminals/SN0001").expect(200).text();
+        for shown in ["apn", "cmnet", "base &#60;1&#62; · v1", "Waiting for the terminal to take it"] {
+            assert!(page.contains(shown), "{shown}: {page}");
+        }
+        assert!(browser.get("/terminals/SN0001").expect(200).text().contains("等待终端应用"));
     });
 }
 

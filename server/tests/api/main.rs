@@ -7,6 +7,7 @@
 mod access_table;
 mod bad_input;
 mod check_in;
+mod config;
 mod console;
 mod enrolment;
 mod failures;

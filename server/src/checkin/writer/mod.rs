@@ -6,6 +6,7 @@
 //! keys, so that batches of different servers cannot wait for each other in a circle.
 
 mod cohort;
+mod evidence;
 mod postgres;
 mod rows;
 mod sqlite;
@@ -22,7 +23,8 @@ use super::{Pending, Refused};
 use crate::clock::Now;
 use crate::db::schema::{terminal_manifests, terminal_states, terminals};
 use crate::db::{self, Conn, Db};
-use crate::rollouts;
+use crate::profiles::{self, DriftChange, DriftNoted, Watch};
+use crate::rollouts::{self, TerminalFailure};
 use cohort::{Cell, Cohort};
 use rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow, SampleRow, StateRow};
 
@@ -54,6 +56,9 @@ struct Registry {
     check_in_interval_s: Option<i64>,
     assignment_version: i64,
     desired_config_hash: Option<String>,
+    config_told: Option<String>,
+    config_misses: Option<i64>,
+    config_reported: Option<String>,
     counted: Option<(i64, i64, i64)>,
 }
 
@@ -61,6 +66,26 @@ impl Registry {
     /// Highest pair that was counted; `(0, 0)` before the first check-in.
     fn acknowledged(&self) -> (i64, i64) {
         self.counted.map_or((0, 0), |(stream, seq, _)| (stream, seq))
+    }
+
+    /// Whether this check-in is the first that reports the parameters that the terminal is told.
+    fn is_configured_by(&self, pending: &Pending) -> bool {
+        let reported = pending.check_in.software.config_hash.as_ref().map(|hash| hash.as_str());
+        reported.is_some()
+            && reported == self.desired_config_hash.as_deref()
+            && reported != self.config_reported.as_deref()
+    }
+
+    /// What is remembered of how it takes its parameters.
+    fn watch(&self) -> Watch<'_> {
+        Watch { told: self.config_told.as_deref(), misses: self.config_misses.unwrap_or(0) }
+    }
+
+    /// The same after this check-in, if it was not counted before.
+    fn watch_after(&self, pending: &Pending, is_new: bool) -> Watch<'_> {
+        let reported = pending.check_in.software.config_hash.as_ref().map(|hash| hash.as_str());
+        let expected = self.desired_config_hash.as_deref();
+        if is_new { self.watch().step(expected, reported) } else { self.watch().told_still(expected) }
     }
 
     fn is_barred(&self) -> bool {
@@ -128,11 +153,14 @@ impl Writer {
                     let interval_s = self.interval_of(row);
                     let next_s = next_check_in_s(pending.session.terminal_id, interval_s, now);
                     let pair = (i64::from(pending.check_in.stream.0), i64::from(pending.check_in.seq.0));
-                    if pair > row.acknowledged() {
-                        states.push(StateRow::new(pending, row.counted.map(|(_, _, at)| at), interval_s, next_s, now));
+                    let is_new = pair > row.acknowledged();
+                    let watch = row.watch_after(pending, is_new);
+                    if is_new {
+                        let sampled_at_ms = row.counted.map(|(_, _, at)| at);
+                        states.push(StateRow::new(pending, sampled_at_ms, watch, interval_s, next_s, now));
                         candidates.insert(id, (pending, row));
                     }
-                    Ok(answer(row, pending, next_s, now))
+                    Ok(answer(row, pending, watch, next_s, now))
                 }
             };
             if let Some(slot) = answers.get_mut(index) {
@@ -192,25 +220,34 @@ impl Writer {
             Conn::Postgres(postgres) => postgres::add(postgres, &additions)?,
         }
         metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
+        note_drifts(conn, counted, now)?;
         let mut manifests = Vec::new();
-        for &(pending, _, _) in counted {
+        for &(pending, row, _) in counted {
+            let is_configured = row.is_configured_by(pending);
             if pending.check_in.update.is_some() || pending.manifest.is_some() {
-                manifests.push((pending, newest_manifest(conn, pending, now)?));
+                manifests.push((pending, newest_manifest(conn, pending, now)?, is_configured));
+            } else if is_configured {
+                manifests.push((pending, None, true));
             }
         }
         let reports: Vec<rollouts::Report<'_>> = manifests
             .iter()
-            .map(|(pending, manifest)| rollouts::Report {
+            .map(|(pending, manifest, is_configured)| rollouts::Report {
                 terminal_id: pending.session.terminal_id.0,
                 update: pending.check_in.update.as_ref(),
                 manifest: manifest.as_ref(),
                 firmware: pending.check_in.software.firmware.as_str(),
-                is_configured: false,
+                is_configured: *is_configured,
             })
             .collect();
         if !reports.is_empty() {
             rollouts::apply_reports(conn, &reports, now)?;
         }
+        let failures: Vec<TerminalFailure> = counted
+            .iter()
+            .flat_map(|&(pending, ..)| evidence::of(&pending.check_in, pending.session.terminal_id, now))
+            .collect();
+        rollouts::note_failures(conn, &failures, now)?;
         Ok(())
     }
 
@@ -219,7 +256,7 @@ impl Writer {
     }
 }
 
-fn answer(row: &Registry, pending: &Pending, next_check_in_s: u32, now: Now) -> CheckInAnswer {
+fn answer(row: &Registry, pending: &Pending, watch: Watch<'_>, next_check_in_s: u32, now: Now) -> CheckInAnswer {
     let pair = (i64::from(pending.check_in.stream.0), i64::from(pending.check_in.seq.0));
     let (stream, seq) = pair.max(row.acknowledged());
     let newer_stream = row.counted.is_none_or(|(stream, _, _)| stream < i64::from(pending.check_in.stream.0));
@@ -233,7 +270,7 @@ fn answer(row: &Registry, pending: &Pending, next_check_in_s: u32, now: Now) -> 
         next_check_in_s,
         desired: Desired {
             director: row.assignment_version,
-            config: config.map(|hash| DesiredConfig { hash }),
+            config: config.map(|hash| DesiredConfig { hash, attempt: watch.attempt() }),
             locked: row.lifecycle == "lost",
         },
         manifest_wanted: newer_stream && pending.manifest.is_none(),
@@ -251,6 +288,23 @@ fn next_check_in_s(terminal: TerminalId, interval_s: u32, now: Now) -> u32 {
         wait_ms += interval_ms;
     }
     u32::try_from((wait_ms + 999) / 1_000).unwrap_or(interval_s).max(1)
+}
+
+/// Writes what the check-ins changed about drifts; nothing for terminals that take what they are told.
+fn note_drifts(conn: &mut Conn, counted: &[(&Pending, &Registry, &StateRow)], now: Now) -> Result<(), db::Error> {
+    let noted = counted.iter().filter_map(|(_, row, state)| {
+        let after = Watch { told: state.config_told, misses: state.config_misses };
+        let change = row.watch().change(after);
+        (change != DriftChange::None).then(|| DriftNoted {
+            terminal_id: row.id,
+            org_path: &row.org_path,
+            expected: row.desired_config_hash.as_deref(),
+            reported: state.config_hash,
+            change,
+        })
+    });
+    let noted: Vec<DriftNoted<'_>> = noted.collect();
+    if noted.is_empty() { Ok(()) } else { profiles::note_drifts(conn, &noted, now) }
 }
 
 /// Stores the manifest that came, if it is newer than the stored one, and returns the newest.
@@ -300,6 +354,9 @@ fn read_registry(conn: &mut Conn, items: &[(usize, &Pending)]) -> Result<HashMap
             terminals::check_in_interval_s,
             terminals::assignment_version,
             terminals::desired_config_hash,
+            terminal_states::config_told.nullable(),
+            terminal_states::config_misses.nullable(),
+            terminal_states::config_hash.nullable(),
             (terminal_states::stream, terminal_states::seq, terminal_states::sampled_at_ms).nullable(),
         ))
         .load(conn)?;

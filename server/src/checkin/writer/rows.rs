@@ -6,6 +6,7 @@ use super::super::Pending;
 use super::cohort::{Cell, Cohort};
 use super::{Registry, SAMPLE_INTERVAL_MS};
 use crate::clock::Now;
+use crate::profiles::Watch;
 
 /// A row of `terminal_states`; counters are what this check-in adds.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,8 @@ pub(super) struct StateRow<'a> {
     pub(super) carrier: &'static str,
     pub(super) signal: &'static str,
     pub(super) report: &'a str,
+    pub(super) config_told: Option<&'a str>,
+    pub(super) config_misses: i64,
     /// Whether this check-in also becomes a sample of the conditions over time.
     pub(super) is_sampled: bool,
 }
@@ -37,6 +40,7 @@ impl<'a> StateRow<'a> {
     pub(super) fn new(
         pending: &'a Pending,
         sampled_at_ms: Option<i64>,
+        watch: Watch<'a>,
         interval_s: u32,
         next_s: u32,
         now: Now,
@@ -63,6 +67,8 @@ impl<'a> StateRow<'a> {
             carrier: check_in.condition.carrier(),
             signal: check_in.condition.signal_band().as_str(),
             report: &pending.report,
+            config_told: watch.told,
+            config_misses: watch.misses,
             is_sampled,
         }
     }

@@ -45,7 +45,7 @@ statement!(
     sql::INSERT_STATE,
     sql::ON_STATE_CONFLICT,
     ", 1) ",
-    [terminal_id: BigInt, stream: BigInt, seq: BigInt, now_ms: BigInt, now_ms: BigInt, next_check_in_ms: BigInt, interval_s: BigInt, sampled_at_ms: BigInt, failures: BigInt, transactions_ok: BigInt, transactions_failed: BigInt, firmware: Text, slot: Text, agent: Text, app: Nullable<Text>, config_hash: Nullable<Text>, access: Text, carrier: Text, signal: Text, report: Text]
+    [terminal_id: BigInt, stream: BigInt, seq: BigInt, now_ms: BigInt, now_ms: BigInt, next_check_in_ms: BigInt, interval_s: BigInt, sampled_at_ms: BigInt, failures: BigInt, transactions_ok: BigInt, transactions_failed: BigInt, firmware: Text, slot: Text, agent: Text, app: Nullable<Text>, config_hash: Nullable<Text>, access: Text, carrier: Text, signal: Text, report: Text, config_told: Nullable<Text>, config_misses: BigInt]
 );
 
 statement!(

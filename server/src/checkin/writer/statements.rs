@@ -2,7 +2,7 @@
 
 pub(super) const INSERT_STATE: &str = "INSERT INTO terminal_states (terminal_id, stream, seq, first_seen_ms, last_seen_ms, \
      next_check_in_ms, interval_s, sampled_at_ms, failures, transactions_ok, transactions_failed, \
-     firmware, slot, agent, app, config_hash, access, carrier, signal, report, check_ins)";
+     firmware, slot, agent, app, config_hash, access, carrier, signal, report, config_told, config_misses, check_ins)";
 /// Keeps the newest pair; an older or equal one changes nothing.
 pub(super) const ON_STATE_CONFLICT: &str = "\
      ON CONFLICT (terminal_id) DO UPDATE SET stream = excluded.stream, seq = excluded.seq, last_seen_ms = excluded.last_seen_ms, \
@@ -13,7 +13,7 @@ pub(super) const ON_STATE_CONFLICT: &str = "\
      transactions_failed = terminal_states.transactions_failed + excluded.transactions_failed, \
      firmware = excluded.firmware, slot = excluded.slot, agent = excluded.agent, app = excluded.app, \
      config_hash = excluded.config_hash, access = excluded.access, carrier = excluded.carrier, signal = excluded.signal, \
-     report = excluded.report \
+     report = excluded.report, config_told = excluded.config_told, config_misses = excluded.config_misses \
      WHERE (terminal_states.stream, terminal_states.seq) < (excluded.stream, excluded.seq)";
 
 pub(super) const INSERT_SAMPLE: &str = "INSERT INTO condition_samples (terminal_id, at_ms, access, carrier, rsrp_dbm, sinr_db, rssi_dbm, \

@@ -10,9 +10,10 @@ use super::super::store::ledger::Ledger;
 use super::super::store::{self, CHUNK, PASSED, Progress, Stored, assignments};
 use super::super::strategy::Wait;
 use super::super::{Error, advance, alarm, stop_part};
-use super::{BEFORE_INSTALLING, held, planner, stages, step_all};
+use super::{BEFORE_INSTALLING, held, planner, stages, step_all, untell};
 use crate::clock::Now;
 use crate::db::{self, Conn};
+use crate::profiles;
 
 /// A judgement is made anew at least this often, ms: outcomes and time change it, too.
 const JUDGE_MS: i64 = 5_000;
@@ -35,7 +36,10 @@ pub(super) fn withdraw(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bo
                 let one = Assignment { give_up_ms: None, ..one.clone() };
                 Bulk::of(&one, after, Some((now.0, Wait::Stopped)), None, now)
             };
-            return held(conn, rollout, |conn| step_all(conn, &chunk, event, bulk, now));
+            return held(conn, rollout, |conn| {
+                untell(conn, rollout, &chunk, profiles::Unstaged::Follow, now)?;
+                Ok(step_all(conn, &chunk, event, bulk, now)?)
+            });
         }
     }
     Ok(false)
@@ -75,8 +79,7 @@ pub(super) fn is_due(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool
 
 /// Asks the gate, and does what it says: halts, stops a part, or opens the next stage.
 pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
-    let (is_running, is_paused) =
-        (rollout.state.offers(), matches!(rollout.state, State::Paused { .. }));
+    let (is_running, is_paused) = (rollout.state.offers(), matches!(rollout.state, State::Paused { .. }));
     if !(is_running || is_paused) || !is_due(conn, rollout, now)? {
         return Ok(false);
     }
@@ -121,9 +124,11 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
         stop_part(conn, rollout, &stop, &planner(), now)?;
         return alarm(conn, rollout, evidence, Some(&stop), now);
     }
-    let worst = evidence.scopes.iter().find(|scope| scope.e >= 1.5).map(|scope| {
-        format!("; most of all {} {} ({:.0})", scope.attribute, scope.value, scope.e)
-    });
+    let worst = evidence
+        .scopes
+        .iter()
+        .find(|scope| scope.e >= 1.5)
+        .map(|scope| format!("; most of all {} {} ({:.0})", scope.attribute, scope.value, scope.e));
     let why = format!("the gate: {numbers}{}", worst.unwrap_or_default());
     advance(conn, rollout, &Event::Halt { why }, &planner(), now)?;
     alarm(conn, rollout, evidence, None, now)
@@ -154,6 +159,8 @@ pub(super) fn close_stopped(conn: &mut Conn, rollout: &Stored, now: Now) -> Resu
         return Ok(false);
     }
     let event = Step::Cancel(Withdrawal::ScopeStopped);
+    // The rest may end well and settle the profile: these keep what they had.
+    untell(conn, rollout, &chunk, profiles::Unstaged::Hold, now)?;
     step_all(conn, &chunk, event, |one, after| Bulk::of(one, after, None, None, now), now)?;
     Ok(true)
 }

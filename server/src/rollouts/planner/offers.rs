@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::Error;
-use super::super::assignment::{Event as Step, Phase};
+use super::super::assignment::{Event as Step, Phase, Withdrawal};
 use super::super::store::assignments::{Assignment, Bulk, Circumstances};
-use super::super::store::{self, CHUNK, Stored, assignments};
+use super::super::store::{self, CHUNK, Stored, Subject, assignments};
 use super::super::strategy::Wait;
 use super::stages::{Turn, turn};
 use super::{is_begun, step_all};
 use crate::clock::Now;
 use crate::db::{self, Conn};
+use crate::profiles::{self, LayerKey};
 
 /// A terminal whose store is at its limit is looked at again after this, ms.
 const SITE_PAUSE_MS: i64 = 60_000;
@@ -58,7 +59,31 @@ pub(super) fn offer(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
     let offered: Vec<Assignment> = offered.into_iter().map(|(one, _)| one).collect();
     let bulk = |one: &Assignment, after| Bulk::of(one, after, None, ends.get(&one.id).copied().flatten(), now);
     step_all(conn, &offered, Step::Offer, bulk, now)?;
+    if let Subject::Profile { id, layer } = &rollout.subject {
+        tell(conn, &offered, layer, *id, now)?;
+    }
     Ok(true)
+}
+
+/// Tells terminals to apply a profile. Those that report the very parameters already are done; those that are not on the
+/// layer any more have no part in it.
+fn tell(conn: &mut Conn, offered: &[Assignment], layer: &LayerKey, profile_id: i64, now: Now) -> Result<(), Error> {
+    let terminals: Vec<i64> = offered.iter().map(|one| one.terminal_id).collect();
+    let expected = profiles::stage(conn, &terminals, layer, profile_id, now)?;
+    let reported = assignments::reported_configs(conn, &terminals)?;
+    let ids: Vec<i64> = offered.iter().map(|one| one.id).collect();
+    let (mut done, mut elsewhere) = (Vec::new(), Vec::new());
+    for one in assignments::by_ids(conn, &ids)? {
+        match expected.get(&one.terminal_id) {
+            None => elsewhere.push(one),
+            Some(hash) if reported.get(&one.terminal_id) == Some(hash) => done.push(one),
+            Some(_) => {}
+        }
+    }
+    let bulk = |one: &Assignment, after| Bulk::of(one, after, None, None, now);
+    step_all(conn, &done, Step::Proof, bulk, now)?;
+    step_all(conn, &elsewhere, Step::Cancel(Withdrawal::NotOnLayer), bulk, now)?;
+    Ok(())
 }
 
 type Sorted = (Vec<(Assignment, Option<i64>)>, BTreeMap<(i64, Wait), Vec<i64>>);

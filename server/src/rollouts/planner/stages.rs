@@ -6,7 +6,7 @@ use super::super::gate::Verdict;
 use super::super::judging;
 use super::super::store::assignments::Circumstances;
 use super::super::store::ledger::Ledger;
-use super::super::store::{self, CHUNK, PASSED, Progress, Stored, assignments};
+use super::super::store::{self, CHUNK, PASSED, Stored, assignments};
 use super::super::strategy::{Opening, Planned, UTC_OFFSET_MIN, Wait};
 use super::is_begun;
 use crate::clock::Now;
@@ -98,18 +98,13 @@ pub(super) enum Turn {
 }
 
 /// When a terminal in these circumstances may be offered the update, as far as dates and windows say.
-pub(super) fn turn(
-    rollout: &Stored,
-    circumstances: &Circumstances,
-    promised: &[(String, i64)],
-    now: Now,
-) -> Turn {
+pub(super) fn turn(rollout: &Stored, circumstances: &Circumstances, promised: &[(String, i64, i64)], now: Now) -> Turn {
     let offset = circumstances.utc_offset_min.and_then(|min| i32::try_from(min).ok()).unwrap_or(UTC_OFFSET_MIN);
     let not_before = promised
         .iter()
-        .filter(|(path, _)| circumstances.org_path.starts_with(path.as_str()))
-        .max_by_key(|(path, _)| path.len())
-        .map_or(now.0, |(_, at_ms)| *at_ms);
+        .filter(|(path, ..)| circumstances.org_path.starts_with(path.as_str()))
+        .max_by_key(|(path, ..)| path.len())
+        .map_or(now.0, |(_, at_ms, _)| *at_ms);
     let Opening { from_ms, until_ms } = rollout.strategy.opening(now.0.max(not_before), offset);
     if not_before > now.0 {
         Turn::Later(from_ms, Wait::Announced)
@@ -121,12 +116,7 @@ pub(super) fn turn(
 }
 
 /// Whether the next stage opens by itself after this verdict.
-pub(super) fn may_open_next(
-    conn: &mut Conn,
-    rollout: &Stored,
-    verdict: Verdict,
-    now: Now,
-) -> Result<bool, db::Error> {
+pub(super) fn may_open_next(conn: &mut Conn, rollout: &Stored, verdict: Verdict, now: Now) -> Result<bool, db::Error> {
     let strategy = &rollout.strategy;
     let next = stage(rollout).saturating_add(1);
     if next >= strategy.stage_count() || !strategy.gate.opens_stages || is_open_to_more(rollout) {

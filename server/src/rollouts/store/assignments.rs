@@ -266,6 +266,18 @@ pub(in crate::rollouts) fn circumstances(
         .collect())
 }
 
+/// The config hashes that these terminals reported last, by primary key.
+pub(in crate::rollouts) fn reported_configs(
+    conn: &mut Conn,
+    terminal_ids: &[i64],
+) -> Result<HashMap<i64, String>, db::Error> {
+    let rows = terminal_states::table
+        .filter(terminal_states::terminal_id.eq_any(terminal_ids))
+        .select((terminal_states::terminal_id, terminal_states::config_hash))
+        .load::<(i64, Option<String>)>(conn)?;
+    Ok(rows.into_iter().filter_map(|(id, hash)| Some((id, hash?))).collect())
+}
+
 /// Where a terminal is, and when it called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::rollouts) struct Circumstances {
@@ -312,12 +324,7 @@ pub(in crate::rollouts) fn open(
 }
 
 /// Puts off these waiting assignments until `ready_ms`.
-pub(in crate::rollouts) fn put_off(
-    conn: &mut Conn,
-    ids: &[i64],
-    ready_ms: i64,
-    wait: Wait,
-) -> Result<(), db::Error> {
+pub(in crate::rollouts) fn put_off(conn: &mut Conn, ids: &[i64], ready_ms: i64, wait: Wait) -> Result<(), db::Error> {
     let rows = assignments::table.filter(assignments::id.eq_any(ids)).filter(assignments::phase.eq("waiting"));
     let written = diesel::update(rows)
         .set((

@@ -40,12 +40,7 @@ macro_rules! rows {
                     terminals::region,
                     terminals::hardware,
                 ),
-                (
-                    terminal_states::firmware,
-                    terminal_states::app,
-                    terminal_states::access,
-                    terminal_states::carrier,
-                )
+                (terminal_states::firmware, terminal_states::app, terminal_states::access, terminal_states::carrier)
                     .nullable(),
             ))
     };
@@ -95,7 +90,7 @@ pub(in crate::rollouts) struct Window {
 /// `org_path` would be read whole for each window.
 pub(in crate::rollouts) fn window(conn: &mut Conn, scope: &Scope, after: i64) -> Result<Window, db::Error> {
     let rows = rows!().filter(terminals::id.gt(after)).load::<Columns>(conn)?;
-    let up_to = if rows.len() < CHUNK { super::PASSED } else { rows.last().map_or(super::PASSED, |row| row.0) };
+    let up_to = if rows.len() < CHUNK { super::PASSED } else { rows.last().map_or(super::PASSED, |row| row.0.0) };
     Ok(Window { candidates: within(rows, scope), up_to })
 }
 

@@ -316,11 +316,7 @@ pub(in crate::rollouts) fn settle(
     at_risk: Option<&str>,
 ) -> Result<(), db::Error> {
     diesel::update(gate_events::table.find((rollout_id, line.terminal_id, &line.event)))
-        .set((
-            gate_events::judged.eq(judged),
-            gate_events::verdict.eq(fate.as_str()),
-            gate_events::at_risk.eq(at_risk),
-        ))
+        .set((gate_events::judged.eq(judged), gate_events::verdict.eq(fate.as_str()), gate_events::at_risk.eq(at_risk)))
         .execute(conn)?;
     Ok(())
 }
@@ -337,6 +333,14 @@ pub(in crate::rollouts) fn judgement(
         gate_judgements::evidence,
     ));
     Ok(row.first(conn).optional()?)
+}
+
+/// The newest verdicts of these rollouts, by primary key.
+pub(in crate::rollouts) fn verdicts(conn: &mut Conn, ids: &[i64]) -> Result<BTreeMap<i64, String>, db::Error> {
+    let rows = gate_judgements::table
+        .filter(gate_judgements::rollout_id.eq_any(ids))
+        .select((gate_judgements::rollout_id, gate_judgements::verdict));
+    Ok(rows.load::<(i64, String)>(conn)?.into_iter().collect())
 }
 
 /// Keeps a judgement in place of the last.

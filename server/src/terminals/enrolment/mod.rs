@@ -27,6 +27,7 @@ use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::http::tokens::{TERMINAL_TOKEN_S, Tokens};
 use crate::operators::Scope;
+use crate::profiles;
 
 /// How long an activation code is good for when nobody says, days: a week to get the terminal to its place.
 const CODE_DAYS: u32 = 7;
@@ -188,6 +189,7 @@ pub fn enrol(conn: &mut Conn, request: &EnrolRequest, now: Now) -> Result<EnrolA
     if !store::redeem(conn, &hash, &found, &request.public_key, stream, now)? {
         return Err(Error::Changed);
     }
+    profiles::recompute(conn, &[found.terminal_id], now)?;
     let deed = Deed {
         action: "terminals.enrol",
         object_kind: "terminal",

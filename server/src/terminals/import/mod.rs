@@ -27,6 +27,7 @@ use crate::clock::Now;
 use crate::db::{self, Conn, Db, Sequence, next_ids};
 use crate::operators::Scope;
 use crate::organizations::{self, Organization};
+use crate::profiles;
 use parse::{Columns, Row};
 
 /// Largest file, bytes: 100,000 rows of every column stay well below.
@@ -460,11 +461,13 @@ fn apply(conn: &mut Conn, changes: Vec<Verdict>, now: Now) -> Result<(), Error> 
     let new = changes.iter().filter(|verdict| matches!(verdict, Verdict::Create(..))).count();
     let mut id = next_ids(conn, Sequence::Terminals, i64::try_from(new).unwrap_or(0))?;
     let mut records = Vec::with_capacity(new);
+    let mut written = Vec::with_capacity(changes.len());
     for verdict in changes {
         match verdict {
             Verdict::Create(mut given, owner) => {
                 let tags = std::mem::take(&mut given.tags);
                 records.push((Record::new(id, *given, &owner, now), tags));
+                written.push(id);
                 id += 1;
             }
             Verdict::Update(record, tags) => {
@@ -472,6 +475,7 @@ fn apply(conn: &mut Conn, changes: Vec<Verdict>, now: Now) -> Result<(), Error> 
                     return Err(Error::Changed);
                 }
                 super::store::replace_tags(conn, record.id, &tags)?;
+                written.push(record.id);
             }
             Verdict::Unchanged | Verdict::Refuse(_) => {}
         }
@@ -479,7 +483,7 @@ fn apply(conn: &mut Conn, changes: Vec<Verdict>, now: Now) -> Result<(), Error> 
     if !records.is_empty() {
         store::insert(conn, &records).map_err(super::taken_meanwhile)?;
     }
-    Ok(())
+    Ok(profiles::recompute(conn, &written, now)?)
 }
 
 /// The refused rows of a block, with a reason each; nothing when there are none. The first block of a file has the

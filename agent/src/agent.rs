@@ -12,6 +12,7 @@ use tillward_protocol::phase::Phase;
 
 use crate::backoff::{Backoff, Outcome};
 use crate::client::{CallError, Client};
+use crate::clock::Moment;
 use crate::config::{Config, ConfigError, seconds};
 use crate::identity::{Enrolment, Identity};
 use crate::journal::{Journal, JournalFiles, Loaded};
@@ -92,6 +93,8 @@ pub struct Agent {
     pub(crate) profile: Profile,
     pub(crate) boot_id: String,
     pub(crate) next_check_in: Instant,
+    /// When both repositories last agreed on the order under way; not since the agent started: `None`.
+    pub(crate) agreed_at: Option<Moment>,
     pub(crate) status: Status,
     files: JournalFiles,
     backoff: Backoff,
@@ -175,6 +178,7 @@ impl Agent {
             status: Status::new(&config),
             boot_id: hex::encode(boot_id),
             next_check_in: Instant::now(),
+            agreed_at: None,
             backoff: Backoff::default(),
             config,
             identity,
@@ -308,6 +312,7 @@ impl Agent {
 
     fn act_on(&mut self, answer: &CheckInAnswer) -> Result<Flow, AgentError> {
         self.lock(&answer.desired)?;
+        self.make_room()?;
         self.take_profile(&answer.desired)?;
         self.follow(&answer.desired)
     }

@@ -11,10 +11,12 @@ use tillward_protocol::phase::{Phase, Reason};
 
 /// Starts of new firmware before it is taken back without a verdict of the health command.
 pub const BOOTS_MAX: u8 = 3;
+/// Tries to get back to the old firmware; after that the terminal stays up as it is instead of restarting for ever.
+pub const RETURNS_MAX: u8 = 8;
 
 /// Where the update stands. A release is named by the digest of its payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "state", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", tag = "state")]
 pub enum State {
     /// Nothing to do.
     #[default]
@@ -46,13 +48,26 @@ pub enum State {
         slot: Slot,
         /// What ran before and runs again if this fails.
         previous: Slot,
-        /// Starts that remain.
+        /// Starts that remain; once it is being taken back, tries to return that remain.
         boots_left: u8,
         /// End of the trial, Unix s; 0 before the first start.
         deadline_s: i64,
         /// Why it is being taken back, if it is.
         taken_back: Option<Reason>,
     },
+}
+
+impl State {
+    /// The release it is about.
+    pub fn release(&self) -> Option<&Sha256Hex> {
+        match self {
+            Self::Idle => None,
+            Self::Downloading { release, .. }
+            | Self::Verified { release }
+            | Self::Written { release, .. }
+            | Self::Trial { release, .. } => Some(release),
+        }
+    }
 }
 
 /// What happened.
@@ -120,6 +135,8 @@ pub enum Action {
     CheckHealth,
     /// Delete the rejected bytes.
     Discard,
+    /// Make the slot unbootable, but keep the payload: a rollout that goes on again orders it again.
+    SetAside,
     /// Delete what a power cut left behind in the slot that does not run, if it is not bootable.
     Tidy,
 }
@@ -263,7 +280,7 @@ fn before_the_boot_decision(same: State, event: &Event) -> Step {
     match event {
         Event::Ordered { release } => start(release),
         Event::Refused(reason) => Step::to(State::Idle, Action::Discard).tell(Phase::Failed, Some(*reason)),
-        Event::Withdrawn => Step::to(State::Idle, Action::Discard).tell(Phase::Failed, Some(Reason::Cancelled)),
+        Event::Withdrawn => Step::to(State::Idle, Action::SetAside).tell(Phase::Failed, Some(Reason::Cancelled)),
         Event::Postponed(reason) => Step::to(same, Action::Stay).tell(Phase::Deferred, Some(*reason)),
         Event::Booted { .. } => Step::to(same, Action::Look),
         Event::Received { .. }
@@ -289,7 +306,7 @@ fn on_trial(state: &State, event: &Event) -> Step {
         taken_back,
     };
     let take_back = |reason| {
-        Step::to(next(*boots_left, *deadline_s, Some(reason)), Action::Activate(*previous))
+        Step::to(next(RETURNS_MAX, *deadline_s, Some(reason)), Action::Activate(*previous))
             .tell(Phase::RolledBack, Some(reason))
     };
     match event {
@@ -318,14 +335,22 @@ fn on_trial(state: &State, event: &Event) -> Step {
 }
 
 fn going_back(state: &State, reason: Reason, event: &Event) -> Step {
-    let State::Trial { previous, .. } = state else {
+    let State::Trial { previous, boots_left, .. } = state else {
         return Step::to(state.clone(), Action::Stay);
     };
     match event {
         Event::Booted { slot, .. } if slot == previous => {
             Step::to(State::Idle, Action::Discard).tell(Phase::RolledBack, Some(reason))
         }
-        Event::Booted { .. } => Step::to(state.clone(), Action::Activate(*previous)),
+        // The old firmware does not start any more: a terminal that is up and says so beats one that restarts for ever.
+        Event::Booted { .. } if *boots_left == 0 => Step::to(state.clone(), Action::Stay),
+        Event::Booted { .. } => {
+            let mut next = state.clone();
+            if let State::Trial { boots_left, .. } = &mut next {
+                *boots_left = boots_left.saturating_sub(1);
+            }
+            Step::to(next, Action::Activate(*previous))
+        }
         Event::Ordered { .. }
         | Event::Received { .. }
         | Event::DigestHolds

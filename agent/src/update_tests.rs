@@ -21,6 +21,7 @@ fn states() -> Vec<(&'static str, State)> {
         ("trial", trial(2, None)),
         ("trial, no boots left", trial(0, None)),
         ("trial, going back", trial(1, Some(Reason::HealthCheckFailed))),
+        ("trial, going back, no tries left", trial(0, Some(Reason::HealthCheckFailed))),
     ]
 }
 
@@ -135,5 +136,18 @@ proptest! {
         }
         prop_assert!(starts <= u32::from(BOOTS_MAX));
         prop_assert!(state == State::Idle || matches!(state, State::Trial { taken_back: Some(_), .. }), "{state:?}");
+    }
+
+    #[test]
+    fn a_terminal_whose_old_firmware_does_not_start_restarts_a_bounded_number_of_times(failed_after in 0..=BOOTS_MAX) {
+        let mut state = trial(failed_after, None);
+        let mut restarts = 0;
+        for event in [Event::Unhealthy].into_iter().chain(std::iter::repeat_n(Event::Booted { slot: Slot::B, deadline_s: 1 }, 100)) {
+            let next = step(&state, &event);
+            restarts += u32::from(matches!(next.action, Action::Activate(_)));
+            state = next.state;
+        }
+        prop_assert!(restarts <= u32::from(RETURNS_MAX) + 1);
+        prop_assert_eq!(step(&state, &Event::Booted { slot: Slot::A, deadline_s: 1 }).state, State::Idle);
     }
 }

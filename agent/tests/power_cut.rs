@@ -4,6 +4,7 @@
 
 mod support;
 
+use support::bench::payload;
 use support::server::{Server, World};
 use support::signer::{Release, Signer, Tweaks};
 use support::terminal::{Terminal, said};
@@ -12,10 +13,6 @@ use support::terminal::{Terminal, said};
 const OPERATIONS_MAX: u64 = 1_000;
 /// Starts that may be needed after one cut.
 const STARTS_MAX: usize = 4;
-
-fn payload(size: usize, seed: u8) -> Vec<u8> {
-    (0..size).map(|n| (n as u8).wrapping_mul(31) ^ (n >> 8) as u8 ^ seed).collect()
-}
 
 struct Fleet {
     signer: Signer,

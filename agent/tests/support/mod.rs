@@ -2,6 +2,7 @@
 //! Several test programs include it and none uses all of it.
 #![allow(dead_code)]
 
+pub mod bench;
 pub mod server;
 pub mod signer;
 pub mod terminal;

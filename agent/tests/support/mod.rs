@@ -3,6 +3,8 @@
 #![allow(dead_code)]
 
 pub mod bench;
+pub mod disk;
+pub mod fleet;
 pub mod server;
 pub mod signer;
 pub mod terminal;

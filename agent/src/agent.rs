@@ -162,11 +162,7 @@ impl Agent {
         };
         let slots = slots::open(&config.slots, &config.state_dir)?;
         let running = slots.running()?;
-        if journal.components.is_empty() {
-            let version = running.version.clone();
-            let name = FACTORY_COMPONENT.to_owned();
-            journal.components.push(Component { name, version, sha256: None, release_counter: 0 });
-        }
+        provide_factory_firmware(&mut journal, &running, config.trust.factory_counter);
         journal.starts = journal.starts.saturating_add(1);
         let fresh = if journal.stream == 0 { enrolment.stream } else { Stream(journal.stream.saturating_add(1)) };
         let (spool, found) = Spool::load(&config.state_dir, fresh)?;
@@ -405,6 +401,19 @@ impl Agent {
     /// The time that metadata is judged by: the clock, but never before what signed metadata proved.
     pub(crate) fn now_s(&self) -> i64 {
         clock::unix_s().max(self.journal.time_floor_s)
+    }
+}
+
+/// What the terminal came with is its first component, and its counter the first floor.
+fn provide_factory_firmware(journal: &mut Journal, running: &Running, release_counter: u64) {
+    let name = FACTORY_COMPONENT.to_owned();
+    if journal.components.is_empty() {
+        let version = running.version.clone();
+        journal.components.push(Component { name: name.clone(), version, sha256: None, release_counter });
+    }
+    if release_counter > 0 {
+        let floor = journal.committed.entry(name).or_default();
+        *floor = (*floor).max(release_counter);
     }
 }
 

@@ -89,6 +89,9 @@ pub struct Trust {
     pub image_root: PathBuf,
     /// Root of the director.
     pub director_root: PathBuf,
+    /// Release counter of the firmware the terminal came with; nothing below it is ever installed.
+    #[serde(default)]
+    pub factory_counter: u64,
 }
 
 /// Where firmware lives.

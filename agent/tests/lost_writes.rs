@@ -178,3 +178,25 @@ fn whatever_of_the_unforced_writes_of_a_rollback_is_lost_the_old_firmware_runs()
     }
     panic!("a rollback has more than {OPERATIONS_MAX} storage operations");
 }
+
+#[test]
+fn a_payload_that_a_killed_agent_completed_is_forced_by_the_next_one() {
+    let mut fleet = Fleet::new();
+    for n in 1..OPERATIONS_MAX {
+        let (server, terminal) = fleet.prepare("");
+        let mut disk = Disk::of(terminal.folder.path());
+        assert!(start_traced(&terminal, &mut disk, n), "no operation comes right after the payload's last byte");
+        let length = fleet.new.payload.len() as u64;
+        let part = format!("{}.part", fleet.new.sha256());
+        let here = ["a", "b"].map(|slot| std::fs::metadata(terminal.slots().join(slot).join(&part)));
+        if !here.into_iter().flatten().any(|found| found.len() == length) {
+            continue;
+        }
+        assert!(!start_traced(&terminal, &mut disk, u64::MAX));
+        disk.cut_power(&mut |_| 0);
+        assert!(terminal.runs(&fleet.new), "the payload was never forced");
+        finish(&terminal, n);
+        new_firmware_runs(&fleet, &server, &terminal, n);
+        return;
+    }
+}

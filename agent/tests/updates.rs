@@ -369,3 +369,18 @@ fn the_bits_that_run_already_under_a_higher_counter_raise_the_counter_only() {
     bench.terminal.round();
     assert_eq!(bench.last_update()["reason"], "downgrade");
 }
+
+#[test]
+fn nothing_below_the_firmware_a_terminal_came_with_is_installed() {
+    let mut bench = Bench::new();
+    let roots = "director_root = \"director.json\"";
+    bench.terminal.reconfigure(roots, &format!("{roots}\nfactory_counter = 41"));
+    bench.order(&Release::new("4.0.0", 40, payload(5_000, 1)), 1);
+    let said = bench.terminal.round();
+    assert_eq!(bench.last_update()["reason"], "downgrade", "{said}");
+    assert_eq!(bench.server.world().manifests()[0]["components"][0]["release_counter"], 41);
+    let newer = Release::new("4.2.0", 42, payload(5_000, 2));
+    bench.order(&newer, 2);
+    bench.terminal.round();
+    assert!(bench.terminal.runs(&newer));
+}

@@ -226,8 +226,9 @@ fn torn(bytes: &mut Vec<u8>, at: usize, new: &[u8]) {
     let before = bytes.clone();
     put(bytes, at, new);
     for sector in (at / SECTOR_BYTES..(at + new.len()).div_ceil(SECTOR_BYTES)).skip(1).step_by(2) {
-        for index in (sector * SECTOR_BYTES).max(at)..((sector + 1) * SECTOR_BYTES).min(at + new.len()) {
-            bytes[index] = before.get(index).copied().unwrap_or(0);
+        let (first, end) = ((sector * SECTOR_BYTES).max(at), ((sector + 1) * SECTOR_BYTES).min(at + new.len()));
+        for (index, byte) in bytes.iter_mut().enumerate().take(end).skip(first) {
+            *byte = before.get(index).copied().unwrap_or(0);
         }
     }
 }

@@ -223,7 +223,8 @@ impl Agent {
         if self.damaged {
             note("journal", format_args!("damaged: nothing is installed until this terminal is enrolled again"));
         }
-        let deadline_s = self.now_s().saturating_add_unsigned(self.config.update.trial_deadline_s);
+        // Never 0, which is a trial that has not begun.
+        let deadline_s = self.now_s().saturating_add_unsigned(self.config.update.trial_deadline_s).max(1);
         let action = self.apply(&Event::Booted { slot: self.running.slot, deadline_s }, None)?;
         if self.drive(action)? == Flow::Restart {
             return Ok(End::Restarted);

@@ -300,3 +300,29 @@ fn a_download_stops_when_the_terminal_leaves_the_wifi_and_goes_on_when_it_is_bac
     let range = world.requests.iter().rev().find(|(_, path, _)| *path == release.path()).unwrap().2.clone();
     assert_eq!(range, Some(format!("bytes={here}-")));
 }
+
+#[test]
+fn a_permit_does_not_outlive_a_power_cut_before_the_switch() {
+    const OPERATIONS_MAX: u64 = 1_000;
+    for n in 1..OPERATIONS_MAX {
+        let mut bench = Bench::new();
+        bench.order(&release(), 1);
+        let mut command = bench.terminal.command(&["run", "--once"]);
+        let output = command.env("TILLWARD_AGENT_FAIL_AT", n.to_string()).output().unwrap();
+        assert_eq!(output.status.code(), Some(137), "the power never went between permit and switch");
+        if n == 1 || bench.terminal.status()["update"]["state"] != "trial" {
+            continue;
+        }
+        assert!(runs_the_old_one(&bench));
+        // Weeks later: the rollout was halted meanwhile.
+        bench.signer.publish(&mut bench.server.world(), None, 2, &Tweaks::default());
+        let said = bench.terminal.round();
+        assert!(runs_the_old_one(&bench), "{said}");
+        assert_eq!(said_last(&bench), ("failed".to_owned(), "cancelled".to_owned()), "{said}");
+        bench.order(&release(), 3);
+        bench.terminal.round();
+        assert!(bench.terminal.runs(&release()));
+        assert_eq!(bench.server.world().asked(&release().path()), 1, "kept meanwhile");
+        return;
+    }
+}

@@ -12,6 +12,7 @@ use tillward_protocol::phase::Phase;
 
 use crate::backoff::{Backoff, Outcome};
 use crate::client::{CallError, Client};
+use crate::clock::Moment;
 use crate::config::{Config, ConfigError, seconds};
 use crate::identity::{Enrolment, Identity};
 use crate::journal::{Journal, JournalFiles, Loaded};
@@ -92,6 +93,8 @@ pub struct Agent {
     pub(crate) profile: Profile,
     pub(crate) boot_id: String,
     pub(crate) next_check_in: Instant,
+    /// When both repositories last agreed on the order under way; not since the agent started: `None`.
+    pub(crate) agreed_at: Option<Moment>,
     pub(crate) status: Status,
     files: JournalFiles,
     backoff: Backoff,
@@ -159,11 +162,7 @@ impl Agent {
         };
         let slots = slots::open(&config.slots, &config.state_dir)?;
         let running = slots.running()?;
-        if journal.components.is_empty() {
-            let version = running.version.clone();
-            let name = FACTORY_COMPONENT.to_owned();
-            journal.components.push(Component { name, version, sha256: None, release_counter: 0 });
-        }
+        provide_factory_firmware(&mut journal, &running, config.trust.factory_counter);
         journal.starts = journal.starts.saturating_add(1);
         let fresh = if journal.stream == 0 { enrolment.stream } else { Stream(journal.stream.saturating_add(1)) };
         let (spool, found) = Spool::load(&config.state_dir, fresh)?;
@@ -175,6 +174,7 @@ impl Agent {
             status: Status::new(&config),
             boot_id: hex::encode(boot_id),
             next_check_in: Instant::now(),
+            agreed_at: None,
             backoff: Backoff::default(),
             config,
             identity,
@@ -223,7 +223,8 @@ impl Agent {
         if self.damaged {
             note("journal", format_args!("damaged: nothing is installed until this terminal is enrolled again"));
         }
-        let deadline_s = self.now_s().saturating_add_unsigned(self.config.update.trial_deadline_s);
+        // Never 0, which is a trial that has not begun.
+        let deadline_s = self.now_s().saturating_add_unsigned(self.config.update.trial_deadline_s).max(1);
         let action = self.apply(&Event::Booted { slot: self.running.slot, deadline_s }, None)?;
         if self.drive(action)? == Flow::Restart {
             return Ok(End::Restarted);
@@ -308,6 +309,7 @@ impl Agent {
 
     fn act_on(&mut self, answer: &CheckInAnswer) -> Result<Flow, AgentError> {
         self.lock(&answer.desired)?;
+        self.make_room()?;
         self.take_profile(&answer.desired)?;
         self.follow(&answer.desired)
     }
@@ -400,6 +402,19 @@ impl Agent {
     /// The time that metadata is judged by: the clock, but never before what signed metadata proved.
     pub(crate) fn now_s(&self) -> i64 {
         clock::unix_s().max(self.journal.time_floor_s)
+    }
+}
+
+/// What the terminal came with is its first component, and its counter the first floor.
+fn provide_factory_firmware(journal: &mut Journal, running: &Running, release_counter: u64) {
+    let name = FACTORY_COMPONENT.to_owned();
+    if journal.components.is_empty() {
+        let version = running.version.clone();
+        journal.components.push(Component { name: name.clone(), version, sha256: None, release_counter });
+    }
+    if release_counter > 0 {
+        let floor = journal.committed.entry(name).or_default();
+        *floor = (*floor).max(release_counter);
     }
 }
 

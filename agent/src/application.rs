@@ -60,7 +60,8 @@ pub fn is_free(state: &Result<Option<Application>, String>, battery_percent_min:
         Err(problem) => return Err(Refused::new(Reason::NotIdle, format!("state of the application: {problem}"))),
     };
     match state.terminal.app_state {
-        Some(AppState::Idle | AppState::Locked) | None => {}
+        Some(AppState::Idle | AppState::Locked) => {}
+        None => return Err(Refused::new(Reason::NotIdle, "the application does not say whether it is idle")),
         Some(AppState::Transaction | AppState::Menu) => {
             return Err(Refused::new(Reason::NotIdle, "the terminal is in use"));
         }
@@ -96,7 +97,12 @@ pub struct Dropped {
 /// When the folder cannot be read.
 pub fn collect(folder: &Path, mut complete: impl FnMut(&mut Map<String, Value>)) -> io::Result<Vec<Dropped>> {
     let mut paths: Vec<PathBuf> = match std::fs::read_dir(folder) {
-        Ok(entries) => entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| is_event(path)).collect(),
+        Ok(entries) => {
+            // A folder cannot be read nor removed as an event: left alone, or it would end the agent at every start.
+            let files =
+                entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+            files.map(|entry| entry.path()).filter(|path| is_event(path)).collect()
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
@@ -166,11 +172,14 @@ mod tests {
             (r#"{"terminal":{"app_state":"idle","pending_reversals":0},"device":{"battery_percent":80}}"#, None),
             (r#"{"terminal":{"app_state":"transaction"}}"#, Some(Reason::NotIdle)),
             (r#"{"terminal":{"app_state":"menu"}}"#, Some(Reason::NotIdle)),
-            (r#"{"terminal":{"pending_reversals":1}}"#, Some(Reason::TransactionPending)),
-            (r#"{"terminal":{"pending_esign":1}}"#, Some(Reason::TransactionPending)),
-            (r#"{"terminal":{"offline_transactions":2}}"#, Some(Reason::TransactionPending)),
-            (r#"{"device":{"battery_percent":29}}"#, Some(Reason::LowBattery)),
-            (r#"{"device":{"battery_percent":29,"charging":true}}"#, None),
+            (r#"{"terminal":{"app_state":"locked"}}"#, None),
+            (r#"{"terminal":{"pending_reversals":0}}"#, Some(Reason::NotIdle)),
+            (r#"{"terminal":{"app_state":"idle","pending_reversals":1}}"#, Some(Reason::TransactionPending)),
+            (r#"{"terminal":{"app_state":"idle","pending_esign":1}}"#, Some(Reason::TransactionPending)),
+            (r#"{"terminal":{"app_state":"idle","offline_transactions":2}}"#, Some(Reason::TransactionPending)),
+            (r#"{"terminal":{"app_state":"idle"},"device":{"battery_percent":29}}"#, Some(Reason::LowBattery)),
+            (r#"{"terminal":{"app_state":"idle"},"device":{"battery_percent":30}}"#, None),
+            (r#"{"terminal":{"app_state":"idle"},"device":{"battery_percent":29,"charging":true}}"#, None),
             ("not json", Some(Reason::NotIdle)),
         ];
         for (json, expected) in cases {
@@ -209,6 +218,7 @@ mod tests {
         for name in [".a.json", "b.json.new", "c.json", "d.txt"] {
             std::fs::write(folder.path().join(name), "{}").unwrap();
         }
+        std::fs::create_dir(folder.path().join("folder.json")).unwrap();
         let found = collect(folder.path(), |_| {}).unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].path.ends_with("c.json"));

@@ -14,6 +14,9 @@ use crate::{storage, toml};
 /// Largest configuration file, bytes.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
+/// Longest validity of an order's verification, s: a director's document lives no longer.
+const ORDER_VALID_S_MAX: u64 = 24 * 3600;
+
 /// A command and its arguments.
 pub type Command = Vec<String>;
 
@@ -86,6 +89,9 @@ pub struct Trust {
     pub image_root: PathBuf,
     /// Root of the director.
     pub director_root: PathBuf,
+    /// Release counter of the firmware the terminal came with; nothing below it is ever installed.
+    #[serde(default)]
+    pub factory_counter: u64,
 }
 
 /// Where firmware lives.
@@ -130,6 +136,10 @@ pub struct UpdateConfig {
     pub reserve_bytes: u64,
     /// Smallest battery charge for an installation, percent.
     pub battery_percent_min: u8,
+    /// Whether every payload waits for WiFi or cable; the director may ask for it for one.
+    pub wifi_only: bool,
+    /// How old the verification of an order may be when it is applied, s; an older one is verified again first.
+    pub order_valid_s: u64,
 }
 
 impl Default for UpdateConfig {
@@ -142,6 +152,8 @@ impl Default for UpdateConfig {
             reboot_command: None,
             reserve_bytes: 4 * 1024 * 1024,
             battery_percent_min: 30,
+            wifi_only: false,
+            order_valid_s: 30 * 60,
         }
     }
 }
@@ -305,6 +317,12 @@ impl Config {
         if self.signal.command.is_some() && self.signal.file.is_some() {
             return Some("signal has either a command or a file, not both".to_owned());
         }
+        if self.update.battery_percent_min > 100 {
+            return Some("update.battery_percent_min must be between 0 and 100".to_owned());
+        }
+        if !(1..=ORDER_VALID_S_MAX).contains(&self.update.order_valid_s) {
+            return Some(format!("update.order_valid_s must be between 1 and {ORDER_VALID_S_MAX}"));
+        }
         if let SlotsConfig::Directory { initial_slot: Slot::Single, .. } = self.slots {
             return Some("slots.initial_slot must be \"a\" or \"b\"".to_owned());
         }
@@ -390,6 +408,9 @@ mod tests {
             ("[timing]\nsurprise = 1\n", "surprise"),
             ("[timing]\nretry_min_s = -1.0\n", "retry_min_s"),
             ("[update]\nhealth_command = []\n", "update.health_command"),
+            ("[update]\nbattery_percent_min = 101\n", "battery_percent_min"),
+            ("[update]\norder_valid_s = 0\n", "order_valid_s"),
+            ("[update]\norder_valid_s = 86401\n", "order_valid_s"),
             ("[signal]\nfile = 'x'\ncommand = ['y']\n", "either a command or a file"),
         ];
         for (addition, named) in cases {

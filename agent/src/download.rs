@@ -114,7 +114,9 @@ impl Part {
             storage::truncate(&file, 0)?;
         }
         in_blocks(&mut file, u64::MAX, |block| hash.add(block))?;
-        Ok(Self { file, hash, unforced: 0 })
+        // Whoever wrote this may have been ended before it was forced to the disk.
+        let unforced = hash.seen;
+        Ok(Self { file, hash, unforced })
     }
 
     fn start_over(&mut self) -> io::Result<()> {

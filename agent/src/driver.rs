@@ -6,7 +6,7 @@ use tillward_protocol::trust::Refused;
 
 use crate::agent::{Agent, AgentError, Flow};
 use crate::log::note;
-use crate::report::sentence;
+use crate::report::{sentence, space_bytes};
 use crate::update::{self, Action, Event, State};
 
 /// What an event is about, when the journal does not say.
@@ -15,7 +15,7 @@ pub(crate) struct About {
     pub(crate) refused: Refused,
     /// The server's number of the order, as far as it is known.
     pub(crate) assignment: Option<i64>,
-    /// The director's order that is finished with by this.
+    /// The director's order that is finished with by this; from a document that verified.
     pub(crate) finished: Option<i64>,
 }
 
@@ -31,6 +31,11 @@ impl Agent {
         let before = self.journal.update.clone();
         let step = update::step(&before, event);
         self.journal.update = step.state;
+        if step.action == Action::SetAside {
+            self.journal.kept = before.release().cloned();
+        } else if self.journal.update != State::Idle {
+            self.journal.kept = None;
+        }
         if let Some((phase, reason)) = step.report {
             self.tell(phase, reason, about);
             match phase {
@@ -85,7 +90,7 @@ impl Agent {
         }
     }
 
-    fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         self.journal.refusal = None;
         if let Some(order) = self.journal.order.clone() {
             let highest = self.journal.committed.entry(order.component.clone()).or_default();
@@ -129,11 +134,30 @@ impl Agent {
                     self.clear(self.slots.discard(self.target_slot()));
                     return Ok(Flow::On);
                 }
-                Action::Tidy => {
-                    self.clear(self.slots.tidy(self.target_slot()));
+                Action::SetAside | Action::Tidy => {
+                    let slot = self.target_slot();
+                    self.clear(match &self.journal.kept {
+                        Some(release) => self.slots.set_aside(slot, release),
+                        None => self.slots.tidy(slot),
+                    });
                     return Ok(Flow::On);
                 }
             };
         }
+    }
+
+    /// What is kept of a withdrawn release gives way when space runs short.
+    pub(crate) fn make_room(&mut self) -> Result<(), AgentError> {
+        let Some(release) = &self.journal.kept else { return Ok(()) };
+        let path = self.slots.payload(self.target_slot(), release);
+        let folder = path.parent().unwrap_or(&self.config.state_dir);
+        if space_bytes(folder).is_ok_and(|free| free >= self.config.update.reserve_bytes) {
+            return Ok(());
+        }
+        note("update", format_args!("space is short: release {release}, kept since it was withdrawn, is deleted"));
+        self.journal.kept = None;
+        self.save()?;
+        self.clear(self.slots.discard(self.target_slot()));
+        Ok(())
     }
 }

@@ -28,7 +28,6 @@ impl std::fmt::Debug for Identity {
 
 /// What the server said when the terminal enrolled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Enrolment {
     /// Number of the terminal.
     pub terminal_id: TerminalId,

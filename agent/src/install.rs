@@ -10,7 +10,7 @@ use tillward_protocol::trust::Refused;
 
 use crate::agent::{Agent, AgentError, Mode};
 use crate::client::CallError;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::download::{self, Incomplete, Listener, Wanted};
 use crate::health::{self, Health};
 use crate::journal::Order;
@@ -22,6 +22,8 @@ use crate::update::{Action, Event, State};
 const RESUMES_MAX: u32 = 5;
 /// Time given to the command that restarts the terminal.
 const REBOOT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Difference between two clocks over one trial that is drift and not a clock that was set.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 
 impl Agent {
     /// The slot to write.
@@ -52,7 +54,7 @@ impl Agent {
                     {
                         order.resumed = order.resumed.saturating_add(1);
                     }
-                    if after <= before || refused.reason == Reason::ServerBusy {
+                    if after <= before || matches!(refused.reason, Reason::ServerBusy | Reason::WifiOnly) {
                         return self.apply(&Event::Postponed(refused.reason), Some(refused.into()));
                     }
                     note("download", format_args!("{}; going on from byte {after}", refused.detail));
@@ -67,16 +69,16 @@ impl Agent {
         let etag = self.journal.order.as_ref().and_then(|order| order.etag.clone());
         let wanted = Wanted { url, name: &order.name, length: order.length, sha256: &order.sha256, etag };
         let client = self.client.clone();
-        let mut listener = Progress { agent: self, desired: order.desired, changed: None, error: None };
+        let mut listener = Progress { agent: self, desired: order.desired, stop: None, error: None };
         let fetched = download::fetch(&client, &wanted, path, &mut listener);
-        let (changed, error) = (listener.changed, listener.error);
+        let (stop, error) = (listener.stop, listener.error);
         if let Some(error) = error {
             return Err(error);
         }
         Ok(match fetched {
             Ok(()) => Ok(()),
             Err(Incomplete::Refused(refused)) => Err(Stop::Refused(refused)),
-            Err(Incomplete::Stopped) => Err(Stop::Order(changed.unwrap_or(order.desired))),
+            Err(Incomplete::Stopped) => Err(stop.unwrap_or(Stop::Order(order.desired))),
         })
     }
 
@@ -106,9 +108,20 @@ impl Agent {
     }
 
     /// The last moment at which the server, or the person at the terminal, can say no.
+    ///
+    /// No answer is a no, however new the order: a halt could not have been heard. An order that was verified too long ago
+    /// is verified again first, so that a release withdrawn during a long download does not start.
     pub(crate) fn ask_server(&mut self) -> Result<Action, AgentError> {
         let Some(desired) = self.journal.order.as_ref().map(|order| order.desired) else { return Ok(Action::Stay) };
+        if let Err(refused) = self.is_free() {
+            return self.apply(&Event::Postponed(refused.reason), Some(refused.into()));
+        }
+        let valid = Duration::from_secs(self.config.update.order_valid_s);
+        if !self.agreed_at.is_some_and(|agreed_at| agreed_at.is_within(valid)) {
+            return self.look(desired);
+        }
         match self.check_in()? {
+            // Asked again: the answer may have taken its time.
             Ok(answer) if answer.desired.director == desired => match self.is_free() {
                 Ok(()) => self.apply(&Event::Approved { previous: self.running.slot }, None),
                 Err(refused) => self.apply(&Event::Postponed(refused.reason), Some(refused.into())),
@@ -154,7 +167,7 @@ impl Agent {
         if let Err(error) = self.check_in()? {
             note("update", format_args!("on trial without having told the server: {error}"));
         }
-        let started = Instant::now();
+        let started = Moment::now();
         let longest = Duration::from_secs(self.config.update.trial_deadline_s);
         let timeout = Duration::from_secs(self.config.update.health_timeout_s);
         loop {
@@ -167,8 +180,12 @@ impl Agent {
                     let refused = Refused::new(Reason::HealthCheckFailed, "the health command is not content");
                     return self.apply(&Event::Unhealthy, Some(refused.into()));
                 }
-                // Both clocks: the wall clock survives a restart, the other one cannot be set.
-                Health::NotYet if clock::unix_s() >= deadline_s || started.elapsed() >= longest => {
+                // Both clocks: the wall clock survives a restart, the other one cannot be set. A wall clock that was set
+                // meanwhile, as happens after a start with an empty coin cell, ends no trial.
+                Health::NotYet
+                    if started.elapsed() >= longest
+                        || (clock::unix_s() >= deadline_s && started.is_unset_since(CLOCK_TOLERANCE)) =>
+                {
                     let refused = Refused::new(Reason::TrialDeadline, "not healthy before the end of the trial");
                     return self.apply(&Event::Late, Some(refused.into()));
                 }
@@ -196,7 +213,7 @@ enum Stop {
 struct Progress<'a> {
     agent: &'a mut Agent,
     desired: i64,
-    changed: Option<i64>,
+    stop: Option<Stop>,
     error: Option<AgentError>,
 }
 
@@ -205,8 +222,10 @@ impl Progress<'_> {
         self.agent.apply(&Event::Received { offset }, None)?;
         self.agent.collect()?;
         match self.agent.check_in()? {
-            Ok(answer) if answer.desired.director != self.desired => self.changed = Some(answer.desired.director),
-            Ok(_) => {}
+            Ok(answer) if answer.desired.director != self.desired => {
+                self.stop = Some(Stop::Order(answer.desired.director));
+            }
+            Ok(_) => self.stop = self.agent.may_fetch().err().map(Stop::Refused),
             // The payload may come from elsewhere and goes on; the server is asked again later.
             Err(error) => self.agent.failed(&error, Mode::Forever)?,
         }
@@ -230,6 +249,6 @@ impl Listener for Progress<'_> {
         if self.error.is_none() && Instant::now() >= self.agent.next_check_in {
             self.error = self.look_up(offset).err();
         }
-        if self.error.is_some() || self.changed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.error.is_some() || self.stop.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

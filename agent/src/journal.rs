@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tillward_protocol::ids::{Sha256Hex, TargetName, Version};
 use tillward_protocol::manifest::{Component, Refusal};
-use tillward_protocol::phase::UpdateReport;
+use tillward_protocol::phase::{Reason, UpdateReport};
 
 use crate::storage;
 use crate::update::State;
@@ -27,7 +27,7 @@ pub const TRIED_MAX: usize = 16;
 
 /// Smallest metadata versions of one repository that are still accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Floors {
     /// Root; never lowered.
     pub root: u64,
@@ -43,7 +43,6 @@ pub struct Floors {
 
 /// The order under way, as both repositories agreed on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Order {
     /// The server's number of it.
     pub assignment: i64,
@@ -63,6 +62,9 @@ pub struct Order {
     pub version: Version,
     /// Release counter, committed after a healthy start.
     pub release_counter: u64,
+    /// Whether the director wants it fetched over WiFi or cable only.
+    #[serde(default)]
+    pub wifi_only: bool,
     /// Entity tag of the payload, for resuming.
     #[serde(default)]
     pub etag: Option<String>,
@@ -72,15 +74,23 @@ pub struct Order {
 }
 
 /// Everything that is kept.
+///
+/// Fields that are not known are passed over: after new firmware was taken back, an older agent reads what a newer one
+/// wrote, and must find its floors in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Journal {
     /// Where the update stands.
     pub update: State,
     /// The order it works on.
     pub order: Option<Order>,
-    /// Highest director order that is finished with, well or badly.
+    /// Highest director order that is finished with, well or badly; only from documents that verified.
     pub finished: i64,
+    /// What the check-in said when a document that did not verify was refused: not looked at again while it says the
+    /// same. Not a floor, because nobody signed it.
+    pub refused_desired: Option<i64>,
+    /// Withdrawn release whose payload is kept while nothing is under way.
+    pub kept: Option<Sha256Hex>,
     /// What to tell the server.
     pub report: Option<UpdateReport>,
     /// The last refusal, until an update succeeds.
@@ -137,6 +147,8 @@ pub enum Loaded {
 pub struct JournalFiles {
     paths: [PathBuf; 2],
     generations: [u64; 2],
+    /// Whether the folder is known to hold this file's name durably: a life before this one may have been cut short.
+    named: [bool; 2],
 }
 
 impl JournalFiles {
@@ -169,7 +181,7 @@ impl JournalFiles {
             (None, true) => Loaded::Damaged,
             (None, false) => Loaded::Missing,
         };
-        Ok((Self { paths, generations }, loaded))
+        Ok((Self { paths, generations, named: [false; 2] }, loaded))
     }
 
     /// Writes the older copy and forces it to the disk.
@@ -181,11 +193,11 @@ impl JournalFiles {
         let older = usize::from(self.generations[1] < self.generations[0]);
         let bytes = encode(generation, journal)?;
         let path = &self.paths[older];
-        let is_new = !path.exists();
         let mut file = storage::open(path)?;
         storage::overwrite(&mut file, &bytes)?;
-        if is_new {
+        if !self.named[older] {
             storage::sync_parent(path)?;
+            self.named[older] = true;
         }
         self.generations[older] = generation;
         Ok(())
@@ -215,12 +227,29 @@ fn decode(bytes: &[u8]) -> Option<(u64, Journal)> {
     if checksum != &tillward_protocol::crypto::sha256(checked)[..CHECKSUM_BYTES] {
         return None;
     }
-    Some((generation, crate::json::parse(payload).ok()?))
+    Some((generation, read(payload)?))
+}
+
+/// Without what is only to be told, when a newer agent used a word for it that this one does not know.
+fn read(payload: &[u8]) -> Option<Journal> {
+    let mut fields = crate::json::object(payload).ok()?;
+    if let Ok(journal) = serde_json::from_value(serde_json::Value::Object(fields.clone())) {
+        return Some(journal);
+    }
+    fields.remove("report");
+    fields.remove("refusal");
+    if let Some(reason) = fields.get_mut("update").and_then(|update| update.get_mut("taken_back"))
+        && serde_json::from_value::<Option<Reason>>(reason.clone()).is_err()
+    {
+        *reason = Reason::BootFailed.as_str().into();
+    }
+    serde_json::from_value(serde_json::Value::Object(fields)).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tillward_protocol::checkin::Slot;
 
     fn journal(finished: i64) -> Journal {
         Journal { finished, ..Journal::default() }
@@ -261,6 +290,28 @@ mod tests {
         }
         std::fs::write(&newer, [&good[..], b"x"].concat()).unwrap();
         assert_eq!(load(folder.path()), Loaded::Valid(Box::new(journal(1))));
+    }
+
+    #[test]
+    fn what_a_newer_agent_wrote_is_read_by_the_one_that_runs_after_a_rollback() {
+        let update = State::Trial {
+            release: Sha256Hex::of(b"x"),
+            slot: Slot::B,
+            previous: Slot::A,
+            boots_left: 1,
+            deadline_s: 9,
+            taken_back: Some(Reason::BootFailed),
+        };
+        let known = Journal { update, finished: 7, time_floor_s: 5, ..Journal::default() };
+        let mut newer = crate::json::value(&known);
+        newer["surprise"] = serde_json::json!({"a": 1});
+        newer["update"]["surprise"] = 1.into();
+        newer["update"]["taken_back"] = "new_word".into();
+        newer["image"]["surprise"] = 1.into();
+        newer["report"] = serde_json::json!({"assignment": 1, "phase": "rolled_back", "reason": "new_word"});
+        assert_eq!(read(newer.to_string().as_bytes()), Some(known));
+        newer["finished"] = "seven".into();
+        assert_eq!(read(newer.to_string().as_bytes()), None);
     }
 
     #[test]

@@ -1,22 +1,27 @@
 //! Finds out what is ordered: reads both repositories, agrees them, and decides whether this is the time for it.
 
 use tillward_protocol::checkin::Desired;
+use tillward_protocol::condition::Access;
+use tillward_protocol::manifest::Component;
 use tillward_protocol::phase::{Phase, Reason};
 use tillward_protocol::trust::{DirectorOrder, Refused, TerminalFacts};
 
 use crate::agent::{Agent, AgentError, Flow};
 use crate::application;
+use crate::clock::{self, Moment};
 use crate::driver::About;
 use crate::journal::Order;
 use crate::log::note;
 use crate::report::space_bytes;
-use crate::tuf::{self, Agreed, Disagreed, Place};
+use crate::tuf::{self, Agreed, Disagreed, Place, Time};
 use crate::update::{Action, Event, State};
 
 impl Agent {
     /// Looks at the order when the server has a new one, or goes on with the one under way.
     pub(crate) fn follow(&mut self, desired: &Desired) -> Result<Flow, AgentError> {
-        if desired.director <= self.journal.finished && self.journal.update == State::Idle {
+        let is_known =
+            desired.director <= self.journal.finished || self.journal.refused_desired == Some(desired.director);
+        if is_known && self.journal.update == State::Idle {
             return Ok(Flow::On);
         }
         let action = self.look(desired.director)?;
@@ -26,8 +31,8 @@ impl Agent {
     pub(crate) fn look(&mut self, desired: i64) -> Result<Action, AgentError> {
         if self.damaged {
             let refused = Refused::new(Reason::StateDamaged, "the journal is damaged; enrol this terminal again");
-            self.journal.finished = desired;
-            let about = About { refused, assignment: Some(desired), finished: Some(desired) };
+            self.journal.refused_desired = Some(desired);
+            let about = About { refused, assignment: Some(desired), finished: None };
             return self.apply(&Event::Refused(Reason::StateDamaged), Some(about));
         }
         if self.journal.update == State::Idle {
@@ -54,7 +59,8 @@ impl Agent {
             floors: &self.journal.image,
         };
         let folder = self.config.state_dir.join("metadata");
-        match tuf::look(&self.client, &folder, director, image, &facts, self.now_s()) {
+        let time = Time { clock_s: clock::unix_s(), floor_s: self.journal.time_floor_s };
+        match tuf::look(&self.client, &folder, director, image, &facts, time) {
             Ok(agreed) => self.agreed(agreed, desired),
             Err(disagreed) => self.disagreed(disagreed, desired),
         }
@@ -67,11 +73,14 @@ impl Agent {
             let about = About { refused, assignment, finished: None };
             return self.apply(&Event::Postponed(reason), Some(about));
         }
+        let finished = custom.map(|custom| custom.assignment_version);
+        if finished.is_none() {
+            self.journal.refused_desired = Some(desired);
+        }
         // Without a verified document the order's own number is unknown; the director's is the best there is.
-        let finished = custom.map_or(desired, |custom| custom.assignment_version);
         let under_way = self.journal.order.as_ref().map(|order| order.assignment);
         let assignment = assignment.or(under_way).or(Some(desired));
-        let about = About { refused, assignment, finished: Some(finished) };
+        let about = About { refused, assignment, finished };
         self.apply(&Event::Refused(reason), Some(about))
     }
 
@@ -80,7 +89,13 @@ impl Agent {
         self.journal.director = agreed.director;
         self.journal.image = agreed.image;
         self.journal.director_version = agreed.director_version;
+        if agreed.keys_replaced {
+            // What the old online keys said, a thief may have said.
+            (self.journal.finished, self.journal.time_floor_s) = (0, 0);
+        }
         self.journal.time_floor_s = self.journal.time_floor_s.max(agreed.custom.issued_at);
+        self.journal.refused_desired = None;
+        self.agreed_at = Some(Moment::now());
         let Some(order) = agreed.order else {
             self.journal.finished = self.journal.finished.max(version);
             return self.apply(&Event::Withdrawn, None);
@@ -90,8 +105,10 @@ impl Agent {
             self.save()?;
             return Ok(Action::Stay);
         }
-        let installed =
-            self.journal.components.iter().any(|component| component.sha256.as_ref() == Some(&order.sha256));
+        let is_it = |component: &Component| {
+            component.name == order.matches.component && component.sha256.as_ref() == Some(&order.sha256)
+        };
+        let installed = self.journal.components.iter().any(is_it);
         let release = order.sha256.clone();
         let was_tried = self.journal.tried.contains(&release);
         self.adopt(order, version, desired);
@@ -125,6 +142,7 @@ impl Agent {
             component: order.matches.component,
             version: order.matches.version,
             release_counter: order.matches.release_counter,
+            wifi_only: order.wifi_only,
             etag,
             resumed,
         });
@@ -139,8 +157,8 @@ impl Agent {
         };
         self.journal.update = State::Idle;
         self.tell(Phase::Succeeded, None, None);
-        self.finish();
-        self.journal.refusal = None;
+        // The same bits may come under a higher counter.
+        self.commit();
         self.save()?;
         Ok(action)
     }
@@ -150,13 +168,42 @@ impl Agent {
         application::is_free(&state, self.config.update.battery_percent_min)
     }
 
-    /// Whether this is the time, and whether there is room.
-    fn preflight(&self) -> Result<(), Refused> {
-        self.is_free()?;
-        let Some(order) = &self.journal.order else { return Ok(()) };
+    /// Whether a payload may be fetched over the link in use.
+    ///
+    /// # Errors
+    /// `WifiOnly`; also when nothing says what the link is.
+    pub(crate) fn may_fetch(&mut self) -> Result<(), Refused> {
+        if !self.config.update.wifi_only && !self.journal.order.as_ref().is_some_and(|order| order.wifi_only) {
+            return Ok(());
+        }
+        match self.probe.condition().access {
+            Some(Access::Wifi | Access::Ethernet) => Ok(()),
+            access => {
+                let text =
+                    format!("the payload waits for WiFi, the link is {}", access.map_or("unknown", Access::as_str));
+                Err(Refused::new(Reason::WifiOnly, text))
+            }
+        }
+    }
+
+    /// Whether this is the time to fetch what is ordered, and whether there is room.
+    fn preflight(&mut self) -> Result<(), Refused> {
+        let Some(order) = self.journal.order.clone() else { return Ok(()) };
+        let is_here = match &self.journal.update {
+            State::Verified { release } | State::Written { release, .. } | State::Trial { release, .. } => {
+                *release == order.sha256
+            }
+            State::Idle | State::Downloading { .. } => false,
+        };
+        if is_here {
+            return Ok(());
+        }
         let path = self.slots.payload(self.target_slot(), &order.sha256);
-        let folder = path.parent().unwrap_or(&self.config.state_dir);
         let here = std::fs::metadata(&path).map_or(0, |found| found.len());
+        if here < order.length {
+            self.may_fetch()?;
+        }
+        let folder = path.parent().unwrap_or(&self.config.state_dir);
         // What the slot holds of an older release is deleted first and gives its room back.
         let given_back: u64 = std::fs::read_dir(folder).map_or(0, |entries| {
             let others = entries.filter_map(Result::ok).filter(|entry| entry.path() != path);

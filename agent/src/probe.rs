@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tillward_protocol::Check;
 use tillward_protocol::checkin::NetworkCounters;
-use tillward_protocol::condition::Condition;
+use tillward_protocol::condition::{CLOCK_OFFSET_MS_MAX, Condition};
 
 use crate::config::SignalConfig;
 use crate::health::{self, Ended};
@@ -56,7 +56,9 @@ impl Probe {
     pub fn answered(&mut self, round_trip: Duration, clock_offset_ms: i64) {
         push(&mut self.round_trips_ms, milliseconds(round_trip));
         push(&mut self.requests, true);
-        self.clock_offset_ms = Some(clock_offset_ms);
+        // More is no clock's error but nonsense, and must not cost the rest of the condition.
+        let is_possible = (-CLOCK_OFFSET_MS_MAX..=CLOCK_OFFSET_MS_MAX).contains(&clock_offset_ms);
+        self.clock_offset_ms = is_possible.then_some(clock_offset_ms);
     }
 
     /// Notes a request that the network lost.

@@ -104,7 +104,8 @@ impl Agent {
         let timed = result?;
         let received_ms = clock::unix_ms();
         let half_ms = i64::try_from(timed.round_trip.as_millis() / 2).unwrap_or_default();
-        self.probe.answered(timed.round_trip, received_ms - half_ms - timed.answer.server_time_ms);
+        let offset_ms = received_ms.saturating_sub(half_ms).saturating_sub(timed.answer.server_time_ms);
+        self.probe.answered(timed.round_trip, offset_ms);
         Ok(timed.answer)
     }
 

@@ -18,9 +18,11 @@ use crate::config::{Command, SlotsConfig};
 use crate::health;
 use crate::storage::{self, Readers};
 
+/// Largest description of a slot, bytes.
+const DESCRIPTION_BYTES_MAX: u64 = 4096;
+
 /// What a slot holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Firmware {
     /// Its version.
     pub version: Version,
@@ -94,6 +96,13 @@ pub trait Slots {
     /// When `slot` runs, or the storage fails.
     fn discard(&self, slot: Slot) -> io::Result<()>;
 
+    /// Sees to it that `slot` cannot be started from and holds nothing but what is collected of `release`, as much of it
+    /// as there is.
+    ///
+    /// # Errors
+    /// When `slot` runs, or the storage or the installer fails.
+    fn set_aside(&self, slot: Slot, release: &Sha256Hex) -> io::Result<()>;
+
     /// Deletes what is in `slot` unless it may be started from.
     ///
     /// # Errors
@@ -143,7 +152,7 @@ impl DirectorySlots {
             return Ok(());
         }
         let description = self.slot(slot).join("slot.json");
-        if storage::read(&description, 4096)?.is_none() {
+        if storage::read(&description, DESCRIPTION_BYTES_MAX)?.is_none() {
             self.mark_bootable(slot, &Firmware { version: version.clone(), sha256: None, length: 0 })?;
         }
         self.activate(slot)
@@ -177,7 +186,7 @@ impl Slots for DirectorySlots {
     fn running(&self) -> io::Result<Running> {
         let slot = self.current_slot()?;
         let path = self.slot(slot).join("slot.json");
-        let bytes = storage::read(&path, 4096)?.ok_or_else(|| damaged(&path))?;
+        let bytes = storage::read(&path, DESCRIPTION_BYTES_MAX)?.ok_or_else(|| damaged(&path))?;
         let firmware: Firmware = crate::json::parse(&bytes)?;
         Ok(Running { slot, version: firmware.version })
     }
@@ -227,6 +236,22 @@ impl Slots for DirectorySlots {
     fn discard(&self, slot: Slot) -> io::Result<()> {
         self.refuse_running(slot)?;
         remove_all_but(&self.slot(slot), None)
+    }
+
+    fn set_aside(&self, slot: Slot, release: &Sha256Hex) -> io::Result<()> {
+        self.refuse_running(slot)?;
+        let (mark, image) = (self.slot(slot).join("slot.json"), self.slot(slot).join("firmware.bin"));
+        let collected = self.payload(slot, release);
+        let marked: Option<Firmware> =
+            storage::read(&mark, DESCRIPTION_BYTES_MAX)?.and_then(|bytes| crate::json::parse(&bytes).ok());
+        storage::remove(&mark)?;
+        storage::sync_parent(&mark)?;
+        let is_of_release = marked.is_none_or(|firmware| firmware.sha256.as_ref() == Some(release));
+        if is_of_release && image.exists() && !collected.exists() {
+            storage::rename(&image, &collected)?;
+            storage::sync_parent(&collected)?;
+        }
+        remove_all_but(&self.slot(slot), Some(&collected))
     }
 
     fn tidy(&self, slot: Slot) -> io::Result<()> {
@@ -332,6 +357,11 @@ impl Slots for CommandSlots {
 
     fn discard(&self, slot: Slot) -> io::Result<()> {
         remove_all_but(&self.staging, None)?;
+        self.call(&["discard", slot.as_str()]).map(|_| ())
+    }
+
+    fn set_aside(&self, slot: Slot, release: &Sha256Hex) -> io::Result<()> {
+        remove_all_but(&self.staging, Some(&self.payload(slot, release)))?;
         self.call(&["discard", slot.as_str()]).map(|_| ())
     }
 

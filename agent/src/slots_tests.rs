@@ -94,3 +94,36 @@ fn an_installer_that_fails_is_an_error() {
     assert!(slots.activate(Slot::B).is_err());
     assert!(slots.read_back(Slot::B, 3).is_err());
 }
+
+#[test]
+fn what_is_set_aside_cannot_be_started_and_needs_no_second_download() {
+    for make in [directory, command] {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = make(folder.path());
+        let release = Sha256Hex::of(b"firmware two");
+        let path = slots.payload(Slot::B, &release);
+        slots.prepare(Slot::B, &release).unwrap();
+        std::fs::write(&path, b"firmware two").unwrap();
+        slots.write(Slot::B, &release, &version("2.0")).unwrap();
+        let firmware = Firmware { version: version("2.0"), sha256: Some(release.clone()), length: 12 };
+        slots.mark_bootable(Slot::B, &firmware).unwrap();
+        for _ in 0..2 {
+            slots.set_aside(Slot::B, &release).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"firmware two");
+            assert!(slots.activate(Slot::B).is_err());
+        }
+        slots.set_aside(Slot::B, &Sha256Hex::of(b"another")).unwrap();
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn firmware_of_another_release_is_not_taken_for_the_one_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let slots = directory(folder.path());
+    let release = Sha256Hex::of(b"firmware two");
+    slots.mark_bootable(Slot::B, &Firmware { version: version("0.9"), sha256: None, length: 0 }).unwrap();
+    std::fs::write(folder.path().join("slots/b/firmware.bin"), b"firmware zero").unwrap();
+    slots.set_aside(Slot::B, &release).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path().join("slots/b")).unwrap().count(), 0);
+}

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tillward_protocol::checkin::{Acknowledged, CODES_MAX, CheckIn, FAILURES_MAX, TransactionCounters};
 use tillward_protocol::failure::Failure;
 use tillward_protocol::ids::{Seq, Sha256Hex, Stream};
@@ -24,11 +25,13 @@ const RECENT_MAX: usize = 256;
 const COUNT_MAX: u32 = 1_000_000;
 /// Refused reports that are kept for a person to look at.
 const REFUSED_FILES_MAX: usize = 16;
+/// Streams that the server may be ahead: one for each enrolment and each lost spool. Further is no memory of ours, and
+/// following it would soon use up all numbers.
+const STREAMS_AHEAD_MAX: u32 = 1 << 16;
 const HEADER: &str = "tillward spool 1 ";
 
 /// A report whose bytes are fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Sealed {
     /// Its number.
     pub seq: Seq,
@@ -59,7 +62,6 @@ impl Event {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Content {
     stream: Stream,
     last_seq: Seq,
@@ -189,6 +191,9 @@ impl Spool {
             return Ok(Taken::Counted(sealed));
         }
         if theirs > ours {
+            if acknowledged.stream.0.saturating_sub(ours.0.0) > STREAMS_AHEAD_MAX {
+                return Ok(Taken::NotYet);
+            }
             // More was counted than this agent ever sent: it lost its memory of a newer stream.
             let next = Stream(acknowledged.stream.0.saturating_add(1));
             self.change(|content| renumber(content, next))?;
@@ -349,7 +354,23 @@ fn decode(bytes: &[u8]) -> Option<Content> {
     if digest != Sha256Hex::of(json).as_str() {
         return None;
     }
-    crate::json::parse(json).ok()
+    let mut fields = crate::json::object(json).ok()?;
+    if let Ok(content) = serde_json::from_value(Value::Object(fields.clone())) {
+        return Some(content);
+    }
+    // A newer agent wrote this before its firmware was taken back: what this one has no words for is left out, and counted.
+    if let Some(sealed) = fields.get_mut("sealed").and_then(Value::as_object_mut) {
+        sealed.remove("update");
+    }
+    let mut unknown = 0;
+    if let Some(failures) = fields.get_mut("failures").and_then(Value::as_array_mut) {
+        let before = failures.len();
+        failures.retain(|failure| serde_json::from_value::<Failure>(failure.clone()).is_ok());
+        unknown = (before - failures.len()) as u64;
+    }
+    let mut content: Content = serde_json::from_value(Value::Object(fields)).ok()?;
+    content.dropped = content.dropped.saturating_add(unknown);
+    Some(content)
 }
 
 #[cfg(test)]

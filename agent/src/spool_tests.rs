@@ -152,3 +152,32 @@ fn any_damage_is_noticed() {
         assert_eq!(Spool::load(folder.path(), Stream(4)).unwrap().1, Found::Damaged, "byte {index}");
     }
 }
+
+#[test]
+fn a_server_that_is_ahead_by_more_than_any_past_explains_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.add(vec![failure("f1")]).unwrap();
+    spool.seal(None, check_in).unwrap();
+    assert_eq!(spool.acknowledge(acknowledged(u32::MAX, u32::MAX)).unwrap(), Taken::NotYet);
+    assert!(matches!(spool.acknowledge(acknowledged(3, 1)).unwrap(), Taken::Counted(_)));
+}
+
+#[test]
+fn what_a_newer_agent_left_is_kept_as_far_as_it_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.add(vec![failure("f1")]).unwrap();
+    spool.seal(None, check_in).unwrap();
+    spool.add(vec![failure("f2"), failure("f3")]).unwrap();
+    let mut newer = crate::json::value(&spool.content);
+    newer["surprise"] = 1.into();
+    newer["sealed"]["update"] = serde_json::json!({"assignment": 1, "phase": "new_word"});
+    newer["failures"][0]["surprise"] = 1.into();
+    let json = newer.to_string();
+    let bytes = format!("{HEADER}{}\n{json}", Sha256Hex::of(json.as_bytes()));
+    std::fs::write(folder.path().join("spool.json"), bytes).unwrap();
+    let (spool, found) = Spool::load(folder.path(), Stream(9)).unwrap();
+    assert_eq!((found, spool.stream(), spool.waiting(), spool.losses().0), (Found::Valid, Stream(3), 1, 1));
+    assert!(spool.sealed().unwrap().body.contains("\"f1\""));
+}

@@ -2,12 +2,25 @@
 //!
 //! Whole files are replaced by temporary name, write, fsync, rename, fsync of the folder: after a power cut the old or
 //! the new file is there, never a mixture. With the feature `fail-points` a test ends the program before its n-th
-//! operation (`TILLWARD_AGENT_FAIL_AT=n`), or in the middle of it (`TILLWARD_AGENT_FAIL_TORN=1`).
+//! operation (`TILLWARD_AGENT_FAIL_AT=n`), or in the middle of it (`TILLWARD_AGENT_FAIL_TORN=1`), and learns what was
+//! done up to then (`TILLWARD_AGENT_TRACE=file`), to work out what a power cut can make of it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// One operation that was done. What it says is read by tests only.
+#[cfg_attr(not(feature = "fail-points"), allow(dead_code))]
+enum Done<'a> {
+    Opened { path: &'a Path, emptied: bool },
+    Wrote { file: &'a File, bytes: &'a [u8] },
+    Cut { file: &'a File, length: u64 },
+    Forced { file: &'a File },
+    Renamed { from: &'a Path, to: &'a Path },
+    Removed { path: &'a Path },
+    Folder { path: &'a Path },
+}
 
 /// Who may read a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +42,8 @@ pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Replaces `path` by `bytes` without forcing it to the disk: for what may be lost, but never be half there.
+/// Replaces `path` by `bytes` without forcing it to the disk. Another program sees the old or the new content; after a
+/// power cut there may be anything, which the reader must take for nothing.
 ///
 /// # Errors
 /// Whatever the disk says; the old file is then still there.
@@ -48,6 +62,7 @@ fn write_beside(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<std::
         Readers::Owner => 0o600,
     };
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    fail_point::done(&Done::Opened { path: &temporary, emptied: true });
     write(&mut file, bytes)?;
     Ok(temporary)
 }
@@ -62,7 +77,9 @@ pub fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
         let _ = file.write_all(bytes.get(..bytes.len() / 2).unwrap_or_default());
     }
     fail_point::pass();
-    file.write_all(bytes)
+    file.write_all(bytes)?;
+    fail_point::done(&Done::Wrote { file, bytes });
+    Ok(())
 }
 
 /// Overwrites `file` from its start with exactly `bytes` and forces them to the disk.
@@ -82,7 +99,9 @@ pub fn overwrite(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 /// Whatever the disk says.
 pub fn open(path: &Path) -> io::Result<File> {
     fail_point::pass();
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    fail_point::done(&Done::Opened { path, emptied: false });
+    Ok(file)
 }
 
 /// Cuts `file` to `length` bytes.
@@ -91,7 +110,9 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Whatever the disk says.
 pub fn truncate(file: &File, length: u64) -> io::Result<()> {
     fail_point::pass();
-    file.set_len(length)
+    file.set_len(length)?;
+    fail_point::done(&Done::Cut { file, length });
+    Ok(())
 }
 
 /// Forces `file` to the disk.
@@ -100,7 +121,9 @@ pub fn truncate(file: &File, length: u64) -> io::Result<()> {
 /// Whatever the disk says.
 pub fn sync(file: &File) -> io::Result<()> {
     fail_point::pass();
-    file.sync_all()
+    file.sync_all()?;
+    fail_point::done(&Done::Forced { file });
+    Ok(())
 }
 
 /// Renames within one folder.
@@ -109,7 +132,9 @@ pub fn sync(file: &File) -> io::Result<()> {
 /// Whatever the disk says.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fail_point::pass();
-    std::fs::rename(from, to)
+    std::fs::rename(from, to)?;
+    fail_point::done(&Done::Renamed { from, to });
+    Ok(())
 }
 
 /// Removes a file; one that is not there is removed already.
@@ -120,7 +145,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
     fail_point::pass();
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(error) => Err(error),
+        Ok(()) => {
+            fail_point::done(&Done::Removed { path });
+            Ok(())
+        }
     }
 }
 
@@ -132,8 +161,16 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(above) = above {
+        create_folder(above)?;
+    }
     fail_point::pass();
-    std::fs::create_dir_all(path)?;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    fail_point::done(&Done::Folder { path });
     sync_parent(path)
 }
 
@@ -167,44 +204,11 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 #[cfg(not(feature = "fail-points"))]
-mod fail_point {
-    #[inline(always)]
-    pub(super) fn pass() {}
-
-    #[inline(always)]
-    pub(super) fn tears() -> bool {
-        false
-    }
-}
-
+#[path = "no_fail_points.rs"]
+mod fail_point;
 #[cfg(feature = "fail-points")]
-mod fail_point {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static PASSED: AtomicU64 = AtomicU64::new(0);
-
-    fn number(name: &str) -> Option<u64> {
-        std::env::var(name).ok()?.parse().ok()
-    }
-
-    fn fails_at() -> Option<u64> {
-        static AT: OnceLock<Option<u64>> = OnceLock::new();
-        *AT.get_or_init(|| number("TILLWARD_AGENT_FAIL_AT"))
-    }
-
-    /// Counts one operation; ends the program if it is the one that must not happen.
-    pub(super) fn pass() {
-        if Some(PASSED.fetch_add(1, Ordering::Relaxed) + 1) == fails_at() {
-            std::process::exit(137);
-        }
-    }
-
-    /// Whether the operation that comes is the last one, and stops half way.
-    pub(super) fn tears() -> bool {
-        number("TILLWARD_AGENT_FAIL_TORN").is_some() && Some(PASSED.load(Ordering::Relaxed) + 1) == fails_at()
-    }
-}
+#[path = "fail_points.rs"]
+mod fail_point;
 
 #[cfg(test)]
 mod tests {

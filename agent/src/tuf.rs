@@ -44,6 +44,15 @@ pub struct Place<'a> {
     pub floors: &'a Floors,
 }
 
+/// What the terminal knows of the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Time {
+    /// Its clock, Unix s.
+    pub clock_s: i64,
+    /// Latest time that the director's documents proved, Unix s.
+    pub floor_s: i64,
+}
+
 /// What both repositories say, verified.
 #[derive(Debug)]
 pub struct Agreed {
@@ -53,6 +62,8 @@ pub struct Agreed {
     pub custom: DirectorCustom,
     /// Version of the director's document.
     pub director_version: u64,
+    /// Whether a new root replaced the director's online keys since its last document.
+    pub keys_replaced: bool,
     /// New floors of the director.
     pub director: Floors,
     /// New floors of the image repository.
@@ -76,7 +87,7 @@ impl From<Refused> for Disagreed {
     }
 }
 
-/// Reads, verifies and agrees both repositories at the fixed time `now_s`.
+/// Reads, verifies and agrees both repositories at one fixed time: the clock, but never before what was proved.
 ///
 /// # Errors
 /// One refusal or transient reason.
@@ -86,16 +97,22 @@ pub fn look(
     director: Place<'_>,
     image: Place<'_>,
     facts: &TerminalFacts,
-    now_s: i64,
+    time: Time,
 ) -> Result<Agreed, Disagreed> {
-    let now = jiff::Timestamp::from_second(now_s)
-        .map_err(|error| Refused::new(Reason::StateDamaged, format!("clock: {error}")))?;
     let online_before = director.floors.online_keys.as_str();
+    let is_replaced = |keys: &str| !online_before.is_empty() && keys != online_before;
+    // Once a root that replaces the online keys is stored, the time that the old ones proved says nothing any more: they
+    // may have been driven far ahead, past the new root's own expiry.
+    let stored_keys = stored_online_keys(folder, director);
+    let floor_s = if stored_keys.is_some_and(|keys| is_replaced(&keys)) { i64::MIN } else { time.floor_s };
+    let now = jiff::Timestamp::from_second(time.clock_s.max(floor_s))
+        .map_err(|error| Refused::new(Reason::StateDamaged, format!("clock: {error}")))?;
     let opened = Opened::refresh(client, folder, director, now)?;
     let (document, director_floors) = opened.director_document()?;
+    let keys_replaced = is_replaced(&director_floors.online_keys);
     let mut facts = facts.clone();
-    if !online_before.is_empty() && director_floors.online_keys != online_before {
-        // The director's online keys were replaced: a version they were driven up to says nothing any more.
+    if keys_replaced {
+        // A version that the old keys were driven up to says nothing any more either.
         facts.director_floor = 0;
     }
     trust::check_director(&document, &facts)?;
@@ -105,7 +122,8 @@ pub fn look(
     let agreed = agree(client, folder, image, &facts, &document, now);
     let (order, image_floors) =
         agreed.map_err(|refused| Disagreed { refused, custom: Some(custom.clone()), assignment })?;
-    Ok(Agreed { order, custom, director_version: document.version, director: director_floors, image: image_floors })
+    let director_version = document.version;
+    Ok(Agreed { order, custom, director_version, keys_replaced, director: director_floors, image: image_floors })
 }
 
 fn assignment_of(target: &SignedTarget) -> Option<i64> {
@@ -226,6 +244,9 @@ impl Opened {
         let custom = targets.extra.get("custom").cloned().unwrap_or(Value::Null);
         let custom: DirectorCustom =
             serde_json::from_value(custom).map_err(|error| wrong(format!("top-level custom: {error}")))?;
+        if !(0..=targets.expires.as_second()).contains(&custom.issued_at) {
+            return Err(wrong(format!("issued_at {} is not before its own expiry", custom.issued_at)));
+        }
         let entries: Result<Vec<SignedTarget>, Refused> =
             targets.targets.iter().map(|(name, file)| signed_target(name, file)).collect();
         let document = DirectorDocument {
@@ -273,6 +294,14 @@ fn first_root(store: &DurableStore, place: Place<'_>) -> Result<Vec<u8>, Refused
     storage::read(place.factory_root, ROOT_BYTES_MAX)
         .map_err(|error| unreadable(error.to_string()))?
         .ok_or_else(|| unreadable("is not there".to_owned()))
+}
+
+/// The online keys of the stored root, if there is one that can be read.
+fn stored_online_keys(folder: &Path, place: Place<'_>) -> Option<String> {
+    let store = DurableStore::new(folder.join(place.name));
+    let document = gate::check("root.json", &store.load("root.json").ok()??).ok()?;
+    let root: Root = serde_json::from_value(document.get("signed")?.clone()).ok()?;
+    Some(online_keys(&root))
 }
 
 fn refuse_quickstart(name: &str, root: &Root) -> Result<(), Refused> {

@@ -2,7 +2,7 @@
 //!
 //! No clock, no disk, no network. The driver writes the new state to the journal *before* it does what the action says,
 //! so after a power cut the same state meets [`Event::Booted`] and goes on. An event that does not belong to a state
-//! changes nothing. Once the boot decision is taken only the health of the new firmware decides.
+//! changes nothing. Once the new firmware has started only its health decides.
 
 use serde::{Deserialize, Serialize};
 use tillward_protocol::checkin::Slot;
@@ -11,10 +11,12 @@ use tillward_protocol::phase::{Phase, Reason};
 
 /// Starts of new firmware before it is taken back without a verdict of the health command.
 pub const BOOTS_MAX: u8 = 3;
+/// Tries to get back to the old firmware; after that the terminal stays up as it is instead of restarting for ever.
+pub const RETURNS_MAX: u8 = 8;
 
 /// Where the update stands. A release is named by the digest of its payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "state", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", tag = "state")]
 pub enum State {
     /// Nothing to do.
     #[default]
@@ -46,13 +48,26 @@ pub enum State {
         slot: Slot,
         /// What ran before and runs again if this fails.
         previous: Slot,
-        /// Starts that remain.
+        /// Starts that remain; once it is being taken back, tries to return that remain.
         boots_left: u8,
         /// End of the trial, Unix s; 0 before the first start.
         deadline_s: i64,
         /// Why it is being taken back, if it is.
         taken_back: Option<Reason>,
     },
+}
+
+impl State {
+    /// The release it is about.
+    pub fn release(&self) -> Option<&Sha256Hex> {
+        match self {
+            Self::Idle => None,
+            Self::Downloading { release, .. }
+            | Self::Verified { release }
+            | Self::Written { release, .. }
+            | Self::Trial { release, .. } => Some(release),
+        }
+    }
 }
 
 /// What happened.
@@ -120,6 +135,8 @@ pub enum Action {
     CheckHealth,
     /// Delete the rejected bytes.
     Discard,
+    /// Make the slot unbootable, but keep the payload: a rollout that goes on again orders it again.
+    SetAside,
     /// Delete what a power cut left behind in the slot that does not run, if it is not bootable.
     Tidy,
 }
@@ -153,6 +170,7 @@ pub fn step(state: &State, event: &Event) -> Step {
         State::Downloading { release, offset } => downloading(release, *offset, event),
         State::Verified { release } => verified(release, event),
         State::Written { release, slot } => written(release, *slot, event),
+        State::Trial { taken_back: None, deadline_s: 0, .. } => about_to_start(state, event),
         State::Trial { taken_back: None, .. } => on_trial(state, event),
         State::Trial { taken_back: Some(reason), .. } => going_back(state, *reason, event),
     }
@@ -263,7 +281,7 @@ fn before_the_boot_decision(same: State, event: &Event) -> Step {
     match event {
         Event::Ordered { release } => start(release),
         Event::Refused(reason) => Step::to(State::Idle, Action::Discard).tell(Phase::Failed, Some(*reason)),
-        Event::Withdrawn => Step::to(State::Idle, Action::Discard).tell(Phase::Failed, Some(Reason::Cancelled)),
+        Event::Withdrawn => Step::to(State::Idle, Action::SetAside).tell(Phase::Failed, Some(Reason::Cancelled)),
         Event::Postponed(reason) => Step::to(same, Action::Stay).tell(Phase::Deferred, Some(*reason)),
         Event::Booted { .. } => Step::to(same, Action::Look),
         Event::Received { .. }
@@ -276,37 +294,72 @@ fn before_the_boot_decision(same: State, event: &Event) -> Step {
     }
 }
 
-fn on_trial(state: &State, event: &Event) -> Step {
-    let State::Trial { release, slot, previous, boots_left, deadline_s, .. } = state else {
+/// The boot decision was taken and the new firmware has not been seen running. While the old one runs, the permit may be
+/// as old as the power cut was long: it is asked for again.
+fn about_to_start(state: &State, event: &Event) -> Step {
+    let State::Trial { release, slot, boots_left, .. } = state else {
         return Step::to(state.clone(), Action::Stay);
     };
-    let next = |boots_left, deadline_s, taken_back| State::Trial {
-        release: release.clone(),
-        slot: *slot,
-        previous: *previous,
-        boots_left,
-        deadline_s,
-        taken_back,
+    match event {
+        // Costs no start: a terminal that is switched on and off before it may go has not failed to start anything.
+        Event::Booted { slot: runs, .. } if runs != slot => Step::to(state.clone(), Action::Look),
+        Event::Ordered { release: ordered } if ordered == release => Step::to(state.clone(), Action::AskServer),
+        Event::Approved { .. } if *boots_left <= 1 => take_back(state, Reason::BootFailed),
+        Event::Approved { .. } => Step::to(one_less(state), Action::Activate(*slot)).tell(Phase::Rebooting, None),
+        // The switch itself failed: half of it may be done.
+        Event::Refused(Reason::InstallerFailed) | Event::Booted { .. } => on_trial(state, event),
+        Event::Ordered { .. }
+        | Event::Received { .. }
+        | Event::DigestHolds
+        | Event::SlotHolds { .. }
+        | Event::Healthy
+        | Event::Unhealthy
+        | Event::Late
+        | Event::Refused(_)
+        | Event::Postponed(_)
+        | Event::Withdrawn => before_the_boot_decision(state.clone(), event),
+    }
+}
+
+/// The same state with one start less.
+fn one_less(state: &State) -> State {
+    let mut next = state.clone();
+    if let State::Trial { boots_left, .. } = &mut next {
+        *boots_left = boots_left.saturating_sub(1);
+    }
+    next
+}
+
+/// The old firmware again, for `reason`.
+fn take_back(state: &State, reason: Reason) -> Step {
+    let mut next = state.clone();
+    let State::Trial { previous, boots_left, taken_back, .. } = &mut next else {
+        return Step::to(next, Action::Stay);
     };
-    let take_back = |reason| {
-        Step::to(next(*boots_left, *deadline_s, Some(reason)), Action::Activate(*previous))
-            .tell(Phase::RolledBack, Some(reason))
+    (*boots_left, *taken_back) = (RETURNS_MAX, Some(reason));
+    let previous = *previous;
+    Step::to(next, Action::Activate(previous)).tell(Phase::RolledBack, Some(reason))
+}
+
+fn on_trial(state: &State, event: &Event) -> Step {
+    let State::Trial { slot, boots_left, .. } = state else {
+        return Step::to(state.clone(), Action::Stay);
     };
     match event {
-        Event::Booted { .. } if *boots_left == 0 => take_back(Reason::BootFailed),
+        Event::Booted { .. } if *boots_left == 0 => take_back(state, Reason::BootFailed),
         Event::Booted { slot: runs, deadline_s: new } if runs == slot => {
-            let deadline_s = if *deadline_s == 0 { *new } else { *deadline_s };
-            Step::to(next(boots_left.saturating_sub(1), deadline_s, None), Action::CheckHealth).tell(Phase::Trial, None)
+            let mut next = one_less(state);
+            if let State::Trial { deadline_s: known @ 0, .. } = &mut next {
+                *known = *new;
+            }
+            Step::to(next, Action::CheckHealth).tell(Phase::Trial, None)
         }
-        // The old firmware runs: the switch did not happen, or the boot loader fell back.
-        Event::Booted { .. } => {
-            Step::to(next(boots_left.saturating_sub(1), *deadline_s, None), Action::Activate(*slot))
-                .tell(Phase::Rebooting, None)
-        }
+        // The new firmware ran before and the boot loader fell back.
+        Event::Booted { .. } => Step::to(one_less(state), Action::Activate(*slot)).tell(Phase::Rebooting, None),
         Event::Healthy => Step::to(State::Idle, Action::Stay).tell(Phase::Succeeded, None),
-        Event::Unhealthy => take_back(Reason::HealthCheckFailed),
-        Event::Late => take_back(Reason::TrialDeadline),
-        Event::Refused(reason) => take_back(*reason),
+        Event::Unhealthy => take_back(state, Reason::HealthCheckFailed),
+        Event::Late => take_back(state, Reason::TrialDeadline),
+        Event::Refused(reason) => take_back(state, *reason),
         Event::Ordered { .. }
         | Event::Received { .. }
         | Event::DigestHolds
@@ -318,14 +371,16 @@ fn on_trial(state: &State, event: &Event) -> Step {
 }
 
 fn going_back(state: &State, reason: Reason, event: &Event) -> Step {
-    let State::Trial { previous, .. } = state else {
+    let State::Trial { previous, boots_left, .. } = state else {
         return Step::to(state.clone(), Action::Stay);
     };
     match event {
         Event::Booted { slot, .. } if slot == previous => {
             Step::to(State::Idle, Action::Discard).tell(Phase::RolledBack, Some(reason))
         }
-        Event::Booted { .. } => Step::to(state.clone(), Action::Activate(*previous)),
+        // The old firmware does not start any more: a terminal that is up and says so beats one that restarts for ever.
+        Event::Booted { .. } if *boots_left == 0 => Step::to(state.clone(), Action::Stay),
+        Event::Booted { .. } => Step::to(one_less(state), Action::Activate(*previous)),
         Event::Ordered { .. }
         | Event::Received { .. }
         | Event::DigestHolds

@@ -12,15 +12,23 @@ fn trial(boots_left: u8, taken_back: Option<Reason>) -> State {
     State::Trial { release: release("one"), slot: Slot::B, previous: Slot::A, boots_left, deadline_s: 900, taken_back }
 }
 
+fn not_started(boots: u8) -> State {
+    let (release, slot, previous) = (release("one"), Slot::B, Slot::A);
+    State::Trial { release, slot, previous, boots_left: boots, deadline_s: 0, taken_back: None }
+}
+
 fn states() -> Vec<(&'static str, State)> {
     vec![
         ("idle", State::Idle),
         ("downloading", State::Downloading { release: release("one"), offset: 5 }),
         ("verified", State::Verified { release: release("one") }),
         ("written", State::Written { release: release("one"), slot: Slot::B }),
+        ("trial, not started", not_started(2)),
+        ("trial, not started, no boots left", not_started(0)),
         ("trial", trial(2, None)),
         ("trial, no boots left", trial(0, None)),
         ("trial, going back", trial(1, Some(Reason::HealthCheckFailed))),
+        ("trial, going back, no tries left", trial(0, Some(Reason::HealthCheckFailed))),
     ]
 }
 
@@ -111,8 +119,15 @@ proptest! {
             if next.state == State::Idle {
                 prop_assert!(!matches!(next.action, Action::Activate(_)));
             }
+            if let (State::Trial { deadline_s: 0, .. }, Event::Approved { .. }) = (&before, &event) {
+                server = true;
+            }
             if next.action == Action::Activate(Slot::B) {
                 prop_assert!(digest && slot && server);
+            }
+            if let (State::Trial { deadline_s: 0, .. }, Event::Booted { slot: Slot::A, .. }) = (&next.state, &event) {
+                // The permit does not outlive a restart in which the old firmware came up again.
+                server = false;
             }
             if matches!(next.state, State::Idle | State::Downloading { .. }) && !matches!(before, State::Downloading { .. }) {
                 (digest, slot, server) = (false, false, false);
@@ -123,11 +138,14 @@ proptest! {
 
     #[test]
     fn starts_of_new_firmware_are_bounded_without_a_verdict(boots in prop::collection::vec(prop::bool::ANY, 10)) {
-        let mut state = trial(BOOTS_MAX, None);
+        let mut state = not_started(BOOTS_MAX);
         let mut starts = 0;
         for new_runs in boots {
             let slot = if new_runs { Slot::B } else { Slot::A };
-            let next = step(&state, &Event::Booted { slot, deadline_s: 1 });
+            let mut next = step(&state, &Event::Booted { slot, deadline_s: 1 });
+            if next.action == Action::Look {
+                next = step(&next.state, &Event::Approved { previous: Slot::A });
+            }
             if next.action == Action::CheckHealth || next.action == Action::Activate(Slot::B) {
                 starts += 1;
             }
@@ -135,5 +153,18 @@ proptest! {
         }
         prop_assert!(starts <= u32::from(BOOTS_MAX));
         prop_assert!(state == State::Idle || matches!(state, State::Trial { taken_back: Some(_), .. }), "{state:?}");
+    }
+
+    #[test]
+    fn a_terminal_whose_old_firmware_does_not_start_restarts_a_bounded_number_of_times(failed_after in 0..=BOOTS_MAX) {
+        let mut state = trial(failed_after, None);
+        let mut restarts = 0;
+        for event in [Event::Unhealthy].into_iter().chain(std::iter::repeat_n(Event::Booted { slot: Slot::B, deadline_s: 1 }, 100)) {
+            let next = step(&state, &event);
+            restarts += u32::from(matches!(next.action, Action::Activate(_)));
+            state = next.state;
+        }
+        prop_assert!(restarts <= u32::from(RETURNS_MAX) + 1);
+        prop_assert_eq!(step(&state, &Event::Booted { slot: Slot::A, deadline_s: 1 }).state, State::Idle);
     }
 }

@@ -235,3 +235,19 @@ fn a_person_can_drop_a_failure_and_read_the_status() {
         assert!(said.contains(part), "{said}");
     }
 }
+
+#[test]
+fn a_server_with_an_impossible_clock_costs_nothing_but_the_clock_offset() {
+    let (server, terminal) = terminal();
+    for time_ms in [i64::MIN, i64::MAX] {
+        server.world().server_time_ms = Some(time_ms);
+        // More than one report in one round: the second knows what the answer to the first said.
+        for n in 0..70 {
+            terminal.drop_failure(&format!("f{time_ms}-{n}"));
+        }
+        terminal.round();
+    }
+    let world = server.world();
+    assert_eq!(world.counted.len(), 4);
+    assert!(world.counted.iter().all(|check_in| check_in.condition.tcp_ms.is_some()));
+}

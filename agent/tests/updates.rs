@@ -4,65 +4,30 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::server::{Server, World};
+use support::bench::{Bench, payload};
+use support::server::Server;
 use support::signer::{PAST, Release, Signer, Tweaks};
 use support::terminal::{Terminal, names};
 
-fn payload(size: usize, seed: u8) -> Vec<u8> {
-    (0..size).map(|n| (n as u8).wrapping_mul(31) ^ (n >> 8) as u8 ^ seed).collect()
-}
-
-struct Bench {
-    server: Server,
-    signer: Signer,
-    terminal: Terminal,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::with("")
-    }
-
-    fn with(more: &str) -> Self {
-        let (server, signer) = (Server::start(), Signer::new());
-        let terminal = Terminal::with(&server, &signer, more);
-        Self { server, signer, terminal }
-    }
-
-    fn publish(&mut self, release: &Release, order: i64, tweaks: &Tweaks) {
-        self.signer.publish(&mut self.server.world(), Some(release), order, tweaks);
-    }
-
-    fn order(&mut self, release: &Release, order: i64) {
-        self.publish(release, order, &Tweaks::default());
-    }
-
-    fn last_update(&self) -> Value {
-        let world = self.server.world();
-        let update = world.counted.iter().rev().find_map(|check_in| check_in.update.clone());
-        serde_json::to_value(update).unwrap()
-    }
-
-    /// Orders a bad release and expects that it is refused for `reason`, reported, and that the old firmware runs.
-    fn refused(&mut self, release: &Release, tweaks: &Tweaks, reason: &str) {
-        self.terminal.round();
-        let before = self.terminal.running();
-        let order = self.server.world().desired.director + 1;
-        self.publish(release, order, tweaks);
-        let said = self.terminal.round();
-        let update = self.last_update();
-        assert_eq!(update["phase"], "failed", "{said}");
-        assert_eq!(update["reason"], reason, "{said}");
-        assert_eq!(self.terminal.running(), before);
-        assert!(!names(&self.terminal.slots().join("b")).iter().any(|name| name.ends_with(".part")), "{said}");
-        let manifest = self.server.world().manifests().pop().unwrap();
-        assert_eq!(manifest["refusal"]["reason"], reason);
-        let count = self.server.world().counted.len();
-        self.terminal.round();
-        let world = self.server.world();
-        assert_eq!(world.counted.len(), count + 1, "a refused order is looked at once");
-        assert_eq!(world.counted[count].update, None, "a result that was heard is not repeated");
-    }
+/// Orders a bad release and expects that it is refused for `reason`, reported, and that the old firmware runs.
+fn refused(bench: &mut Bench, release: &Release, tweaks: &Tweaks, reason: &str) {
+    bench.terminal.round();
+    let before = bench.terminal.running();
+    let order = bench.server.world().desired.director + 1;
+    bench.publish(release, order, tweaks);
+    let said = bench.terminal.round();
+    let update = bench.last_update();
+    assert_eq!(update["phase"], "failed", "{said}");
+    assert_eq!(update["reason"], reason, "{said}");
+    assert_eq!(bench.terminal.running(), before);
+    assert!(!names(&bench.terminal.slots().join("b")).iter().any(|name| name.ends_with(".part")), "{said}");
+    let manifest = bench.server.world().manifests().pop().unwrap();
+    assert_eq!(manifest["refusal"]["reason"], reason);
+    let count = bench.server.world().counted.len();
+    bench.terminal.round();
+    let world = bench.server.world();
+    assert_eq!(world.counted.len(), count + 1, "a refused order is looked at once");
+    assert_eq!(world.counted[count].update, None, "a result that was heard is not repeated");
 }
 
 #[test]
@@ -105,25 +70,26 @@ fn the_next_update_goes_into_the_first_slot_again() {
 #[test]
 fn firmware_signed_with_keys_the_role_does_not_have_is_refused() {
     let release = Release::new("2.0.0", 2, payload(5_000, 1));
-    Bench::new().refused(&release, &Tweaks { firmware_signers: vec![2, 3], ..Tweaks::default() }, "wrong_key");
+    refused(&mut Bench::new(), &release, &Tweaks { firmware_signers: vec![2, 3], ..Tweaks::default() }, "wrong_key");
 }
 
 #[test]
 fn a_director_document_signed_with_a_wrong_key_is_refused() {
     let release = Release::new("2.0.0", 2, payload(5_000, 1));
-    Bench::new().refused(&release, &Tweaks { wrong_director_key: true, ..Tweaks::default() }, "wrong_key");
+    refused(&mut Bench::new(), &release, &Tweaks { wrong_director_key: true, ..Tweaks::default() }, "wrong_key");
 }
 
 #[test]
 fn firmware_signed_by_one_of_two_officers_is_refused() {
     let release = Release::new("2.0.0", 2, payload(5_000, 1));
-    Bench::new().refused(&release, &Tweaks { firmware_signers: vec![0], ..Tweaks::default() }, "below_threshold");
+    refused(&mut Bench::new(), &release, &Tweaks { firmware_signers: vec![0], ..Tweaks::default() }, "below_threshold");
 }
 
 #[test]
 fn one_officer_signing_twice_is_refused() {
     let release = Release::new("2.0.0", 2, payload(5_000, 1));
-    Bench::new().refused(
+    refused(
+        &mut Bench::new(),
         &release,
         &Tweaks { firmware_signers: vec![0, 0], ..Tweaks::default() },
         "duplicate_signature",
@@ -134,7 +100,7 @@ fn one_officer_signing_twice_is_refused() {
 fn one_key_under_two_names_is_refused() {
     let release = Release::new("2.0.0", 2, payload(5_000, 1));
     let tweaks = Tweaks { firmware_signers: vec![0], twin_keys: true, ..Tweaks::default() };
-    Bench::new().refused(&release, &tweaks, "duplicate_signature");
+    refused(&mut Bench::new(), &release, &tweaks, "duplicate_signature");
 }
 
 #[test]
@@ -142,34 +108,34 @@ fn one_flipped_bit_is_refused() {
     let release = Release::new("2.0.0", 2, payload(5_000, 1));
     let mut bad = payload(5_000, 1);
     bad[4_321] ^= 1;
-    Bench::new().refused(&release, &Tweaks { payload: Some(bad), ..Tweaks::default() }, "digest_mismatch");
+    refused(&mut Bench::new(), &release, &Tweaks { payload: Some(bad), ..Tweaks::default() }, "digest_mismatch");
 }
 
 #[test]
 fn a_payload_that_ends_early_is_refused_with_and_without_a_stated_length() {
     let release = Release::new("2.0.0", 2, payload(50_000, 1));
     let short = || Tweaks { payload: Some(payload(40_000, 1)), ..Tweaks::default() };
-    Bench::new().refused(&release, &short(), "truncated");
+    refused(&mut Bench::new(), &release, &short(), "truncated");
     let mut bench = Bench::new();
     bench.server.world().payload_without_length = true;
-    bench.refused(&release, &short(), "truncated");
+    refused(&mut bench, &release, &short(), "truncated");
 }
 
 #[test]
 fn a_payload_that_goes_on_is_refused_with_and_without_a_stated_length() {
     let release = Release::new("2.0.0", 2, payload(50_000, 1));
     let long = || Tweaks { payload: Some(payload(50_001, 1)), ..Tweaks::default() };
-    Bench::new().refused(&release, &long(), "too_long");
+    refused(&mut Bench::new(), &release, &long(), "too_long");
     let mut bench = Bench::new();
     bench.server.world().payload_without_length = true;
-    bench.refused(&release, &long(), "too_long");
+    refused(&mut bench, &release, &long(), "too_long");
 }
 
 #[test]
 fn firmware_for_another_model_is_refused() {
     let mut release = Release::new("2.0.0", 2, payload(5_000, 1));
     release.model = "demo-p2".to_owned();
-    Bench::new().refused(&release, &Tweaks::default(), "wrong_model");
+    refused(&mut Bench::new(), &release, &Tweaks::default(), "wrong_model");
 }
 
 #[test]
@@ -204,8 +170,8 @@ fn metadata_that_goes_back_is_refused_even_when_the_stored_metadata_is_gone() {
 #[test]
 fn expired_metadata_is_refused_in_the_delegated_role_and_at_the_director() {
     let release = Release::new("2.0.0", 2, payload(5_000, 1));
-    Bench::new().refused(&release, &Tweaks { firmware_expires: PAST, ..Tweaks::default() }, "expired_metadata");
-    Bench::new().refused(&release, &Tweaks { director_expires: PAST, ..Tweaks::default() }, "expired_metadata");
+    refused(&mut Bench::new(), &release, &Tweaks { firmware_expires: PAST, ..Tweaks::default() }, "expired_metadata");
+    refused(&mut Bench::new(), &release, &Tweaks { director_expires: PAST, ..Tweaks::default() }, "expired_metadata");
 }
 
 #[test]
@@ -218,14 +184,19 @@ fn a_director_that_disagrees_with_the_image_repository_is_refused() {
         |entry| entry["custom"]["match"]["hardware_ids"] = json!(["demo-p1", "demo-p2"]),
     ];
     for director_entry in changes {
-        Bench::new().refused(&release, &Tweaks { director_entry, ..Tweaks::default() }, "director_image_disagree");
+        refused(
+            &mut Bench::new(),
+            &release,
+            &Tweaks { director_entry, ..Tweaks::default() },
+            "director_image_disagree",
+        );
     }
 }
 
 #[test]
 fn a_director_document_for_another_terminal_is_refused() {
     let release = Release::new("2.0.0", 2, payload(5_000, 1));
-    Bench::new().refused(&release, &Tweaks { terminal_id: 2, ..Tweaks::default() }, "wrong_director_document");
+    refused(&mut Bench::new(), &release, &Tweaks { terminal_id: 2, ..Tweaks::default() }, "wrong_director_document");
 }
 
 #[test]
@@ -324,82 +295,6 @@ fn firmware_that_is_not_healthy_in_time_is_taken_back() {
 }
 
 #[test]
-fn an_order_withdrawn_before_the_boot_decision_is_not_installed() {
-    let mut bench = Bench::new();
-    bench.order(&Release::new("2.0.0", 2, payload(5_000, 1)), 1);
-    // By the time the agent asks for the last time, the director's document is empty.
-    let mut later = World::default();
-    bench.signer.publish(&mut later, None, 2, &Tweaks::default());
-    bench.server.world().change_at = Some(("installing", Box::new(later)));
-    let said = bench.terminal.round();
-    assert_eq!(bench.terminal.running(), ("a".to_owned(), "1.0.0".to_owned()), "{said}");
-    let update = bench.last_update();
-    assert_eq!((&update["phase"], &update["reason"]), (&json!("failed"), &json!("cancelled")), "{said}");
-    assert_eq!(bench.server.world().phases(), ["installing", "failed"]);
-    assert_eq!(names(&bench.terminal.slots().join("b")), Vec::<String>::new());
-}
-
-#[test]
-fn a_long_download_keeps_checking_in_and_hears_that_the_order_was_withdrawn() {
-    let mut bench = Bench::new();
-    bench.terminal.round();
-    bench.server.world().next_check_in_s = 0;
-    let release = Release::new("2.0.0", 2, payload(400_000, 1));
-    bench.order(&release, 1);
-    let mut later = World::default();
-    bench.signer.publish(&mut later, None, 2, &Tweaks::default());
-    bench.server.world().change_at = Some(("downloading", Box::new(later)));
-    bench.terminal.round();
-    assert_eq!(bench.server.world().phases(), ["downloading", "failed"]);
-    assert_eq!(bench.last_update()["reason"], "cancelled");
-    assert_eq!(names(&bench.terminal.slots().join("b")), Vec::<String>::new());
-    bench.order(&release, 3);
-    bench.terminal.round();
-    assert!(bench.terminal.runs(&release));
-    let world = bench.server.world();
-    let progress: Vec<u64> = world
-        .counted
-        .iter()
-        .filter_map(|c| c.update.as_ref())
-        .filter(|u| u.assignment == 30 && u.phase.as_str() == "downloading")
-        .filter_map(|u| u.bytes)
-        .collect();
-    assert!(progress.len() > 3 && progress.is_sorted(), "{progress:?}");
-}
-
-#[test]
-fn an_order_withdrawn_during_a_broken_download_leaves_nothing_behind() {
-    let mut bench = Bench::new();
-    bench.order(&Release::new("2.0.0", 2, payload(50_000, 1)), 1);
-    bench.server.world().payload_cuts.extend([20_000, 0]);
-    bench.terminal.round();
-    assert_eq!(bench.terminal.status()["update"]["state"], "downloading");
-    bench.signer.publish(&mut bench.server.world(), None, 2, &Tweaks::default());
-    bench.terminal.round();
-    assert_eq!(bench.last_update()["reason"], "cancelled");
-    assert_eq!(names(&bench.terminal.slots().join("b")), Vec::<String>::new());
-}
-
-#[test]
-fn a_terminal_in_use_waits_and_says_so() {
-    let mut bench = Bench::with("[application]\nstate_file = \"app.json\"");
-    let state = bench.terminal.folder.path().join("app.json");
-    std::fs::write(&state, r#"{"terminal":{"pending_reversals":1}}"#).unwrap();
-    let release = Release::new("2.0.0", 2, payload(5_000, 1));
-    bench.order(&release, 1);
-    bench.terminal.round();
-    bench.terminal.round();
-    let update = bench.last_update();
-    assert_eq!((&update["phase"], &update["reason"]), (&json!("deferred"), &json!("transaction_pending")));
-    std::fs::remove_file(&state).unwrap();
-    bench.terminal.round();
-    assert_eq!(bench.terminal.running().1, "1.0.0", "an unknown state is not an idle one");
-    std::fs::write(&state, r#"{"terminal":{"app_state":"idle"}}"#).unwrap();
-    bench.terminal.round();
-    assert!(bench.terminal.runs(&release));
-}
-
-#[test]
 fn a_damaged_journal_installs_nothing_until_the_terminal_is_enrolled_again() {
     let mut bench = Bench::new();
     bench.terminal.round();
@@ -417,4 +312,75 @@ fn a_damaged_journal_installs_nothing_until_the_terminal_is_enrolled_again() {
     bench.order(&release, 2);
     bench.terminal.round();
     assert!(bench.terminal.runs(&release));
+}
+
+#[test]
+fn a_number_that_nobody_signed_does_not_hide_later_orders() {
+    let mut bench = Bench::new();
+    let release = Release::new("2.0.0", 2, payload(5_000, 1));
+    bench.publish(&release, 1, &Tweaks { wrong_director_key: true, ..Tweaks::default() });
+    bench.server.world().desired.director = i64::MAX;
+    bench.terminal.round();
+    assert_eq!(bench.last_update()["reason"], Value::Null, "no server numbers its orders like this");
+    let looked = bench.server.world().asked("/tuf/director/t/1/metadata/timestamp.json");
+    bench.terminal.round();
+    assert_eq!(bench.server.world().asked("/tuf/director/t/1/metadata/timestamp.json"), looked, "refused once");
+    bench.order(&release, 2);
+    let said = bench.terminal.round();
+    assert!(bench.terminal.runs(&release), "{said}");
+}
+
+#[test]
+fn a_time_that_stolen_online_keys_drove_ahead_goes_with_them() {
+    const FAR_AHEAD_S: i64 = 32_460_000_000;
+    let mut bench = Bench::new();
+    let first = Release::new("2.0.0", 2, payload(5_000, 1));
+    bench.publish(&first, 1, &Tweaks { issued_at: 99_000_000_000, ..Tweaks::default() });
+    bench.terminal.round();
+    assert_eq!(bench.last_update()["reason"], "wrong_director_document", "issued after its own end");
+    // The thief names the latest time that still verifies.
+    bench.publish(&first, 2, &Tweaks { issued_at: FAR_AHEAD_S, ..Tweaks::default() });
+    bench.terminal.round();
+    assert!(bench.terminal.runs(&first));
+    let second = Release::new("3.0.0", 3, payload(5_000, 2));
+    bench.signer.replace_online_keys(&mut bench.server.world(), "director", "2100-01-01T00:00:00Z");
+    bench.order(&second, 3);
+    bench.terminal.round();
+    assert_eq!(bench.last_update()["reason"], "expired_metadata", "the old keys' word counts until the root is stored");
+    bench.order(&second, 4);
+    let said = bench.terminal.round();
+    assert!(bench.terminal.runs(&second), "{said}");
+}
+
+#[test]
+fn the_bits_that_run_already_under_a_higher_counter_raise_the_counter_only() {
+    let mut bench = Bench::new();
+    let release = Release::new("2.0.0", 2, payload(5_000, 1));
+    bench.order(&release, 1);
+    bench.terminal.round();
+    let again = Release { counter: 7, name: "demo-p1.os.2.0.0-7.bin".to_owned(), ..release.clone() };
+    bench.order(&again, 2);
+    bench.terminal.round();
+    assert_eq!(bench.last_update()["phase"], "succeeded");
+    assert_eq!(bench.server.world().asked(&again.path()), 0);
+    assert_eq!(bench.terminal.status()["committed"]["os"], 7);
+    assert_eq!(bench.server.world().manifests().pop().unwrap()["components"][0]["release_counter"], 7);
+    bench.order(&Release::new("3.0.0", 6, payload(5_000, 2)), 3);
+    bench.terminal.round();
+    assert_eq!(bench.last_update()["reason"], "downgrade");
+}
+
+#[test]
+fn nothing_below_the_firmware_a_terminal_came_with_is_installed() {
+    let mut bench = Bench::new();
+    let roots = "director_root = \"director.json\"";
+    bench.terminal.reconfigure(roots, &format!("{roots}\nfactory_counter = 41"));
+    bench.order(&Release::new("4.0.0", 40, payload(5_000, 1)), 1);
+    let said = bench.terminal.round();
+    assert_eq!(bench.last_update()["reason"], "downgrade", "{said}");
+    assert_eq!(bench.server.world().manifests()[0]["components"][0]["release_counter"], 41);
+    let newer = Release::new("4.2.0", 42, payload(5_000, 2));
+    bench.order(&newer, 2);
+    bench.terminal.round();
+    assert!(bench.terminal.runs(&newer));
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{digits, in_range, short_ascii};
+use crate::check::{digits, in_range};
 use crate::{Check, FieldError};
 
 /// How the terminal reaches the network.
@@ -91,7 +91,7 @@ pub struct Condition {
     /// Network operator code, 5–6 digits (MCC + MNC), for example `46000`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plmn: Option<String>,
-    /// Tracking or location area code, 16 bits.
+    /// Tracking or location area code, 16 bits (24 on 5G).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tac: Option<u32>,
     /// Cell identity, 28 bits (36 on 5G).
@@ -130,7 +130,7 @@ pub struct Condition {
     /// Whether the terminal roams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roaming: Option<bool>,
-    /// Hash of the WiFi access point's address, 8–64 hex digits; never the address itself.
+    /// Hash of the WiFi access point's address, 16–64 hex digits; never the address itself, which has 12.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bssid_hash: Option<String>,
     /// WiFi channel.
@@ -171,7 +171,7 @@ pub struct Condition {
 /// Longest latency that is a measurement and not a hang, ms (ten minutes).
 const LATENCY_MS_MAX: u32 = 600_000;
 /// Largest clock error that is reported as such, ms (about 30 years: a dead battery starts in 1970 or 2000).
-const CLOCK_OFFSET_MS_MAX: i64 = 2_000_000_000_000;
+pub const CLOCK_OFFSET_MS_MAX: i64 = 2_000_000_000_000;
 
 impl Check for Condition {
     fn check(&self) -> Result<(), FieldError> {
@@ -184,8 +184,17 @@ impl Check for Condition {
         in_range("rsrq_db", self.rsrq_db, -43..=20, "dB")?;
         in_range("sinr_db", self.sinr_db, -30..=50, "dB")?;
         in_range("rssi_dbm", self.rssi_dbm, -120..=0, "dBm")?;
-        in_range("ip_version", self.ip_version, 4..=6, "")?;
-        short_ascii("bssid_hash", self.bssid_hash.as_deref(), 64)?;
+        match self.ip_version {
+            None | Some(4 | 6) => {}
+            Some(version) => return Err(FieldError::new("ip_version", format!("must be 4 or 6, was {version}"))),
+        }
+        match self.bssid_hash.as_deref() {
+            // An address with its colons is no hash; twelve bare digits may be one, and say too much about a place.
+            Some(hash) if !is_digest(hash) => {
+                return Err(FieldError::new("bssid_hash", "must be 16 to 64 lower-case hex digits of a digest"));
+            }
+            Some(_) | None => {}
+        }
         in_range("wifi_channel", self.wifi_channel, 1..=233, "")?;
         for (field, value) in [
             ("dns_ms", self.dns_ms),
@@ -201,6 +210,10 @@ impl Check for Condition {
         in_range("loss_percent", self.loss_percent, 0..=100, "percent")?;
         in_range("clock_offset_ms", self.clock_offset_ms, -CLOCK_OFFSET_MS_MAX..=CLOCK_OFFSET_MS_MAX, "ms")
     }
+}
+
+fn is_digest(text: &str) -> bool {
+    (16..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// Signal in coarse bands, the form that cohort cells keep.
@@ -274,6 +287,9 @@ mod tests {
             (Condition { plmn: Some("46OOO".into()), ..Condition::default() }, "plmn"),
             (Condition { rtt_ms: Some(u32::MAX), ..Condition::default() }, "rtt_ms"),
             (Condition { cell_id: Some(1 << 40), ..Condition::default() }, "cell_id"),
+            (Condition { ip_version: Some(5), ..Condition::default() }, "ip_version"),
+            (Condition { bssid_hash: Some("a4:5e:60:c2:11:0f".into()), ..Condition::default() }, "bssid_hash"),
+            (Condition { bssid_hash: Some("a45e60c2110f".into()), ..Condition::default() }, "bssid_hash"),
         ];
         for (condition, field) in cases {
             assert_eq!(condition.check().unwrap_err().field, field);

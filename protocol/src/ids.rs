@@ -84,7 +84,7 @@ text_newtype!(
     |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+')
 );
 text_newtype!(
-    /// `vendor-model`, for example `pax-a920`: lower case, one `-` or more, no `.` (it prefixes target names).
+    /// `vendor-model`, for example `pax-a920`: lower case, no `.` (it prefixes target names).
     ModelCode, 3..=40, "must be 3 to 40 characters of lower-case letters, digits or `-`",
     |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'
 );

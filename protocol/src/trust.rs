@@ -101,7 +101,12 @@ pub struct DirectorOrder {
     pub sha256: Sha256Hex,
     /// Signed conditions.
     pub matches: Match,
+    /// Whether the director wants it fetched over WiFi or cable only. A matter of cost, not of trust.
+    pub wifi_only: bool,
 }
+
+/// Field of a director entry's `custom`, beside `match`: anything but `false` makes the terminal wait for WiFi or cable.
+pub const WIFI_ONLY_FIELD: &str = "wifi_only";
 
 /// What the terminal knows of itself when it decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,7 +222,8 @@ pub fn agree(
     if assignment < 1 {
         return refuse(Reason::WrongDirectorDocument, "the entry names no assignment".to_owned());
     }
-    Ok(DirectorOrder { assignment, name: director.name.clone(), length: image.length, sha256, matches })
+    let wifi_only = director.custom.get(WIFI_ONLY_FIELD).is_some_and(|value| *value != Value::Bool(false));
+    Ok(DirectorOrder { assignment, name: director.name.clone(), length: image.length, sha256, matches, wifi_only })
 }
 
 /// Whether offline-signed conditions allow an installation on this terminal.
@@ -291,8 +297,17 @@ mod tests {
     #[test]
     fn equal_entries_that_fit_become_an_order() {
         let order = agree(&target(), Some(&target()), &facts(), canonical).unwrap();
-        assert_eq!((order.assignment, order.length), (3, 10));
+        assert_eq!((order.assignment, order.length, order.wifi_only), (3, 10, false));
         assert_eq!(check_director(&document(vec![target()]), &facts()), Ok(()));
+    }
+
+    #[test]
+    fn the_director_alone_may_ask_to_wait_for_wifi() {
+        for (value, expected) in [(json!(true), true), (json!("yes"), true), (json!(false), false)] {
+            let mut director = target();
+            director.custom.insert(WIFI_ONLY_FIELD.to_owned(), value);
+            assert_eq!(agree(&director, Some(&target()), &facts(), canonical).unwrap().wifi_only, expected);
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Provision {
     pub model: String,
     /// Firmware it comes with.
     pub firmware: String,
+    /// Release counter of that firmware.
+    pub factory_counter: u64,
     /// Image repository, if it is not the server's.
     pub image_url: Option<String>,
     /// Director, if it is not the server's.
@@ -53,6 +55,7 @@ impl Provision {
             url: url.to_owned(),
             model: "demo-p1".to_owned(),
             firmware: "4.1.0".to_owned(),
+            factory_counter: 41,
             image_url: None,
             director_url: None,
             poll_max_s: 0.2,
@@ -200,7 +203,7 @@ impl Agent {
 
 /// The agent's configuration: as on a real terminal, but impatient.
 fn configuration(folder: &Path, provision: &Provision, registered: &Registered) -> String {
-    let Provision { url, model, firmware, image_url, director_url, poll_max_s, .. } = provision;
+    let Provision { url, model, firmware, factory_counter, image_url, director_url, poll_max_s, .. } = provision;
     let address = |name: &str, url: &Option<String>| match url {
         Some(url) => format!("{name} = \"{url}\"\n"),
         None => String::new(),
@@ -219,6 +222,7 @@ activation_code = "{code}"
 [trust]
 image_root = "image.root.json"
 director_root = "director.root.json"
+factory_counter = {factory_counter}
 [slots]
 kind = "directory"
 dir = "slots"

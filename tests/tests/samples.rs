@@ -47,6 +47,7 @@ impl Scene {
             url: server.url.clone(),
             model: MODEL.to_owned(),
             firmware: "4.1.0".to_owned(),
+            factory_counter: 41,
             image_url: Some(format!("{}/now/image", files.url)),
             director_url: Some(format!("{}/now/director", files.url)),
             poll_max_s: 0.2,
@@ -156,8 +157,34 @@ fn a_release_of_another_model_is_refused() {
 }
 
 #[test]
-fn an_older_release_is_refused_by_a_terminal_that_ran_a_newer_one() {
+fn an_older_release_is_refused_by_a_terminal_as_it_came() {
+    refuse("downgrade", "4.1.0");
+}
+
+#[test]
+fn an_older_release_is_refused_by_a_terminal_that_took_a_newer_one() {
     refuse("downgrade", "4.2.0");
+}
+
+#[test]
+fn a_role_signed_by_foreign_keys_is_refused_by_a_terminal_that_took_a_good_release() {
+    refuse("wrong_key", "4.2.0");
+}
+
+#[test]
+fn a_bad_payload_of_the_release_that_runs_is_not_even_fetched() {
+    let scene = Scene::new();
+    let newest = scene.admin.publish("4.2.0", 42, MODEL, &payload("4.2.0"));
+    scene.offer("good/4.2.0");
+    let first = scene.order(newest, 1);
+    assert_eq!(scene.ending(first).0, "succeeded");
+    let newest = scene.admin.publish("4.3.0", 43, MODEL, &payload("4.3.0"));
+    scene.use_a_number_up(newest);
+    scene.offer("bad/digest_mismatch");
+    scene.order(newest, 3);
+    scene.agent.rounds_until("the order is finished with", |agent| agent.status()["finished_order"] == 3);
+    assert_eq!((scene.agent.firmware().as_str(), scene.agent.payload()), ("4.2.0", payload("4.2.0")));
+    assert_eq!(scene.agent.status()["last_refusal"], json!(null));
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //! Several test programs include it and none uses all of it.
 #![allow(dead_code)]
 
+pub mod bench;
+pub mod disk;
+pub mod fleet;
 pub mod server;
 pub mod signer;
 pub mod terminal;

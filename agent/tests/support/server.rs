@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tillward_protocol::Check;
@@ -27,6 +28,8 @@ pub enum Mishap {
     Refuse,
     /// 401 once.
     ForgetSession,
+    /// Nothing: the mishap is to meet a later one.
+    Nothing,
 }
 
 #[derive(Default)]
@@ -48,6 +51,10 @@ pub struct World {
     pub blocked: bool,
     /// Serve and desire this once a check-in reports this phase.
     pub change_at: Option<(&'static str, Box<World>)>,
+    /// Serve this, and take so long about it, once a payload is asked for.
+    pub change_at_payload: Option<(Duration, Box<World>)>,
+    /// What the answers say the time is; the real time if absent.
+    pub server_time_ms: Option<i64>,
     /// Cut the connection after so many bytes of a payload, once for each entry.
     pub payload_cuts: VecDeque<usize>,
     /// Serve payloads without saying how long they are.
@@ -69,6 +76,11 @@ impl World {
             }
         }
         phases
+    }
+
+    /// How often this path was asked for.
+    pub fn asked(&self, path: &str) -> usize {
+        self.requests.iter().filter(|(_, asked, _)| asked == path).count()
     }
 
     pub fn failure_ids(&self) -> Vec<String> {
@@ -266,7 +278,8 @@ fn has_session(world: &World, request: &Request) -> bool {
 
 fn check_in(world: &mut World, request: &Request) -> Option<Reply> {
     let body = String::from_utf8(request.body.clone()).unwrap();
-    match world.mishaps.front() {
+    let mishap = world.mishaps.front().copied();
+    match mishap {
         Some(Mishap::LoseRequest) => {
             world.mishaps.pop_front();
             return None;
@@ -284,6 +297,9 @@ fn check_in(world: &mut World, request: &Request) -> Option<Reply> {
         Some(Mishap::Refuse) => {
             world.mishaps.pop_front();
             return Reply::problem(422, "condition.rsrp_dbm: must be between -156 and -31");
+        }
+        Some(Mishap::Nothing) => {
+            world.mishaps.pop_front();
         }
         Some(Mishap::LoseAnswer) | None => {}
     }
@@ -306,15 +322,15 @@ fn check_in(world: &mut World, request: &Request) -> Option<Reply> {
         world.known = Some(number);
         world.counted.push(report);
     }
-    if world.mishaps.front() == Some(&Mishap::LoseAnswer) {
+    if mishap == Some(Mishap::LoseAnswer) {
         world.mishaps.pop_front();
         return None;
     }
     let (stream, seq) = world.known.unwrap();
-    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
     Reply::json(&json!({
         "acknowledged": Acknowledged { stream, seq },
-        "server_time_ms": now_ms as i64,
+        "server_time_ms": world.server_time_ms.unwrap_or(now_ms),
         "next_check_in_s": world.next_check_in_s,
         "desired": world.desired,
         "manifest_wanted": std::mem::take(&mut world.manifest_wanted),
@@ -328,6 +344,11 @@ fn file(world: &mut World, path: &str, request: &Request) -> Option<Reply> {
     }
     let Some(body) = world.files.get(path).cloned() else { return Reply::problem(404, "no such file") };
     let is_payload = path.contains("/targets/");
+    if let Some((takes, later)) = world.change_at_payload.take_if(|_| is_payload) {
+        world.files.extend(later.files);
+        // The time that a download takes, not a wait for something.
+        std::thread::sleep(takes);
+    }
     let etag = format!("\"{}\"", &Sha256Hex::of(&body[..body.len().min(64)]).as_str()[..16]);
     let mut reply = Reply { body: body.clone(), range: 0..body.len(), ..Reply::new(200, Vec::new()) };
     let wanted =

@@ -69,6 +69,8 @@ pub struct Tweaks {
     pub version: Option<u64>,
     /// Replaces the bytes served as the payload.
     pub payload: Option<Vec<u8>>,
+    /// When the director says that it issued its document, Unix s.
+    pub issued_at: i64,
     /// Sign the director's targets with a key it does not have.
     pub wrong_director_key: bool,
 }
@@ -84,6 +86,7 @@ impl Default for Tweaks {
             terminal_id: 1,
             version: None,
             payload: None,
+            issued_at: 1_700_000_000,
             wrong_director_key: false,
         }
     }
@@ -137,6 +140,22 @@ impl Signer {
     }
 
     pub fn root(&self, repository: &str) -> Vec<u8> {
+        self.root_version(repository, 1, FAR)
+    }
+
+    /// Publishes a second root of `repository` that has new online keys; from now on they sign.
+    pub fn replace_online_keys(&mut self, world: &mut World, repository: &str, expires: &str) {
+        for (name, number) in self.keys.iter_mut().filter(|(name, _)| name.starts_with(repository)).zip(50_u8..) {
+            if !name.0.ends_with("root") {
+                *name.1 = key(number);
+            }
+        }
+        let root = self.root_version(repository, 2, expires);
+        put(world, &format!("/tuf/{repository}/metadata/2.root.json"), root.clone());
+        put(world, &format!("/tuf/{repository}/t/1/metadata/2.root.json"), root);
+    }
+
+    fn root_version(&self, repository: &str, version: u64, expires: &str) -> Vec<u8> {
         let mut keys = json!({});
         let mut roles = json!({});
         for role in ["root", "targets", "snapshot", "timestamp"] {
@@ -145,7 +164,7 @@ impl Signer {
             roles[role] = json!({"keyids": [id(key)], "threshold": 1});
         }
         let mut signed = json!({
-            "_type": "root", "spec_version": "1.0.34", "version": 1, "expires": FAR, "consistent_snapshot": true,
+            "_type": "root", "spec_version": "1.0.34", "version": version, "expires": expires, "consistent_snapshot": true,
             "keys": keys, "roles": roles,
         });
         if let Some((name, value)) = self.mark {
@@ -202,7 +221,7 @@ impl Signer {
             targets[release.name.as_str()] = entry;
         }
         let custom =
-            json!({"terminal_id": tweaks.terminal_id, "assignment_version": order, "issued_at": 1_700_000_000});
+            json!({"terminal_id": tweaks.terminal_id, "assignment_version": order, "issued_at": tweaks.issued_at});
         let signed = role("targets", version, tweaks.director_expires, &[("targets", targets), ("custom", custom)]);
         let key = if tweaks.wrong_director_key { &self.firmware[3] } else { self.key("director", "targets") };
         put(world, &format!("{base}/{version}.targets.json"), sign(signed, &[named(key)]));

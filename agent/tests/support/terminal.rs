@@ -65,6 +65,13 @@ health_retry_s = 0
         Self { folder, config }
     }
 
+    /// Changes the configuration for the starts to come.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&self.config, text.replace(from, to)).unwrap();
+    }
+
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(agent());
         let (first, rest) = words.split_first().unwrap();

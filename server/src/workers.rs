@@ -11,8 +11,8 @@ use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::http::State;
-use crate::releases;
 use crate::rollouts::planner;
+use crate::{observe, releases};
 
 /// A pass starts at least this often: what another server or a time limit asks for waits no longer.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -72,10 +72,11 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
     }
 }
 
-/// Re-signs what is worn and deletes what is too old.
+/// Re-signs what is worn, deletes what is too old, folds what was measured.
 async fn maintain(state: Arc<State>) {
     loop {
         tokio::time::sleep(MAINTENANCE_INTERVAL).await;
+        observe::keep_up();
         let now = state.clock.now();
         if let Err(error) = releases::maintain(&state.db, &state.signing, now).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "signed metadata could not be renewed");

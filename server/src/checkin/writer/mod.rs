@@ -2,8 +2,8 @@
 //! insert failures, read what is desired.
 //!
 //! The statements are made once and cached by their type, because building and preparing them again for each row costs
-//! more than running them. Rows that several batches may touch are written in the order of their
-//! keys, so that batches of different servers cannot wait for each other in a circle.
+//! more than running them. Rows that several batches may touch are written in the order of their keys, table by table and
+//! each table once, so that batches of different servers cannot wait for each other in a circle.
 
 mod cohort;
 mod postgres;
@@ -68,6 +68,13 @@ impl Registry {
     }
 }
 
+/// A check-in that was counted, with what else is written of it.
+struct Counted<'a> {
+    pending: &'a Pending,
+    registry: Registry,
+    state: StateRow<'a>,
+}
+
 type Answers = Vec<Result<CheckInAnswer, Refused>>;
 
 impl Writer {
@@ -93,31 +100,35 @@ impl Writer {
         let mut left: Vec<usize> = (0..batch.len()).collect();
         // Oldest first, also when a terminal's two reports arrived out of order.
         left.sort_by_key(|&index| batch.get(index).map(|p| (p.session.terminal_id, p.check_in.stream, p.check_in.seq)));
+        let mut counted = Vec::with_capacity(batch.len());
         while !left.is_empty() {
             let mut seen = HashSet::with_capacity(left.len());
             let (round, later): (Vec<usize>, Vec<usize>) = left
                 .into_iter()
                 .partition(|&index| batch.get(index).is_some_and(|p| seen.insert(p.session.terminal_id)));
-            self.round(conn, batch, &round, &mut answers, now)?;
+            counted.extend(self.round(conn, batch, &round, &mut answers, now)?);
             left = later;
         }
+        // All rounds together: a second one that wrote cells would hold those of the first while it waits for others.
+        counted.sort_by_key(|counted| (counted.state.terminal_id, counted.state.stream, counted.state.seq));
+        self.fold(conn, &counted, now)?;
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refused::Unavailable))).collect())
     }
 
-    /// Writes check-ins of different terminals.
-    fn round(
-        &mut self,
+    /// Writes the states of different terminals, and returns which check-ins are counted by that.
+    fn round<'a>(
+        &self,
         conn: &mut Conn,
-        batch: &[Pending],
+        batch: &'a [Pending],
         round: &[usize],
         answers: &mut [Option<Result<CheckInAnswer, Refused>>],
         now: Now,
-    ) -> Result<(), db::Error> {
+    ) -> Result<Vec<Counted<'a>>, db::Error> {
         let items: Vec<(usize, &Pending)> =
             round.iter().filter_map(|&index| batch.get(index).map(|pending| (index, pending))).collect();
-        let registry = read_registry(conn, &items)?;
+        let mut registry = read_registry(conn, &items)?;
         let mut states = Vec::with_capacity(items.len());
-        let mut candidates: HashMap<i64, (&Pending, &Registry)> = HashMap::with_capacity(items.len());
+        let mut candidates: HashMap<i64, &Pending> = HashMap::with_capacity(items.len());
         for &(index, pending) in &items {
             let id = pending.session.terminal_id.0;
             let answer = match registry.get(&id) {
@@ -130,7 +141,7 @@ impl Writer {
                     let pair = (i64::from(pending.check_in.stream.0), i64::from(pending.check_in.seq.0));
                     if pair > row.acknowledged() {
                         states.push(StateRow::new(pending, row.counted.map(|(_, _, at)| at), interval_s, next_s, now));
-                        candidates.insert(id, (pending, row));
+                        candidates.insert(id, pending);
                     }
                     Ok(answer(row, pending, next_s, now))
                 }
@@ -143,25 +154,19 @@ impl Writer {
             Conn::Sqlite(sqlite) => sqlite::upsert_states(sqlite, &states)?,
             Conn::Postgres(postgres) => postgres::upsert_states(postgres, &states)?,
         };
-        let counted: Vec<(&Pending, &Registry, &StateRow)> = states
-            .iter()
-            .filter(|state| applied.contains(&state.terminal_id))
-            .filter_map(|state| candidates.get(&state.terminal_id).map(|&(pending, row)| (pending, row, state)))
-            .collect();
-        self.fold(conn, &counted, now)
+        let counted = states.into_iter().filter(|state| applied.contains(&state.terminal_id)).filter_map(|state| {
+            let pending = candidates.get(&state.terminal_id).copied()?;
+            Some(Counted { pending, registry: registry.remove(&state.terminal_id)?, state })
+        });
+        Ok(counted.collect())
     }
 
     /// Adds what was counted to samples, cells and failures, and tells the rollouts.
-    fn fold(
-        &mut self,
-        conn: &mut Conn,
-        counted: &[(&Pending, &Registry, &StateRow)],
-        now: Now,
-    ) -> Result<(), db::Error> {
+    fn fold(&mut self, conn: &mut Conn, counted: &[Counted<'_>], now: Now) -> Result<(), db::Error> {
         let mut cells: BTreeMap<i64, (Cohort, Cell)> = BTreeMap::new();
         let mut additions = Additions::default();
-        for &(pending, row, state) in counted {
-            let cohort = Cohort::of_check_in(&pending.check_in, row);
+        for Counted { pending, registry, state } in counted {
+            let cohort = Cohort::of_check_in(&pending.check_in, registry);
             let id = cohort.id();
             let (_, cell) = cells.entry(id).or_insert_with(|| (cohort, Cell::default()));
             cell.add_check_in(&pending.check_in);
@@ -170,7 +175,7 @@ impl Writer {
             }
             for (failure, event) in pending.check_in.failures.iter().zip(&pending.events) {
                 cell.add_failure(failure);
-                additions.failures.push(FailureRow::new(pending, row, failure, event, id, now));
+                additions.failures.push(FailureRow::new(pending, registry, failure, event, id, now));
             }
         }
         let hour_ms = now.hour_ms();
@@ -193,7 +198,7 @@ impl Writer {
         }
         metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
         let mut manifests = Vec::new();
-        for &(pending, _, _) in counted {
+        for &Counted { pending, .. } in counted {
             if pending.check_in.update.is_some() || pending.manifest.is_some() {
                 manifests.push((pending, newest_manifest(conn, pending, now)?));
             }

@@ -28,7 +28,7 @@ const PART_BYTES: usize = 5 * 1024 * 1024;
 /// Parts under way at a time, so that an upload holds at most three parts in memory.
 const PARTS_AT_A_TIME: usize = 2;
 /// Where uploads lie until their digest is known.
-const UPLOADS: &str = "uploads";
+pub(crate) const UPLOADS: &str = "uploads";
 
 /// How to reach an S3 bucket, beside its URL.
 #[derive(Clone, Default)]

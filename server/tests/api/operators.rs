@@ -376,6 +376,11 @@ fn one_operator_holds_a_bounded_number_of_sessions() {
     });
 }
 
+        // The chain is everybody's: who sees a part of the tree learns neither its length nor its head.
+        let east = organization(server, &token, root, "EAST");
+        let auditor = operator(server, &token, east, "auditor");
+        server.get("/api/v1/audit/verify", &auditor.token).expect(404);
+        assert_eq!(server.get("/api/v1/audit/verify", &token).expect(200).json()["problem"], Value::Null);
 #[test]
 fn the_command_makes_lists_resets_and_disables_accounts() {
     on_each_database(|server| {

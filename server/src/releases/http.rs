@@ -34,6 +34,7 @@ struct StoredPayload {
 #[into_params(parameter_in = Query)]
 struct ListQuery {
     /// `draft`, `approved`, `published` or `withdrawn`.
+    #[param(inline)]
     state: Option<ReleaseState>,
     /// `os`, `app`, …
     component: Option<String>,
@@ -67,6 +68,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Uploads a payload: the body is the file, stored while it is hashed",
             upload,
         )
+        .body_file("application/octet-stream", "The payload as it is, without Content-Encoding")
         .returns::<StoredPayload>(201, "Stored under its digest"),
         Endpoint::get("/api/v1/releases/{id}", operator(P::ReleasesRead), "One release", one)
             .returns::<Release>(200, "The release"),

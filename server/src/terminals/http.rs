@@ -25,7 +25,7 @@ const WRITE: Access = Access::Operator(Permission::TerminalsWrite);
 pub fn endpoints() -> Vec<Endpoint> {
     let mut endpoints = vec![
         Endpoint::get("/api/v1/models", READ, "All models of terminals", list_models)
-            .returns::<Vec<Model>>(200, "The models, by code"),
+            .returns_list::<Model>(200, "The models, by code"),
         Endpoint::post(
             "/api/v1/models",
             Access::Operator(Permission::ReleasesWrite),
@@ -101,6 +101,7 @@ struct ListQuery {
     /// Model code.
     model: Option<String>,
     /// Where it is in its life.
+    #[param(inline)]
     lifecycle: Option<Lifecycle>,
     /// Region.
     region: Option<String>,
@@ -109,11 +110,13 @@ struct ListQuery {
     /// Firmware version it reported.
     firmware: Option<String>,
     /// Whether it calls as it should; the order is then `-last_seen`.
+    #[param(inline)]
     connection: Option<Connection>,
     /// Beginning or end of the serial number, or beginning of merchant number, terminal number or a name; 2 characters
     /// at least, 4 for an end.
     q: Option<String>,
     /// `id` or `-last_seen`.
+    #[param(inline)]
     sort: Option<Sort>,
     /// `next` of the page before.
     after: Option<String>,

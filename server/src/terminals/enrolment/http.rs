@@ -36,13 +36,16 @@ pub(in crate::terminals) fn endpoints() -> Vec<Endpoint> {
         .body::<CodesRequest>()
         .returns::<IssuedCodes>(201, "The codes, shown this once"),
         Endpoint::post("/device/v1/enrol", Access::Public, "Redeems an activation code", enrol)
-            .returns_empty(200, "terminal_id, stream, server_time_ms")
+            .body::<EnrolRequest>()
+            .returns::<EnrolAnswer>(200, "The terminal's number and its stream")
             .returns_empty(401, "The signature or the code is not good")
             .returns_empty(403, "The terminal is blocked, lost or retired"),
         Endpoint::post("/device/v1/challenge", Access::Public, "A challenge to sign", challenge)
-            .returns_empty(200, "challenge"),
+            .body::<ChallengeRequest>()
+            .returns::<ChallengeAnswer>(200, "The challenge"),
         Endpoint::post("/device/v1/session", Access::Public, "Opens a session", session)
-            .returns_empty(200, "token, expires_in_s, server_time_ms")
+            .body::<SessionRequest>()
+            .returns::<SessionAnswer>(200, "The session's token")
             .returns_empty(401, "The signature does not hold")
             .returns_empty(403, "The terminal is blocked or retired"),
     ]

@@ -26,6 +26,7 @@ pub(in crate::terminals) fn endpoints() -> Vec<Endpoint> {
             import,
         )
         .query::<ImportQuery>()
+        .body_file("text/csv", "The file, with a row of headings")
         .returns::<Imported>(200, "What became of the rows"),
         Endpoint::get(
             "/api/v1/terminals/imports/{id}/errors.csv",

@@ -186,7 +186,9 @@ async fn withdraw(
     Path(id): Path<i64>,
 ) -> Result<web::Json<Release>, Problem> {
     let author = author(&request, &caller);
-    Ok(web::Json(super::withdraw(&state.db, &state.signing, &author, id, state.clock.now()).await?))
+    let withdrawn = super::withdraw(&state.db, &state.signing, &author, id, state.clock.now()).await?;
+    state.planner.wake();
+    Ok(web::Json(withdrawn))
 }
 
 impl From<ReleaseError> for Problem {

@@ -317,7 +317,8 @@ pub async fn publish(db: &Db, signing: &Signing, author: &Author, id: i64, now: 
     written
 }
 
-/// Withdraws a release for ever. From the commit on nothing new is offered; then it leaves the image repository.
+/// Withdraws a release for ever. From the commit on nothing new is offered; then it leaves the image repository, and the
+/// planner, which should be woken, halts its rollouts and tells their terminals.
 ///
 /// # Errors
 /// [`ReleaseError::Refused`] when it is withdrawn already.
@@ -329,9 +330,7 @@ pub async fn withdraw(db: &Db, signing: &Signing, author: &Author, id: i64, now:
             let state = step(before.state, Event::Withdraw)?;
             let change =
                 store::Change { state, approved_by: before.approved_by, published_at_ms: before.published_at_ms };
-            // Terminals that were ordered to install it get a document that says so no longer.
-            let reordered = store::reorder_terminals(conn, id)?;
-            let more = json!({"was": before.state.as_str(), "orders_taken_back": reordered});
+            let more = json!({"was": before.state.as_str()});
             change_state(conn, &writer, "releases.withdraw", &before, &change, more, now)
         })
         .await?;

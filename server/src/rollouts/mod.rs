@@ -2,10 +2,9 @@
 //!
 //! People and the planner act on a rollout through one driver: load, [`state::step`], compare and set, audit, in one
 //! transaction. Terminals act on their assignments through [`apply_report`]. What is offered is read from these tables by
-//! [`director_order`] alone, and it reads nothing from a rollout that does not run.
+//! [`releases::desired`](crate::releases::desired) alone, and it reads nothing from a rollout that does not run.
 
 pub mod assignment;
-mod director;
 pub mod filter;
 pub mod http;
 pub mod planner;
@@ -19,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
 use tillward_protocol::pan::contains_card_data;
 
-pub use director::{DirectorRow, OrderedTarget, director_order};
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{

@@ -9,12 +9,14 @@ use tillward_protocol::checkin::Slot;
 use tillward_protocol::ids::{Sha256Hex, TerminalId};
 use tillward_protocol::manifest::{Component, Manifest};
 use tillward_protocol::phase::{Phase, Reason, UpdateReport};
-use tillward_server::audit;
 use tillward_server::clock::Now;
 use tillward_server::db::schema::{assignments, rollout_counts};
 use tillward_server::db::{Conn, Error};
+use tillward_server::http::tokens::TerminalSession;
 use tillward_server::operators::hash_of_secret;
-use tillward_server::rollouts::{self, DirectorRow, Report, planner};
+use tillward_server::rollouts::{self, Report, planner};
+use tillward_server::signing::director::Desired;
+use tillward_server::{audit, releases};
 
 use crate::harness::{TestServer, on_each_database, wait_until};
 
@@ -146,13 +148,15 @@ fn wait_for_state(server: &TestServer, id: i64, state: &str) {
     wait_until(state, || rollout(server, id)["state"] == state);
 }
 
-fn director(server: &TestServer, terminal_id: i64) -> DirectorRow {
-    server.block_on(server.state.db.read(move |conn| rollouts::director_order(conn, terminal_id))).unwrap()
+/// What the director says to a terminal now.
+fn director(server: &TestServer, terminal_id: i64) -> Desired {
+    let session = TerminalSession { terminal_id: TerminalId(terminal_id), epoch: 0, expires_s: i64::MAX };
+    server.block_on(releases::desired(&server.state.db, session)).unwrap().expect("the session is open")
 }
 
 /// The number of the terminal's order.
 fn order(server: &TestServer, terminal_id: i64) -> i64 {
-    director(server, terminal_id).entries[0].assignment
+    director(server, terminal_id).orders[0].assignment
 }
 
 fn update(assignment: i64, phase: Phase, reason: Option<Reason>) -> UpdateReport {
@@ -321,12 +325,12 @@ fn an_offer_becomes_a_success_only_by_the_signed_manifest() {
         wait_for_count(server, id, "offered", 1);
         let row = director(server, 1);
         assert_eq!(row.assignment_version, 1);
-        let entry = &row.entries[0];
+        let entry = &row.orders[0].entry;
         assert_eq!(
-            (entry.target_name.as_str(), entry.length_bytes, entry.sha256.as_str(), entry.release_counter),
+            (entry.name.as_str(), entry.length, entry.sha256.as_str(), entry.matches.release_counter),
             ("demo-p1.os.4.2.0-1.bin", 1000, SHA256, 1)
         );
-        let order = entry.assignment;
+        let order = row.orders[0].assignment;
 
         let mut downloading = update(order, Phase::Downloading, None);
         (downloading.bytes, downloading.bytes_total) = (Some(400), Some(1000));
@@ -345,7 +349,7 @@ fn an_offer_becomes_a_success_only_by_the_signed_manifest() {
         report(server, 1, claim(), Some(manifest(1, "4.2.0", SHA256)));
         assert_eq!(phase_of(server, order).0, "succeeded");
         let done = director(server, 1);
-        assert_eq!((done.assignment_version, done.entries.len()), (2, 0));
+        assert_eq!((done.assignment_version, done.orders.len()), (2, 0));
         wait_for_state(server, id, "succeeded");
         assert_counts_hold(server);
 
@@ -445,7 +449,7 @@ fn a_pause_takes_back_what_is_not_yet_installing_and_a_resume_offers_it_again() 
         say(server, 3, installing, Phase::Installing, None);
         act(server, id, "pause");
         for terminal in 1..=3 {
-            assert_eq!(director(server, terminal).entries, [], "a paused rollout offers nothing");
+            assert_eq!(director(server, terminal).orders, [], "a paused rollout offers nothing");
         }
         wait_for_count(server, id, "waiting", 2);
         assert_eq!(rollout(server, id)["counts"]["installing"], 1);
@@ -473,7 +477,7 @@ fn a_cancelled_rollout_offers_nothing_and_lets_go_of_its_terminals() {
         say(server, 2, trial, Phase::Trial, None);
         act(server, id, "cancel");
         wait_for_count(server, id, "cancelled", 1);
-        assert_eq!((director(server, 1).entries.len(), director(server, 2).entries.len()), (0, 0));
+        assert_eq!((director(server, 1).orders.len(), director(server, 2).orders.len()), (0, 0));
         // What already ran its trial still counts.
         report(server, 2, Some(update(trial, Phase::Succeeded, None)), Some(manifest(2, "4.2.0", SHA256)));
         assert_eq!(phase_of(server, trial).0, "succeeded");
@@ -489,15 +493,21 @@ fn a_cancelled_rollout_offers_nothing_and_lets_go_of_its_terminals() {
 }
 
 #[test]
-fn a_release_that_is_withdrawn_halts_its_rollouts() {
+fn a_release_that_is_withdrawn_halts_its_rollouts_and_every_terminal_that_had_the_order_hears_of_it() {
     on_each_database(|server| {
-        with_terminals(server, 2);
+        with_terminals(server, 3);
         let id = started(server, &json!({}));
-        wait_for_count(server, id, "offered", 2);
-        sql(server, "UPDATE releases SET state = 'withdrawn' WHERE id = 1;".into());
-        assert_eq!(director(server, 1).entries, []);
+        wait_for_count(server, id, "offered", 3);
+        let installing = order(server, 3);
+        say(server, 3, installing, Phase::Installing, None);
+        server.post("/api/v1/releases/1/withdraw", HEAD, &json!({})).expect(200);
+        for terminal in 1..=3 {
+            assert_eq!(director(server, terminal).orders, [], "from the commit on");
+        }
         wait_for_state(server, id, "halted");
         wait_for_count(server, id, "cancelled", 2);
+        // A document of the old version would be taken for the one that the terminal has.
+        wait_until("versions grow", || (1..=3).all(|terminal| director(server, terminal).assignment_version == 2));
         assert_eq!(rollout(server, id)["why"], "the release is not published any more");
         assert_counts_hold(server);
     });
@@ -527,7 +537,7 @@ fn time_limits_end_what_nobody_ends() {
         server.clock.advance_ms(20 * DAY_MS);
         wait_for_state(server, forgotten, "cancelled");
         assert_eq!(rollout(server, forgotten)["why"], "time limit");
-        assert_eq!(director(server, 1).entries, []);
+        assert_eq!(director(server, 1).orders, []);
         assert_counts_hold(server);
     });
 }

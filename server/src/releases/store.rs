@@ -5,8 +5,10 @@ use tillward_protocol::ids::{Sha256Hex, TargetName};
 
 use super::{CheckedRelease, Filter, Release, ReleaseState};
 use crate::clock::Now;
-use crate::db::schema::{assignments, models, organizations, release_models, releases, rollouts, terminals};
-use crate::db::{self, Conn, Sequence, next_id};
+use crate::db::schema::{
+    assignments, models, organizations, release_models, releases, rollouts, terminal_manifests, terminals,
+};
+use crate::db::{self, Conn};
 use crate::operators::Scope;
 
 #[derive(Queryable, Selectable)]
@@ -95,16 +97,16 @@ pub(super) fn highest_counter(
     Ok(highest.optional()?)
 }
 
-/// Inserts a draft and its model rows; the primary key of those refuses a counter that is taken.
+/// Inserts a draft and its model rows.
 pub(super) fn insert(
     conn: &mut Conn,
+    id: i64,
     maker: &Maker,
     new: &CheckedRelease,
     length_bytes: i64,
     names: &[TargetName],
     now: Now,
-) -> Result<i64, db::Error> {
-    let id = next_id(conn, Sequence::Releases)?;
+) -> Result<(), db::Error> {
     let list = |value: serde_json::Result<String>| value.map_err(|_| damaged("models", id));
     diesel::insert_into(releases::table)
         .values((
@@ -141,7 +143,7 @@ pub(super) fn insert(
             ))
             .execute(conn)?;
     }
-    Ok(id)
+    Ok(())
 }
 
 /// By primary key, within the scope.
@@ -263,4 +265,10 @@ pub(super) fn desired(conn: &mut Conn, terminal_id: i64, epoch: i64) -> Result<O
         .optional()?;
     let order = order.map(|(id, row)| release(row).map(|release| (id, release))).transpose()?;
     Ok(Some(DesiredRow { assignment_version, model, order }))
+}
+
+/// The terminal's newest signed manifest, JSON. By primary key.
+pub(super) fn manifest(conn: &mut Conn, terminal_id: i64) -> Result<Option<String>, db::Error> {
+    let row = terminal_manifests::table.find(terminal_id).select(terminal_manifests::body);
+    Ok(row.first(conn).optional()?)
 }

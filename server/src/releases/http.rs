@@ -14,7 +14,7 @@ use crate::config::Mode;
 use crate::http::body::{Json, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, sentence};
 use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
 use crate::signing::image::ImageError;
@@ -208,15 +208,5 @@ impl From<ReleaseError> for Problem {
             }
             error @ (ReleaseError::Image(_) | ReleaseError::Blob(_)) => Self::internal(&error),
         }
-    }
-}
-
-/// An error's text as a sentence for a person.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
-        None => String::new(),
     }
 }

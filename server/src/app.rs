@@ -17,7 +17,7 @@ use crate::http::{self, State};
 use crate::operators::sessions::AddressLimit;
 use crate::settings;
 use crate::signing::Signing;
-use crate::terminals::enrolment;
+use crate::terminals::{enrolment, import};
 use crate::workers::{Signal, Workers};
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
@@ -72,6 +72,7 @@ impl Server {
             planner: Signal::default(),
         });
         let workers = Workers::start(state.clone().into_inner());
+            imports: import::Turns::default(),
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()

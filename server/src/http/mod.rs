@@ -47,6 +47,8 @@ pub struct State {
     pub signing: Signing,
     /// How often terminals may try to enrol or to open a session.
     pub enrolment_limits: crate::terminals::enrolment::Limits,
+    /// The imports that run.
+    pub imports: crate::terminals::import::Turns,
     /// Wakes the planner after a change of a rollout.
     pub planner: Signal,
 }

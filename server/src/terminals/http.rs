@@ -14,7 +14,7 @@ use crate::db;
 use crate::http::body::{Json, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, sentence};
 use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
 
@@ -195,12 +195,16 @@ async fn transfer(
     Ok(web::Json(state.db.write(transfer).await?))
 }
 
+/// When to come back while others import, s: most files are through by then.
+const IMPORT_RETRY_S: u32 = 60;
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
             Error::Invalid(error) => error.into(),
-            Error::Refused(_) | Error::Conflict(_) | Error::Changed => Self::conflict(error.to_string()),
+            Error::Refused(_) | Error::Conflict(_) | Error::Changed => Self::conflict(sentence(&error)),
+            Error::Busy => Self::busy(IMPORT_RETRY_S),
             Error::Db(error) => error.into(),
         }
     }

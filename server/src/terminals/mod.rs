@@ -50,6 +50,9 @@ pub enum Error {
     /// Somebody changed the terminal since the caller read it.
     #[error("somebody changed this terminal since you read it; read it again")]
     Changed,
+    /// As much of this as the server does at one time is under way.
+    #[error("others are importing; try again in a minute")]
+    Busy,
     /// The database failed.
     #[error(transparent)]
     Db(#[from] db::Error),
@@ -421,13 +424,13 @@ pub fn transfer(
             Err(error) => done.refused.push(NotDone { id, reason: error.to_string() }),
         }
     }
-    Ok(done)
-}
-
     for (record, detail) in moved {
         audit::append(conn, actor, &deed("terminals.lifecycle", &record, detail), now)?;
         done.moved.push(record.id);
     }
+    Ok(done)
+}
+
 fn move_one(conn: &mut Conn, scope: &Scope, id: i64, to: &Organization) -> Result<(Record, serde_json::Value), Error> {
     let mut record = store::find(conn, scope, id)?.ok_or(Error::NotFound)?;
     let from = organizations::get(conn, scope, record.organization_id)?.ok_or(Error::NotFound)?;

@@ -59,6 +59,7 @@ async fn import(
     request: HttpRequest,
     mut payload: web::Payload,
 ) -> Result<web::Json<Imported>, Problem> {
+    let _turn = state.imports.take()?;
     let file = body::read(request.headers(), &mut payload, FILE_BYTES_MAX).await?;
     let actor = Actor::from(&caller).in_request(&request_id.0);
     let asked = Request {

@@ -9,6 +9,7 @@ pub mod problem;
 pub mod tokens;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::body::MessageBody;
@@ -19,6 +20,7 @@ use actix_web::middleware::{ErrorHandlerResponse, Next, from_fn};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use serde::Serialize;
 
+use crate::addresses;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
@@ -51,6 +53,15 @@ pub struct State {
     pub imports: crate::terminals::import::Turns,
     /// Wakes the planner after a change of a rollout.
     pub planner: Signal,
+}
+
+impl State {
+    /// The address of the client, who may be behind trusted proxies; none for a request that came by no network.
+    pub fn client_address(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let peer = request.peer_addr()?.ip();
+        Some(addresses::client(peer, forwarded, &self.config.trusted_proxies))
+    }
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.

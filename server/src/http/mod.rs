@@ -47,10 +47,10 @@ pub struct State {
     pub check_ins: crate::checkin::Queue,
     /// Both signed repositories and the payloads.
     pub signing: Signing,
-    /// How often terminals may try to enrol or to open a session.
-    pub enrolment_limits: crate::terminals::enrolment::Limits,
     /// The imports that run.
     pub imports: crate::terminals::import::Turns,
+    /// How often terminals may try to enrol or to open a session.
+    pub enrolment_limits: crate::terminals::enrolment::Limits,
     /// Wakes the planner after a change of a rollout.
     pub planner: Signal,
 }
@@ -144,8 +144,9 @@ async fn healthz() -> impl Responder {
 }
 
 async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    // Figures of the fleet are for this machine's own collector; put a proxy with a password before it to open it.
-    if !request.peer_addr().is_some_and(|peer| peer.ip().is_loopback()) {
+    // Figures of the fleet are for this machine's own collector. A proxy on this machine passes on what anybody asks.
+    let is_passed_on = ["x-forwarded-for", "forwarded"].iter().any(|name| request.headers().contains_key(*name));
+    if is_passed_on || !request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
         return Err(Problem::not_found());
     }
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(crate::observe::render()))

@@ -148,6 +148,8 @@ impl Blobs {
         if bucket.is_empty() {
             return Err(BlobError::Location(location.to_owned()));
         }
+        // The client needs one, whichever command this is; a second call finds it already there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
         for (key, value) in [
             (AmazonS3ConfigKey::Endpoint, &s3.endpoint),

@@ -34,6 +34,7 @@ struct Row {
 struct AuditPage {
     shell: Shell,
     chain: Status,
+    may_verify: bool,
     head: Option<String>,
     rows: Vec<Row>,
     next: Option<String>,
@@ -56,9 +57,10 @@ async fn list(
 ) -> Result<HttpResponse, Problem> {
     let page = PageQuery { after: query.after, size: None };
     let size = page.size()?;
+    let may_verify = audit::may_verify(&caller.scope);
     let entries = audit::list(&state.db, caller.scope, page.after::<i64>()?, size + 1).await?;
     let entries = Page::from_rows(entries, size, |entry| entry.seq);
-    let (chain, head) = match query.verify {
+    let (chain, head) = match query.verify.filter(|_| may_verify) {
         None => (Status { tone: Tone::Quiet, word: shell.say("audit-unverified") }, None),
         Some(_) => {
             let verdict = audit::verify(&state.db, None).await?;
@@ -73,7 +75,7 @@ async fn list(
     };
     let rows = entries.items.into_iter().map(|entry| row(&shell, entry)).collect();
     let next = entries.next.map(|cursor| format!("/audit?{}", query_pair("after", &cursor)));
-    shell::ok(&AuditPage { chain, head, rows, next, shell })
+    shell::ok(&AuditPage { chain, may_verify, head, rows, next, shell })
 }
 
 fn row(shell: &Shell, entry: Entry) -> Row {

@@ -55,6 +55,7 @@ async fn import(
     acting: Acting,
     mut form: Upload,
 ) -> Result<HttpResponse, Problem> {
+    let _turn = state.imports.take()?;
     let mut file = BytesMut::new();
     while let Some(piece) = form.file.chunk().await.map_err(|error| Problem::bad_request(error.to_string()))? {
         if file.len() + piece.len() > FILE_BYTES_MAX {

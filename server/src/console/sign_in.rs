@@ -81,7 +81,7 @@ async fn login(
 ) -> Result<HttpResponse, Problem> {
     let next = local_path(form.next.as_deref().unwrap_or("/")).to_owned();
     let agent = user_agent(&request);
-    let signed_in = match state.sign_in_limit.check(request.peer_addr().map(|address| address.ip())) {
+    let signed_in = match state.sign_in_limit.check(state.client_address(&request)) {
         Ok(()) => operators::sign_in(&state.db, &form.login, &form.password, agent, state.clock.now()).await,
         Err(error) => Err(error),
     };

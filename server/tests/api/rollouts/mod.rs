@@ -9,12 +9,14 @@ use tillward_protocol::checkin::Slot;
 use tillward_protocol::ids::{Sha256Hex, TerminalId};
 use tillward_protocol::manifest::{Component, Manifest};
 use tillward_protocol::phase::{Phase, Reason, UpdateReport};
-use tillward_server::audit;
 use tillward_server::clock::Now;
 use tillward_server::db::schema::{assignments, rollout_counts};
 use tillward_server::db::{Conn, Error};
+use tillward_server::http::tokens::TerminalSession;
 use tillward_server::operators::hash_of_secret;
-use tillward_server::rollouts::{self, DirectorRow, Report, planner};
+use tillward_server::rollouts::{self, Report, planner};
+use tillward_server::signing::director::Desired;
+use tillward_server::{audit, releases};
 
 use crate::harness::{TestServer, wait_until};
 
@@ -156,13 +158,15 @@ pub(super) fn wait_for_state(server: &TestServer, id: i64, state: &str) {
     wait_until(state, || rollout(server, id)["state"] == state);
 }
 
-pub(super) fn director(server: &TestServer, terminal_id: i64) -> DirectorRow {
-    server.block_on(server.state.db.read(move |conn| rollouts::director_order(conn, terminal_id))).unwrap()
+/// What the director says to a terminal now.
+pub(super) fn director(server: &TestServer, terminal_id: i64) -> Desired {
+    let session = TerminalSession { terminal_id: TerminalId(terminal_id), epoch: 0, expires_s: i64::MAX };
+    server.block_on(releases::desired(&server.state.db, session)).unwrap().expect("the session is open")
 }
 
 /// The number of the terminal's order.
 pub(super) fn order(server: &TestServer, terminal_id: i64) -> i64 {
-    director(server, terminal_id).entries[0].assignment
+    director(server, terminal_id).orders[0].assignment
 }
 
 pub(super) fn update(assignment: i64, phase: Phase, reason: Option<Reason>) -> UpdateReport {

@@ -87,12 +87,12 @@ fn an_offer_becomes_a_success_only_by_the_signed_manifest() {
         wait_for_count(server, id, "offered", 1);
         let row = director(server, 1);
         assert_eq!(row.assignment_version, 1);
-        let entry = &row.entries[0];
+        let entry = &row.orders[0].entry;
         assert_eq!(
-            (entry.target_name.as_str(), entry.length_bytes, entry.sha256.as_str(), entry.release_counter),
+            (entry.name.as_str(), entry.length, entry.sha256.as_str(), entry.matches.release_counter),
             ("demo-p1.os.4.2.0-1.bin", 1000, SHA256, 1)
         );
-        let order = entry.assignment;
+        let order = row.orders[0].assignment;
 
         let mut downloading = update(order, Phase::Downloading, None);
         (downloading.bytes, downloading.bytes_total) = (Some(400), Some(1000));
@@ -111,7 +111,7 @@ fn an_offer_becomes_a_success_only_by_the_signed_manifest() {
         report(server, 1, claim(), Some(manifest(1, "4.2.0", SHA256)));
         assert_eq!(phase_of(server, order).0, "succeeded");
         let done = director(server, 1);
-        assert_eq!((done.assignment_version, done.entries.len()), (2, 0));
+        assert_eq!((done.assignment_version, done.orders.len()), (2, 0));
         wait_for_state(server, id, "succeeded");
         assert_counts_hold(server);
 
@@ -211,7 +211,7 @@ fn a_pause_takes_back_what_is_not_yet_installing_and_a_resume_offers_it_again() 
         say(server, 3, installing, Phase::Installing, None);
         act(server, id, "pause");
         for terminal in 1..=3 {
-            assert_eq!(director(server, terminal).entries, [], "a paused rollout offers nothing");
+            assert_eq!(director(server, terminal).orders, [], "a paused rollout offers nothing");
         }
         wait_for_count(server, id, "waiting", 2);
         assert_eq!(rollout(server, id)["counts"]["installing"], 1);
@@ -239,7 +239,7 @@ fn a_cancelled_rollout_offers_nothing_and_lets_go_of_its_terminals() {
         say(server, 2, trial, Phase::Trial, None);
         act(server, id, "cancel");
         wait_for_count(server, id, "cancelled", 1);
-        assert_eq!((director(server, 1).entries.len(), director(server, 2).entries.len()), (0, 0));
+        assert_eq!((director(server, 1).orders.len(), director(server, 2).orders.len()), (0, 0));
         // What already ran its trial still counts.
         report(server, 2, Some(update(trial, Phase::Succeeded, None)), Some(manifest(2, "4.2.0", SHA256)));
         assert_eq!(phase_of(server, trial).0, "succeeded");
@@ -255,15 +255,21 @@ fn a_cancelled_rollout_offers_nothing_and_lets_go_of_its_terminals() {
 }
 
 #[test]
-fn a_release_that_is_withdrawn_halts_its_rollouts() {
+fn a_release_that_is_withdrawn_halts_its_rollouts_and_every_terminal_that_had_the_order_hears_of_it() {
     on_each_database(|server| {
-        with_terminals(server, 2);
+        with_terminals(server, 3);
         let id = started(server, &json!({}));
-        wait_for_count(server, id, "offered", 2);
-        sql(server, "UPDATE releases SET state = 'withdrawn' WHERE id = 1;".into());
-        assert_eq!(director(server, 1).entries, []);
+        wait_for_count(server, id, "offered", 3);
+        let installing = order(server, 3);
+        say(server, 3, installing, Phase::Installing, None);
+        server.post("/api/v1/releases/1/withdraw", HEAD, &json!({})).expect(200);
+        for terminal in 1..=3 {
+            assert_eq!(director(server, terminal).orders, [], "from the commit on");
+        }
         wait_for_state(server, id, "halted");
         wait_for_count(server, id, "cancelled", 2);
+        // A document of the old version would be taken for the one that the terminal has.
+        wait_until("versions grow", || (1..=3).all(|terminal| director(server, terminal).assignment_version == 2));
         assert_eq!(rollout(server, id)["why"], "the release is not published any more");
         assert_counts_hold(server);
     });
@@ -293,7 +299,7 @@ fn time_limits_end_what_nobody_ends() {
         server.clock.advance_ms(20 * DAY_MS);
         wait_for_state(server, forgotten, "cancelled");
         assert_eq!(rollout(server, forgotten)["why"], "time limit");
-        assert_eq!(director(server, 1).entries, []);
+        assert_eq!(director(server, 1).orders, []);
         assert_counts_hold(server);
     });
 }

@@ -199,7 +199,7 @@ fn nothing_is_offered_outside_the_windows_and_a_closing_window_takes_the_offer_b
         // The one that installs goes on; the other waits for the next night.
         wait_for_count(server, id, "waiting", 2);
         assert_eq!(phase_of(server, assignment).0, "installing");
-        assert!(director(server, 2).entries.is_empty());
+        assert!(director(server, 2).orders.is_empty());
         assert!(director(server, 2).assignment_version > version);
         wait_until("both wait for their window", || waits(server, id).get("window") == Some(&2));
         server.clock.advance_ms(5 * HOUR_MS);
@@ -327,7 +327,7 @@ fn a_failed_attempt_is_tried_again_later_and_not_for_ever() {
         say(server, terminal, assignment, Phase::Failed, Some(Reason::InstallerFailed));
         assert_eq!(phase_of(server, assignment).0, "waiting");
         wait_until("it says so", || waits(server, id).get("retry") == Some(&1));
-        assert!(director(server, terminal).entries.is_empty());
+        assert!(director(server, terminal).orders.is_empty());
         server.clock.advance_ms(9 * MINUTE_MS);
         server.block_on(planner::pass(&server.state.db, server.clock.now())).unwrap();
         assert_eq!(phase_of(server, assignment).0, "waiting");
@@ -444,7 +444,7 @@ fn a_build_that_rolls_back_is_halted_with_an_incident_and_only_a_person_goes_on(
         // What installs goes on; everything else ends, and nothing is offered any more.
         wait_for_count(server, id, "cancelled", 55);
         assert_eq!(phase_of(server, orders[9].1).0, "installing");
-        assert!(ordered(server, id).iter().all(|(terminal, _)| director(server, *terminal).entries.is_empty()));
+        assert!(ordered(server, id).iter().all(|(terminal, _)| director(server, *terminal).orders.is_empty()));
         let incidents = server.get(&format!("/api/v1/incidents?rollout_id={id}"), HEAD).expect(200).json();
         assert_eq!(incidents["data"][0]["kind"], "rollout_halted");
         assert_eq!(incidents["data"][0]["level"], "P1");

@@ -74,12 +74,7 @@ const fn null(name: &'static str, text: &'static str, base: fn(Place) -> f64) ->
     }
 }
 
-const fn harm(
-    name: &'static str,
-    text: &'static str,
-    base: fn(Place) -> f64,
-    updated: fn(Place) -> f64,
-) -> Scenario {
+const fn harm(name: &'static str, text: &'static str, base: fn(Place) -> f64, updated: fn(Place) -> f64) -> Scenario {
     Scenario { is_harm: true, updated, ..null(name, text, base) }
 }
 
@@ -103,10 +98,7 @@ fn rare_model_fails(place: Place) -> f64 {
 pub const SCENARIOS: [Scenario; 10] = [
     null("N1", "each for itself, 1 %", one_percent),
     Scenario { outage_factor: 8.0, ..null("N2", "an outage: everything x 8 for 45 min", one_percent) },
-    Scenario {
-        order: Order::SlowSitesFirst,
-        ..null("N3", "3 % on 2G, 0.5 % elsewhere, 2G first", slow_fails_more)
-    },
+    Scenario { order: Order::SlowSitesFirst, ..null("N3", "3 % on 2G, 0.5 % elsewhere, 2G first", slow_fails_more) },
     Scenario {
         order: Order::Sites,
         unit: Unit::Site,

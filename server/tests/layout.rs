@@ -69,6 +69,11 @@ const PURE: &[&str] = &[
     "server/src/rollouts/state.rs",
     "server/src/rollouts/assignment.rs",
     "server/src/failures/localize.rs",
+    "server/src/failures/incidents/state.rs",
+    "server/src/failures/incidents/kind.rs",
+    "server/src/failures/incidents/filter.rs",
+    "server/src/failures/incidents/evidence.rs",
+    "server/src/alerts/level.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",
 ];

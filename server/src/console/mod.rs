@@ -8,9 +8,12 @@ mod assets;
 mod audit;
 mod chart;
 mod conditions;
+mod evidence;
 mod form;
 mod i18n;
 mod import;
+mod incident;
+mod incidents;
 mod moments;
 mod operators;
 mod organizations;
@@ -41,6 +44,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminals::endpoints(),
         import::endpoints(),
         terminal::endpoints(),
+        incidents::endpoints(),
+        incident::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout::endpoints(),

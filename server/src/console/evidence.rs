@@ -6,44 +6,49 @@ use serde_json::{Map, Value};
 
 use super::i18n::grouped;
 use super::shell::Shell;
+use crate::failures;
 
-/// Names in evidence that have words of their own; attributes have theirs already.
-pub(super) const WORDS: [&str; 34] = [
-    "affected",
-    "alpha",
-    "arm",
-    "cells",
-    "conditions",
-    "control",
-    "coverage",
-    "expected",
-    "exposures",
-    "failed",
-    "failures",
-    "field",
-    "lift",
-    "lift_high",
-    "lift_low",
-    "observed",
-    "omitted",
-    "outcomes",
-    "p_adjusted",
-    "place",
-    "rate",
+/// Names in evidence that have words of their own, in the order in which they are shown; attributes have theirs already.
+pub(super) const WORDS: [&str; 36] = [
+    "verdict",
+    "why",
     "reason",
     "reasons",
     "rule",
+    "field",
     "scope",
-    "silent",
+    "place",
     "stage",
-    "started",
-    "threshold",
-    "treated",
+    "arm",
+    "conditions",
     "value",
-    "verdict",
+    "observed",
+    "threshold",
     "weight",
-    "why",
+    "affected",
+    "started",
+    "exposures",
+    "failed",
+    "failures",
+    "expected",
+    "silent",
+    "rate",
+    "treated",
+    "control",
+    "lift",
+    "lift_low",
+    "lift_high",
+    "coverage",
+    "p_adjusted",
+    "alpha",
+    "outcomes",
+    "cells",
+    "groups",
+    "group",
+    "omitted",
 ];
+/// Verdicts that have words.
+pub(super) const VERDICTS: [&str; 3] = ["pass", "fail", "insufficient"];
 /// Rows of one table that are shown.
 const ROWS_MAX: usize = 50;
 /// Columns of one table that are shown.
@@ -72,7 +77,10 @@ impl EvidenceView {
 
 pub(super) fn view(shell: &Shell, evidence: &Value) -> EvidenceView {
     let empty = Map::new();
-    let members = evidence.as_object().unwrap_or(&empty);
+    let mut members: Vec<(&String, &Value)> = evidence.as_object().unwrap_or(&empty).iter().collect();
+    members.sort_by_key(|(name, _)| rank(name));
+    let groups: Vec<(&String, &Map<String, Value>)> =
+        members.iter().filter_map(|(name, value)| Some((*name, value.as_object()?))).collect();
     let mut view = EvidenceView {
         facts: Vec::new(),
         tables: Vec::new(),
@@ -81,36 +89,67 @@ pub(super) fn view(shell: &Shell, evidence: &Value) -> EvidenceView {
     for (name, value) in members {
         match value {
             Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_object) => {
-                view.tables.push(table(shell, name, items));
+                let rows: Vec<&Map<String, Value>> = items.iter().filter_map(Value::as_object).collect();
+                view.tables.push(table(shell, name, &rows));
             }
-            Value::Object(inner) => {
+            Value::Object(inner) if groups.len() == 1 => {
                 let named = |(inner_name, value): (&String, &Value)| {
                     (format!("{} · {}", word(shell, name), word(shell, inner_name)), text(shell, inner_name, value))
                 };
                 view.facts.extend(inner.iter().map(named));
             }
+            Value::Object(_) => {}
             value => view.facts.push((word(shell, name), text(shell, name, value))),
         }
     }
-    // Why it was judged so stands first.
-    view.tables.sort_by_key(|table| table.title != word(shell, "reasons"));
+    if groups.len() > 1 {
+        view.tables.push(compared(shell, &groups));
+    }
     view
 }
 
-fn table(shell: &Shell, name: &str, items: &[Value]) -> Table {
+/// Objects side by side, one a row: those who were updated and those who were not.
+fn compared(shell: &Shell, groups: &[(&String, &Map<String, Value>)]) -> Table {
+    let rows: Vec<&Map<String, Value>> = groups.iter().map(|(_, members)| *members).collect();
+    let mut table = table(shell, "groups", &rows);
+    table.columns.insert(0, word(shell, "group"));
+    for (row, (name, _)) in table.rows.iter_mut().zip(groups) {
+        row.insert(0, word(shell, name));
+    }
+    table
+}
+
+fn table(shell: &Shell, name: &str, items: &[&Map<String, Value>]) -> Table {
     let mut columns: Vec<&String> = Vec::new();
-    for column in items.iter().filter_map(Value::as_object).flat_map(Map::keys) {
+    for column in items.iter().flat_map(|item| item.keys()) {
         if columns.len() < COLUMNS_MAX && !columns.contains(&column) {
             columns.push(column);
         }
     }
-    let row = |item: &Value| columns.iter().map(|column| text(shell, column, &item[column.as_str()])).collect();
+    columns.sort_by_key(|column| rank(column));
+    let cell = |item: &Map<String, Value>, column: &str| {
+        item.get(column).map_or_else(String::new, |value| text(shell, column, value))
+    };
     Table {
         title: word(shell, name),
-        rows: items.iter().take(ROWS_MAX).map(row).collect(),
+        rows: items
+            .iter()
+            .take(ROWS_MAX)
+            .map(|item| columns.iter().map(|column| cell(item, column)).collect())
+            .collect(),
         columns: columns.into_iter().map(|column| word(shell, column)).collect(),
     }
 }
+
+/// Attributes say where, and so stand before the numbers; after them come names that have no place.
+fn rank(name: &str) -> usize {
+    let place = WORDS.iter().position(|known| *known == name);
+    let is_attribute = failures::ATTRIBUTES.contains(&name);
+    place.map_or(if is_attribute { ATTRIBUTES_RANK } else { WORDS.len() }, |place| place)
+}
+
+/// Attributes stand where conditions do.
+const ATTRIBUTES_RANK: usize = 10;
 
 fn word(shell: &Shell, name: &str) -> String {
     if WORDS.contains(&name) {
@@ -131,7 +170,12 @@ fn text(shell: &Shell, name: &str, value: &Value) -> String {
             (None, Some(n)) => rounded(n),
             (None, None) => number.to_string(),
         },
-        Value::String(text) => text.clone(),
+        Value::String(text) => match name {
+            "verdict" if VERDICTS.contains(&text.as_str()) => shell.word("evidence", text),
+            "field" => word(shell, text),
+            "carrier" | "access" | "signal" => shell.word(name, text),
+            _ => text.clone(),
+        },
         Value::Array(items) => items.iter().map(|item| text(shell, name, item)).collect::<Vec<_>>().join(" · "),
         Value::Object(_) => value.to_string(),
     }

@@ -9,6 +9,7 @@ use tillward_protocol::condition::Access;
 use tillward_protocol::failure::Stage;
 use tillward_protocol::phase::Reason;
 
+use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
 use crate::failures::incidents::{self, State as IncidentState};
@@ -75,7 +76,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("level", names(&incidents::Level::ALL.map(incidents::Level::as_str))),
         ("alert", names(&AlertKind::ALL.map(AlertKind::as_str))),
         ("alert-state", names(&AlertState::ALL.map(AlertState::as_str))),
-        ("evidence", names(&super::super::evidence::WORDS)),
+        ("evidence", names(&[&evidence::WORDS[..], &evidence::VERDICTS].concat())),
         ("actor", names(&["operator", "api_key", "terminal", "system"])),
         (
             "object",

@@ -56,7 +56,6 @@ struct IncidentPage {
     shell: Shell,
     id: i64,
     title: String,
-    kind: String,
     level: LevelTag,
     status: Status,
     summary: String,
@@ -98,7 +97,6 @@ fn assemble(shell: Shell, caller: &Caller, detail: IncidentDetail, organization:
     IncidentPage {
         id: incident.id,
         title: title(&shell, incident),
-        kind: shell.word("incident-kind", &incident.kind),
         level: LevelTag::of(&incident.level),
         status: status(&shell, &incident.state),
         summary: shell.count("incident-affected-n", &incident.affected),

@@ -1,9 +1,13 @@
 //! Incidents: one for one thing, carried on by people, seen by their own organizations alone.
 
 use serde_json::{Value, json};
+use tillward_server::alerts::{self, ALERTS_KEPT_MS};
+use tillward_server::clock::Now;
 use tillward_server::db;
 use tillward_server::failures::incidents::state::REOPEN_MS_MAX;
-use tillward_server::failures::incidents::{self, EVIDENCE_BYTES_MAX, Kind, Level, NewIncident, TERMINALS_MAX};
+use tillward_server::failures::incidents::{
+    self, EVIDENCE_BYTES_MAX, INCIDENTS_KEPT_MS, Kind, Level, NewIncident, TERMINALS_MAX,
+};
 
 use crate::fixtures::{admin, headquarters, operator, organization};
 use crate::harness::{TestServer, on_each_database, wait_until};
@@ -335,6 +339,25 @@ fn people_are_reminded_of_what_nobody_carries_on() {
         server.clock.advance_ms(30 * 86_400_000);
         wait_until("the open one goes on", || reminders(calm) >= 2);
         assert_eq!(reminders(urgent), 3, "what is over stays quiet");
+    });
+}
+
+#[test]
+fn what_was_over_long_ago_goes_and_what_is_open_stays() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let (over, left) = (open(server, halted(1)), open(server, NewIncident { terminal_ids: vec![1], ..halted(2) }));
+        act(server, &tree.east_ops, over, "resolve", "over").expect(200);
+        let sweep = |now: Now| {
+            let incidents = server.block_on(incidents::sweep(&server.state.db, now)).unwrap();
+            (incidents, server.block_on(alerts::sweep(&server.state.db, now)).unwrap())
+        };
+        let now = server.clock.now();
+        assert_eq!(sweep(Now(now.0 + ALERTS_KEPT_MS - 60_000)), (0, 0));
+        assert_eq!(sweep(Now(now.0 + INCIDENTS_KEPT_MS - 60_000)), (0, 2));
+        assert_eq!(sweep(Now(now.0 + INCIDENTS_KEPT_MS + 60_000)), (1, 0));
+        server.get(&format!("/api/v1/incidents/{over}"), &tree.east_ops).expect(404);
+        assert_eq!(get(server, &tree.east_ops, left)["alerts"], json!([]));
     });
 }
 

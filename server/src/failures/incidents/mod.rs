@@ -21,7 +21,7 @@ pub use actions::{Act, Error, NOTE_CHARS_MAX, act, assign};
 pub use evidence::{EVIDENCE_BYTES_MAX, OMITTED};
 pub use filter::{Filter, UNRESOLVED};
 pub use kind::Kind;
-pub use reminders::remind;
+pub use reminders::{INCIDENTS_KEPT_MS, remind, sweep};
 pub use state::State;
 pub use view::{Incident, IncidentDetail, TimelineEntry, UNACKNOWLEDGED_SHOWN_MAX, get, list, unacknowledged};
 

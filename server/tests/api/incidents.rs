@@ -86,7 +86,8 @@ fn the_same_thing_seen_again_adds_to_its_incident() {
         let due_ms = detail["incident"]["due_ms"].as_i64().unwrap();
         assert!(due_ms - server.clock.now().0 <= 15 * 60_000, "a P1 is due in a quarter of an hour");
         let log = server.get("/api/v1/audit?size=100", &tree.admin).expect(200).json();
-        let of_it = |entry: &&Value| entry["object_kind"] == "incident" && entry["object_id"] == id.to_string();
+        let number = id.to_string();
+        let of_it = |entry: &&Value| entry["object_kind"] == "incident" && entry["object_id"] == number.as_str();
         let entries: Vec<&Value> = log["items"].as_array().unwrap().iter().filter(of_it).collect();
         let actions: Vec<&str> = entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
         assert_eq!(actions, ["incidents.raise", "incidents.open"]);

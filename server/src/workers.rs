@@ -159,10 +159,17 @@ async fn maintain(state: Arc<State>) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "unused parameters could not be deleted");
             }
         }
-        match retention::sweep(&state.db, now).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "deleted what was too old"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted"),
+        let swept = [
+            retention::sweep(&state.db, now).await,
+            alerts::sweep(&state.db, now).await,
+            incidents::sweep(&state.db, now).await,
+        ];
+        for swept in swept {
+            match swept {
+                Ok(0) => {}
+                Ok(rows) => tracing::info!(rows, "deleted what was too old"),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted"),
+            }
         }
     }
 }

@@ -81,6 +81,7 @@ async fn list(
 fn row(shell: &Shell, entry: Entry) -> Row {
     let href = match entry.object_kind.as_str() {
         "rollout" => Some(format!("/rollouts/{}", entry.object_id)),
+        "incident" => Some(format!("/incidents/{}", entry.object_id)),
         _ => None,
     };
     Row {

@@ -9,7 +9,10 @@ use tillward_protocol::condition::Access;
 use tillward_protocol::failure::Stage;
 use tillward_protocol::phase::Reason;
 
+use super::super::evidence;
 use super::*;
+use crate::alerts::{AlertKind, AlertState};
+use crate::failures::incidents::{self, State as IncidentState};
 use crate::operators::Role;
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
@@ -62,10 +65,36 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "rolled_back_before",
             ]),
         ),
+        ("incident", {
+            let mut states = names(&IncidentState::ALL.map(IncidentState::as_str));
+            states.push(incidents::UNRESOLVED.to_owned());
+            states
+        }),
+        ("incident-kind", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
+        ("incident-title", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
+        (
+            "incident-event",
+            names(&["open", "reopen", "raise", "acknowledge", "mitigate", "resolve", "assign", "note", "remind"]),
+        ),
+        ("level", names(&incidents::Level::ALL.map(incidents::Level::as_str))),
+        ("alert", names(&AlertKind::ALL.map(AlertKind::as_str))),
+        ("alert-state", names(&AlertState::ALL.map(AlertState::as_str))),
+        ("evidence", names(&[&evidence::WORDS[..], &evidence::VERDICTS].concat())),
         ("actor", names(&["operator", "api_key", "terminal", "system"])),
         (
             "object",
-            names(&["terminal", "rollout", "release", "organization", "operator", "api_key", "profile", "import"]),
+            names(&[
+                "terminal",
+                "rollout",
+                "release",
+                "organization",
+                "operator",
+                "api_key",
+                "profile",
+                "import",
+                "incident",
+                "alert_channel",
+            ]),
         ),
         ("span", names(&["24h", "7d"])),
         (
@@ -83,6 +112,11 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "paused",
                 "resumed",
                 "cancelled",
+                "acknowledged",
+                "taken",
+                "mitigated",
+                "resolved",
+                "noted",
             ]),
         ),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),

@@ -9,9 +9,12 @@ mod audit;
 mod chart;
 mod conditions;
 mod config;
+mod evidence;
 mod form;
 mod i18n;
 mod import;
+mod incident;
+mod incidents;
 mod moments;
 mod operators;
 mod organizations;
@@ -42,6 +45,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminals::endpoints(),
         import::endpoints(),
         terminal::endpoints(),
+        incidents::endpoints(),
+        incident::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout::endpoints(),

@@ -5,25 +5,26 @@ use crate::harness::{Answer, TestServer, on_each_database};
 use serde_json::json;
 use tillward_server::operators;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "/",
     "/terminals",
     "/terminals/import",
     "/releases",
     "/rollouts",
+    "/incidents",
     "/organizations",
     "/operators",
     "/audit?verify=1",
 ];
 
 /// A browser: one cookie jar, forms, no redirects followed.
-struct Browser<'a> {
+pub struct Browser<'a> {
     server: &'a TestServer,
     cookies: String,
 }
 
 impl<'a> Browser<'a> {
-    fn signed_in(server: &'a TestServer, login: &str) -> Self {
+    pub fn signed_in(server: &'a TestServer, login: &str) -> Self {
         let mut browser = Self { server, cookies: String::new() };
         let answer = browser.post("/login", &[("login", login), ("password", PASSWORD), ("next", "/terminals")]);
         assert_eq!((answer.status, answer.header("location")), (303, Some("/terminals")), "{}", answer.text());
@@ -41,11 +42,11 @@ impl<'a> Browser<'a> {
         self.cookies = if self.cookies.is_empty() { pair.to_owned() } else { format!("{}; {pair}", self.cookies) };
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.server.send("GET", path, "", &[("cookie", &self.cookies), ("accept", "text/html")], b"")
     }
 
-    fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.post_from("same-origin", path, fields)
     }
 
@@ -61,7 +62,7 @@ impl<'a> Browser<'a> {
     }
 
     /// The token that this session's forms carry.
-    fn csrf(&self) -> String {
+    pub fn csrf(&self) -> String {
         let page = self.get("/organizations").expect(200).text();
         page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     }
@@ -203,7 +204,12 @@ fn problems_are_pages_for_browsers_and_documents_for_programs() {
             assert!(page.header("content-security-policy").is_some(), "{path}");
         }
         let menu = browser.get("/terminals").expect(200).text();
-        assert!(!menu.contains("href=\"/rollouts\"") && !menu.contains("href=\"/audit\""), "entries it cannot use");
+        assert!(
+            !menu.contains("href=\"/rollouts\"")
+                && !menu.contains("href=\"/incidents")
+                && !menu.contains("href=\"/audit\""),
+            "entries it cannot use"
+        );
         let document = server.get("/api/v1/rollouts/1", "").expect(401);
         assert_eq!(document.header("content-type"), Some("application/problem+json"));
     });

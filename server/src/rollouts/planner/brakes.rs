@@ -112,8 +112,9 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
             stopped_by: "planner".to_owned(),
             stopped_at_ms: now.0,
         };
-        stop_part(conn, rollout, &stop, &planner(), now)?;
-        return alarm(conn, rollout, evidence, Some(&stop), now);
+        // The incident first: the audit log is the last thing that a transaction locks.
+        alarm(conn, rollout, evidence, Some(&stop), now)?;
+        return stop_part(conn, rollout, &stop, &planner(), now);
     }
     let worst = evidence
         .scopes
@@ -121,8 +122,8 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
         .find(|scope| scope.e >= 1.5)
         .map(|scope| format!("; most of all {} {} ({:.0})", scope.attribute, scope.value, scope.e));
     let why = format!("the gate: {numbers}{}", worst.unwrap_or_default());
-    advance(conn, rollout, &Event::Halt { why }, &planner(), now)?;
-    alarm(conn, rollout, evidence, None, now)
+    alarm(conn, rollout, evidence, None, now)?;
+    advance(conn, rollout, &Event::Halt { why }, &planner(), now)
 }
 
 /// Cancels what belongs to a part of the rollout that was stopped and has not begun to install.

@@ -23,8 +23,8 @@ pub use director::{DirectorRow, OrderedTarget, director_order};
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{
-    AssignmentRow, ReasonCount, Rollout, RolloutDetail, TIMELINE_MAX, TimelineEvent, assignments, get, list, timeline,
-    timeline_in,
+    AssignmentRow, ReasonCount, Rollout, RolloutDetail, TIMELINE_MAX, Task, TimelineEvent, UNSUCCESSFUL_MAX,
+    assignments, get, list, tasks, timeline, timeline_in, unsuccessful_terminals,
 };
 
 use crate::audit::{self, Actor, Deed};

@@ -16,7 +16,7 @@ use localize::{Attribute, Cells, Mode, Part, Predicate};
 /// Longest window of an overview, hours (four weeks).
 pub const WINDOW_HOURS_MAX: u32 = 672;
 /// The baseline reaches back this many windows before the window itself.
-const BASELINE_WINDOWS: i64 = 5;
+pub const BASELINE_WINDOWS: i64 = 5;
 
 /// One failed transaction, with the condition it happened under.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]

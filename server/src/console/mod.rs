@@ -21,6 +21,7 @@ mod organizations;
 mod overview;
 mod preferences;
 pub mod problems;
+mod refusals;
 mod releases;
 mod rollout;
 mod rollout_events;

@@ -119,7 +119,7 @@ impl Shell {
         let chosen = cookie(LANGUAGE_COOKIE).and_then(|tag| Language::of_tag(&tag));
         let own = caller.as_ref().and_then(|caller| Language::of_tag(&caller.language));
         let language =
-            chosen.or(own).unwrap_or_else(|| Language::of_header(header(header::ACCEPT_LANGUAGE).unwrap_or_default()));
+            own.or(chosen).unwrap_or_else(|| Language::of_header(header(header::ACCEPT_LANGUAGE).unwrap_or_default()));
         let theme = cookie(THEME_COOKIE).and_then(|name| Theme::of_name(&name)).unwrap_or(Theme::Auto);
         let address = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
         let done = request.query_string().split('&').find_map(|pair| pair.strip_prefix("done=")).map(str::to_owned);

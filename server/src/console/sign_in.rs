@@ -140,13 +140,14 @@ async fn set_up(
         if problem.status >= 500 {
             return Err(problem);
         }
-        let field = problem.field.as_deref().map(|field| format!("{field}: ")).unwrap_or_default();
+        let field = problem.field.as_deref().map(|field| format!("{} ", shell.word("field", field)));
+        let (detail, _) = super::problems::explain(&shell, &problem.detail);
         let page = SetUpPage {
-            shell,
             organization_name: form.organization_name.unwrap_or_default(),
             name: form.name,
             login: form.login,
-            error: Some(format!("{field}{}", problem.detail)),
+            error: Some(format!("{}{detail}", field.unwrap_or_default())),
+            shell,
         };
         return shell::page(problem.status_code(), &page);
     }

@@ -23,7 +23,7 @@ const VALUES_MAX: usize = 400;
 /// What stands for the rest.
 const OTHER: &str = "…";
 /// The baseline reaches back this many windows before the window itself.
-const BASELINE_WINDOWS: i64 = 5;
+pub const BASELINE_WINDOWS: i64 = 5;
 
 /// One failed transaction, with the condition it happened under.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]

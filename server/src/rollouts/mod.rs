@@ -31,8 +31,9 @@ pub use judging::{ClassEvidence, Evidence, ScopeEvidence};
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{
-    Announced, AssignmentRow, ReasonCount, Rollout, RolloutDetail, StageView, StopView, TIMELINE_MAX, TimelineEvent,
-    announcements, assignments, get, list, timeline, timeline_in,
+    Announced, AssignmentRow, ReasonCount, Rollout, RolloutDetail, StageView, StopView, TIMELINE_MAX, Task,
+    TimelineEvent, UNSUCCESSFUL_MAX, announcements, assignments, get, list, tasks, timeline, timeline_in,
+    unsuccessful_terminals,
 };
 
 use crate::audit::{self, Actor, Deed};

@@ -389,6 +389,18 @@ fn a_release_that_was_rolled_back_on_a_terminal_is_not_offered_there_again() {
         let preview = server.get(&format!("/api/v1/rollouts/{again}/preview"), HEAD).expect(200).json();
         assert_eq!(preview["excluded"], json!([{"reason": "rolled_back_before", "count": 1}]));
         assert_eq!(preview["sample"][0]["id"], 2);
+        let unsuccessful = |path: &str| {
+            let scope = Scope::subtree(path);
+            let found = server.state.db.read(move |conn| rollouts::unsuccessful_terminals(conn, &scope));
+            let mut found = server.block_on(found).unwrap();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(unsuccessful("/1/"), [1, 2]);
+        assert_eq!(unsuccessful("/9/"), Vec::<i64>::new(), "those of another organization");
+        let tasks = server.block_on(server.state.db.read(|conn| rollouts::tasks(conn, &[1, 2, 3]))).unwrap();
+        let phases: Vec<_> = tasks.iter().map(|(id, task)| (*id, task.phase.as_str(), task.is_live)).collect();
+        assert_eq!(phases, [(1, "rolled_back", false), (2, "failed", false)]);
     });
 }
 

@@ -4,8 +4,8 @@
 //! harmless exactly. The run goes on to its end; a rule that stops earlier is looked up in it, since what happened before
 //! the stop is the same.
 
+use super::super::random::Draws;
 use super::scenario::{Order, Place, Scenario, Unit};
-use crate::simulate::random::Draws;
 
 /// Terminals of a fleet, five a site.
 pub const TERMINALS: usize = 10_000;

@@ -13,7 +13,7 @@ use tillward_server::clock::Now;
 use tillward_server::db::schema::{assignments, rollout_counts};
 use tillward_server::db::{Conn, Error};
 use tillward_server::http::tokens::TerminalSession;
-use tillward_server::operators::hash_of_secret;
+use tillward_server::operators::{Scope, hash_of_secret};
 use tillward_server::rollouts::{self, Report, planner};
 use tillward_server::signing::director::Desired;
 use tillward_server::{audit, releases};

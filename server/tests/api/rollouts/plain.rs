@@ -1,7 +1,7 @@
 //! A rollout to everybody at once.
 
 use super::*;
-use crate::harness::on_each_database;
+use crate::harness::{on_each_database, on_each_database_with};
 
 #[test]
 fn a_preview_says_how_many_and_why_not_the_others() {
@@ -406,7 +406,8 @@ fn a_release_that_was_rolled_back_on_a_terminal_is_not_offered_there_again() {
 
 #[test]
 fn a_fleet_of_several_windows_is_admitted_whole_and_once() {
-    on_each_database(|server| {
+    let for_one_person = |config: &mut tillward_server::config::Config| config.approval_from_terminals = 10_000;
+    on_each_database_with(for_one_person, |server| {
         with_terminals(server, 1_234);
         let first = started(server, &json!({}));
         wait_for_count(server, first, "offered", 1_234);

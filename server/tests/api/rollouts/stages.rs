@@ -87,7 +87,7 @@ fn waits(server: &TestServer, id: i64) -> BTreeMap<String, i64> {
     let path = format!("/api/v1/rollouts/{id}/assignments?phase=waiting&size=100");
     let page = server.get(&path, HEAD).expect(200).json();
     let mut waits = BTreeMap::new();
-    for row in page["data"].as_array().unwrap() {
+    for row in page["items"].as_array().unwrap() {
         *waits.entry(row["wait"].as_str().unwrap().to_owned()).or_default() += 1;
     }
     waits
@@ -288,7 +288,7 @@ fn a_dynamic_rollout_takes_in_later_matches_until_its_end() {
             HEAD,
             &json!({"name": "x", "release_id": 1, "strategy": {"is_dynamic": true}}),
         );
-        assert_eq!(refused.expect(422).json()["errors"][0]["field"], "ends_at_ms");
+        assert_eq!(refused.expect(422).json()["field"], "ends_at_ms");
     });
 }
 
@@ -447,8 +447,8 @@ fn a_build_that_rolls_back_is_halted_with_an_incident_and_only_a_person_goes_on(
         assert_eq!(phase_of(server, orders[9].1).0, "installing");
         assert!(ordered(server, id).iter().all(|(terminal, _)| director(server, *terminal).orders.is_empty()));
         let incidents = server.get(&format!("/api/v1/incidents?rollout_id={id}"), HEAD).expect(200).json();
-        assert_eq!(incidents["data"][0]["kind"], "rollout_halted");
-        assert_eq!(incidents["data"][0]["level"], "P1");
+        assert_eq!(incidents["items"][0]["kind"], "rollout_halted");
+        assert_eq!(incidents["items"][0]["level"], "P1");
         // Going on needs a reason; the evidence stays, and the gate stops it again at once.
         let path = format!("/api/v1/rollouts/{id}/override");
         server.post(&path, HEAD, &json!({"why": ""})).expect(422);
@@ -597,7 +597,7 @@ fn what_was_updated_is_brought_back_by_a_release_that_goes_forward() {
         wait_for_count(server, id, "cancelled", 2);
         let path = format!("/api/v1/rollouts/{id}/undo");
         let refused = server.post(&path, HEAD, &json!({"release_id": 1})).expect(422).json();
-        assert_eq!(refused["errors"][0]["field"], "release_id");
+        assert_eq!(refused["field"], "release_id");
         sql(
             server,
             format!(

@@ -205,19 +205,17 @@ fn a_terminals_page_shows_its_parameters_with_their_origin() {
         let terminal = server.post("/api/v1/terminals", &token, &json!({"sn": "SN0001", "model": "demo-p1"}));
         let id = terminal.expect(201).json()["id"].clone();
         let browser = Browser::signed_in(server, ADMIN);
-        let [english, chinese] = ["en", "zh-CN"].map(|language| {
-            let cookies = format!("{}; tillward_language={language}", browser.cookies);
-            Browser { server, cookies }
-        });
-        assert!(english.get("/terminals/SN0001").expect(200).text().contains("No parameters"));
+        browser.post("/preferences", &[("language", "en")]).expect(303);
+        assert!(browser.get("/terminals/SN0001").expect(200).text().contains("No parameters"));
         let new = json!({"name": "base <1>", "parameters": {"apn": "cmnet", "tip": true}});
         let profile = server.post("/api/v1/profiles", &token, &new).expect(201).json()["id"].clone();
         server.post(&format!("/api/v1/profiles/{profile}/assign"), &token, &json!({"ids": [id]})).expect(200);
-        let page = english.get("/terminals/SN0001").expect(200).text();
+        let page = browser.get("/terminals/SN0001").expect(200).text();
         for shown in ["apn", "cmnet", "base &#60;1&#62; · v1", "Waiting for the terminal to take it"] {
             assert!(page.contains(shown), "{shown}: {page}");
         }
-        assert!(chinese.get("/terminals/SN0001").expect(200).text().contains("等待终端应用"));
+        browser.post("/preferences", &[("language", "zh-CN")]).expect(303);
+        assert!(browser.get("/terminals/SN0001").expect(200).text().contains("等待终端应用"));
     });
 }
 

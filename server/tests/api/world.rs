@@ -186,7 +186,19 @@ impl<'a> World<'a> {
             ("POST", "/api/v1/profiles/{id}/assign") => json!({ "ids": [self.terminal_id()] }),
             ("POST", "/api/v1/rollouts") => self.rollout(),
             ("POST", "/api/v1/rollouts/{id}/start") => json!({ "confirm_count": 1 }),
-            ("POST", "/api/v1/rollouts/{id}/pause" | "/api/v1/rollouts/{id}/cancel") => json!({ "why": "a test" }),
+            ("POST", "/api/v1/rollouts/{id}/submit") => json!({ "confirm_count": 1, "why": "a test" }),
+            ("POST", "/api/v1/rollouts/{id}/stop-scope") => json!({
+                "attribute": "model", "value": self.model(), "why": "a test",
+            }),
+            ("POST", "/api/v1/rollouts/{id}/undo") => json!({ "release_id": 1 }),
+            (
+                "POST",
+                "/api/v1/rollouts/{id}/pause"
+                | "/api/v1/rollouts/{id}/cancel"
+                | "/api/v1/rollouts/{id}/reject"
+                | "/api/v1/rollouts/{id}/advance"
+                | "/api/v1/rollouts/{id}/override",
+            ) => json!({ "why": "a test" }),
             (
                 "POST",
                 "/api/v1/incidents/{id}/acknowledge"
@@ -353,7 +365,13 @@ impl<'a> World<'a> {
         });
         json!({
             "name": format!("{MARK} rollout"), "release_id": release_id.parse::<i64>().unwrap(),
-            "filter": { "models": [self.model()], "terminal_ids": [self.terminal_id()] }, "assignment_timeout_s": 3_600,
+            "filter": { "models": [self.model()], "terminal_ids": [self.terminal_id()], "exclude_tags": ["never"] },
+            "strategy": {
+                "stages": [{ "count": 1 }, { "percent": 50 }], "hold_back_percent": 5, "soak_s": 60, "in_flight_max": 5,
+                "in_flight_per_site_max": 1, "gate": { "outcome_budget_bp": 100, "watch_s": 3_600, "opens_stages": true },
+                "windows": [{ "days": [1, 7], "from": "00:00", "until": "23:59" }],
+            },
+            "assignment_timeout_s": 3_600, "retry_max": 1, "retry_wait_s": 60, "priority": 1,
         })
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::store;
 use crate::clock::Now;
 use crate::db::{self, Conn};
+use crate::failures::incidents::{self, Level, NewIncident};
 use crate::operators::Scope;
 
 /// Misses that are waited for: a terminal may be cut off while it fetches.
@@ -163,21 +164,29 @@ pub fn note(conn: &mut Conn, noted: &[Noted<'_>], now: Now) -> Result<(), db::Er
     let repairs = u64::try_from(all(Change::Repairs).count()).unwrap_or(0);
     metrics::counter!("tillward_config_repairs_total").increment(repairs);
     for each in all(Change::Alarms) {
-        alarm(each);
+        alarm(conn, each, now)?;
     }
     Ok(())
 }
 
 /// A terminal did not take its parameters, also not when it was asked again. Called once for each drift.
-fn alarm(drift: &Noted<'_>) {
+fn alarm(conn: &mut Conn, drift: &Noted<'_>, now: Now) -> Result<(), db::Error> {
     metrics::counter!("tillward_config_alarms_total").increment(1);
-    tracing::warn!(
-        terminal = drift.terminal_id,
-        organization = drift.org_path,
-        expected = drift.expected,
-        reported = drift.reported,
-        "a terminal does not take its parameters"
-    );
+    let sn = store::drifts::sn(conn, drift.terminal_id)?;
+    let incident = NewIncident {
+        kind: incidents::Kind::ConfigDrift,
+        level: Level::P3,
+        org_path: drift.org_path.to_owned(),
+        key: format!("terminal:{}", drift.terminal_id),
+        subject: sn.unwrap_or_else(|| drift.terminal_id.to_string()),
+        evidence: serde_json::json!({"expected": drift.expected, "observed": drift.reported}),
+        rollout_id: None,
+        release_id: None,
+        terminal_ids: vec![drift.terminal_id],
+        affected: 1,
+    };
+    incidents::open(conn, incident, now)?;
+    Ok(())
 }
 
 /// Terminals of the scope that drift, by number, after the terminal `after`.

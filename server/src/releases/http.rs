@@ -73,6 +73,15 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/api/v1/releases/{id}", operator(P::ReleasesRead), "One release", one)
             .returns::<Release>(200, "The release"),
     ];
+    rows.push(
+        Endpoint::post(
+            "/api/v1/releases/{id}/again",
+            operator(P::ReleasesWrite),
+            "Makes a draft of the same payload under the next release counter, to bring terminals back to it",
+            again,
+        )
+        .returns::<Release>(201, "The draft"),
+    );
     let approve = Endpoint::post(
         "/api/v1/releases/{id}/approve",
         operator(P::ReleasesApprove),
@@ -122,6 +131,17 @@ async fn list(
 
 async fn one(state: web::Data<State>, caller: Caller, Path(id): Path<i64>) -> Result<web::Json<Release>, Problem> {
     Ok(web::Json(super::get(&state.db, caller.scope, id).await?))
+}
+
+async fn again(
+    state: web::Data<State>,
+    caller: Caller,
+    request: HttpRequest,
+    Path(id): Path<i64>,
+) -> Result<HttpResponse, Problem> {
+    let author = author(&request, &caller);
+    let draft = super::again(&state.db, &state.signing, &author, id, state.clock.now()).await?;
+    Ok(HttpResponse::build(StatusCode::CREATED).json(draft))
 }
 
 async fn upload(

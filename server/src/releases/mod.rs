@@ -185,6 +185,30 @@ pub async fn create(
     db.write(move |conn| insert(conn, &author, &new, length_bytes, now)).await
 }
 
+/// Makes a draft of the same payload under the next release counter: the way back to an earlier firmware, which terminals
+/// take because the counter goes forward. Any version may start from it.
+///
+/// # Errors
+/// [`ReleaseError::NotFound`], and as [`create`]: a payload that is not stored any more.
+pub async fn again(db: &Db, signing: &Signing, author: &Author, id: i64, now: Now) -> Result<Release, ReleaseError> {
+    let old = get(db, author.scope.clone(), id).await?;
+    let (models, component) = (old.models.clone(), old.component.clone());
+    let highest = db.read(move |conn| store::highest_counter(conn, &models, &component)).await?;
+    let release_counter = highest.map_or(old.release_counter, |(_, highest)| highest).saturating_add(1);
+    let new = NewRelease {
+        name: old.name,
+        notes: old.notes,
+        component: old.component,
+        firmware_version: old.firmware_version,
+        release_counter,
+        models: old.models,
+        min_from_counter: None,
+        requires: old.requires,
+        sha256: old.sha256,
+    };
+    create(db, signing, author, new, now).await
+}
+
 fn insert(
     conn: &mut Conn,
     author: &Author,

@@ -119,6 +119,23 @@ pub fn publish(server: &TestServer, counter: i64, bytes: &[u8]) -> Value {
     act(server, MANAGER, &release, "publish").expect(200).json()
 }
 
+#[test]
+fn an_earlier_firmware_is_published_again_under_the_next_counter() {
+    on_each_database(|server| {
+        set_up(server);
+        let good = publish(server, 7, b"the good one");
+        publish(server, 8, b"the bad one");
+        let again = act(server, MANAGER, &good, "again").expect(201).json();
+        assert_eq!((&again["release_counter"], &again["state"]), (&json!(9), &json!("draft")));
+        for same in ["sha256", "firmware_version", "models", "component", "length_bytes"] {
+            assert_eq!(again[same], good[same], "{same}");
+        }
+        act(server, APPROVER, &again, "approve").expect(200);
+        assert_eq!(act(server, MANAGER, &again, "publish").expect(200).json()["state"], "published");
+        server.post("/api/v1/releases/999/again", &token(server, MANAGER), &json!({})).expect(404);
+    });
+}
+
 /// A TUF client's transport over real HTTP.
 struct Http {
     base: String,

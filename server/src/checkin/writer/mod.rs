@@ -241,7 +241,6 @@ impl Writer {
             Conn::Postgres(postgres) => postgres::add(postgres, &additions)?,
         }
         metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
-        note_drifts(conn, counted, now)?;
         let mut manifests = Vec::new();
         for &Counted { pending, ref registry, .. } in counted {
             let is_configured = registry.is_configured_by(pending);
@@ -269,7 +268,8 @@ impl Writer {
             .flat_map(|counted| evidence::of(&counted.pending.check_in, counted.pending.session.terminal_id, now))
             .collect();
         rollouts::note_failures(conn, &failures, now)?;
-        Ok(())
+        // Last, because an alarm goes to the audit log, and nobody may wait for a row while others wait for the log.
+        note_drifts(conn, counted, now)
     }
 
     fn interval_of(&self, row: &Registry) -> u32 {

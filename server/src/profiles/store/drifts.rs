@@ -9,6 +9,11 @@ use crate::operators::Scope;
 use crate::profiles::drift::{Drift, DriftState};
 use crate::terminals::Lifecycle;
 
+/// A terminal's serial number, by primary key.
+pub(in crate::profiles) fn sn(conn: &mut Conn, terminal_id: i64) -> Result<Option<String>, db::Error> {
+    Ok(terminals::table.find(terminal_id).select(terminals::sn).first(conn).optional()?)
+}
+
 /// Terminals that drift from now on. One that is there already, because two servers saw it, stays as it is.
 pub(in crate::profiles) fn begin(conn: &mut Conn, drifts: &[(i64, &str)], now: Now) -> Result<(), db::Error> {
     let rows: Vec<_> = drifts

@@ -407,7 +407,7 @@ pub async fn desired(db: &Db, session: TerminalSession) -> Result<Option<Desired
     // A release that has no file for this model is no order: the image repository would not list it.
     if let Some((assignment, release)) = row.order.filter(|(_, release)| release.models.contains(&row.model)) {
         let model: ModelCode = row.model.parse()?;
-        orders.push(Order { assignment, entry: image_entry(&release, &model)? });
+        orders.push(Order { assignment, entry: image_entry(&release, &model)?, wifi_only: row.wifi_only });
     }
     Ok(Some(Desired { terminal_id, assignment_version: row.assignment_version, orders }))
 }

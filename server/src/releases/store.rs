@@ -237,6 +237,8 @@ pub(super) struct DesiredRow {
     pub(super) model: String,
     /// Number of the assignment and its release, if one is offered or under way.
     pub(super) order: Option<(i64, Release)>,
+    /// Whether the rollout's strategy asks to wait for WiFi.
+    pub(super) wifi_only: bool,
 }
 
 /// The terminal's live assignment, offered or further, of a running rollout of a published release. Two reads by primary
@@ -252,7 +254,7 @@ pub(super) fn desired(conn: &mut Conn, terminal_id: i64, epoch: i64) -> Result<O
         .first(conn)
         .optional()?;
     let Some((assignment_version, model)) = terminal else { return Ok(None) };
-    let order: Option<(i64, Row)> = assignments::table
+    let order: Option<(i64, String, Row)> = assignments::table
         .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
         .inner_join(releases::table.on(rollouts::release_id.eq(releases::id.nullable())))
         .filter(assignments::terminal_id.eq(terminal_id))
@@ -260,11 +262,16 @@ pub(super) fn desired(conn: &mut Conn, terminal_id: i64, epoch: i64) -> Result<O
         .filter(assignments::phase.ne("waiting"))
         .filter(rollouts::state.eq("running"))
         .filter(releases::state.eq(ReleaseState::Published.as_str()))
-        .select((assignments::id, Row::as_select()))
+        .select((assignments::id, rollouts::strategy, Row::as_select()))
         .first(conn)
         .optional()?;
-    let order = order.map(|(id, row)| release(row).map(|release| (id, release))).transpose()?;
-    Ok(Some(DesiredRow { assignment_version, model, order }))
+    let asks_for_wifi = |strategy: &str| {
+        let strategy: Option<serde_json::Value> = serde_json::from_str(strategy).ok();
+        strategy.is_some_and(|strategy| strategy["wifi_only"] == true)
+    };
+    let wifi_only = order.as_ref().is_some_and(|(_, strategy, _)| asks_for_wifi(strategy));
+    let order = order.map(|(id, _, row)| release(row).map(|release| (id, release))).transpose()?;
+    Ok(Some(DesiredRow { assignment_version, model, order, wifi_only }))
 }
 
 /// The terminal's newest signed manifest, JSON. By primary key.

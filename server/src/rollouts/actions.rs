@@ -46,8 +46,8 @@ fn act(conn: &mut Conn, scope: &Scope, id: i64, event: &Event, actor: &Actor, no
     advance(conn, &rollout, event, actor, now)
 }
 
-/// Goes on after a halt, or asks for somebody who agrees where so many terminals need that. The gate's journal stays: what
-/// comes on top of it is judged with it, and only a person can go on again.
+/// Goes on after a halt, or asks for somebody who agrees where so many terminals need that. What stopped the rollout is
+/// theirs to answer for; the gate judges what comes on top of it, and may stop it again.
 ///
 /// # Errors
 /// [`Error::Refused`], [`Error::Field`], [`Error::NotFound`], [`Error::ReleaseNotPublished`].

@@ -68,6 +68,22 @@ pub struct Evidence {
     /// About how many more terminals it takes to clear the release, if it does no harm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_pass: Option<u64>,
+    /// What a person looked at when they went on after a halt: it is no evidence any more.
+    #[serde(default)]
+    pub forgiven: Forgiven,
+}
+
+/// Evidence that a person answered for when they went on after a halt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Forgiven {
+    /// Journal lines up to this number.
+    pub lines: i64,
+    /// Terminals that had ended by then.
+    pub finished: u64,
+    /// Of these, failed.
+    pub failed: u64,
+    /// When, Unix ms; 0 = never.
+    pub at_ms: i64,
 }
 
 /// What one class of failures says.
@@ -272,7 +288,10 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Judge
     let settings = Settings { outcome_budget: Some(budget), ..Settings::default() };
     let mut folded = gate::Evidence::new(fleet.scopes.len(), &settings);
     let mut left_out: BTreeMap<String, u64> = BTreeMap::new();
-    for line in &journal {
+    let last = store::judgement(conn, rollout.id)?;
+    let last: Evidence = last.and_then(|(.., json)| serde_json::from_str(&json).ok()).unwrap_or_default();
+    let forgiven = last.forgiven;
+    for line in journal.iter().filter(|line| line.judged.is_some_and(|judged| judged > forgiven.lines)) {
         match event(&fleet, line) {
             Some(event) => folded.add(&event),
             None => *left_out.entry(line.verdict.clone().unwrap_or_default()).or_default() += 1,
@@ -285,15 +304,15 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Judge
         .scopes
         .iter()
         .position(|(attribute, value)| stops.iter().any(|s| s.attribute == *attribute && s.value == *value));
-    let last = store::judgement(conn, rollout.id)?;
-    let last: Evidence = last.and_then(|(.., json)| serde_json::from_str(&json).ok()).unwrap_or_default();
     let stops_then = last.scopes.iter().filter(|scope| scope.is_stopped).count();
     let earlier = Earlier {
         // What was found before a part was stopped was found of that part, too.
         e_max: if stops.len() > stops_then { 0.0 } else { last.e_max },
         stopped_scope: stopped_scope.and_then(|at| u16::try_from(at).ok()),
     };
-    let sums = sums(&fleet, &windows, now, is_stopped);
+    let mut sums = sums(&fleet, &windows, now, is_stopped);
+    sums.outcomes.started = sums.outcomes.started.saturating_sub(forgiven.finished);
+    sums.outcomes.failed = sums.outcomes.failed.saturating_sub(forgiven.failed);
     let soak = Soak { is_over: is_soaked(rollout, now), watched: sums.watched.saturating_add(sums.outcomes.pending) };
     let judgement = gate::judge(&folded, &sums.outcomes, &soak, &settings, &earlier);
     let evidence = evidence(&judgement, &sums, &fleet, &settings, left_out, |scope| {
@@ -301,10 +320,30 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Judge
     });
     let narrow_to = judgement.can_narrow_to.and_then(|at| fleet.scopes.get(usize::from(at)));
     let narrow_to = narrow_to.map(|(attribute, value)| ((*attribute).to_owned(), value.clone()));
-    let evidence = Evidence { at_ms: now.0, ..evidence };
+    let evidence = Evidence { at_ms: now.0, forgiven, ..evidence };
     let json = serde_json::to_string(&evidence).unwrap_or_default();
     store::keep_judgement(conn, rollout.id, rollout.stage, judgement.verdict.as_str(), &json, now)?;
     Ok(Judged { verdict: judgement.verdict, evidence, narrow_to })
+}
+
+/// A person goes on after a halt: what stopped the rollout is theirs to answer for, and only what comes on top of it is
+/// evidence from now on.
+pub(super) fn forgive(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<(), db::Error> {
+    let Some((_, _, _, json)) = store::judgement(conn, rollout.id)? else { return Ok(()) };
+    let last: Evidence = serde_json::from_str(&json).unwrap_or_default();
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    let counts = store::counts(conn, rollout.id)?;
+    let lines = store::judged_up_to(conn, rollout.id)?;
+    let forgiven = Forgiven {
+        lines,
+        finished: number(counts.iter().map(|count| count.finished).sum()),
+        failed: number(counts.iter().map(|count| count.failed).sum()),
+        at_ms: now.0,
+    };
+    let verdict = Verdict::Insufficient.as_str();
+    let evidence = Evidence { verdict: verdict.to_owned(), e: 1.0, e_max: 0.0, forgiven, ..last };
+    let json = serde_json::to_string(&evidence).unwrap_or_default();
+    store::keep_judgement(conn, rollout.id, rollout.stage, verdict, &json, now)
 }
 
 /// Whether the running stage's soak time has passed since all of it was open.
@@ -467,6 +506,7 @@ fn evidence(
         missing: judgement.why.iter().map(Missing::as_str).map(str::to_owned).collect(),
         left_out,
         can_narrow_to: judgement.can_narrow_to.and_then(name),
+        forgiven: Forgiven::default(),
         until_pass: settings
             .outcome_budget
             .and_then(|budget| gate::terminals_until_pass(budget, settings.tolerated_ratio, settings.pass_evidence))

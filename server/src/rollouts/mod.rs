@@ -27,7 +27,7 @@ use tillward_protocol::pan::contains_card_data;
 pub use actions::{advance_stage, cancel, override_halt, pause, resume, retry, stop_scope, undo};
 pub use approval::{Kind as RequestKind, Request, approve, reject, start, submit};
 pub use failures::{TerminalFailure, note_failures};
-pub use judging::{ClassEvidence, Evidence, ScopeEvidence};
+pub use judging::{ClassEvidence, Evidence, Forgiven, ScopeEvidence};
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{
@@ -331,6 +331,9 @@ fn advance(conn: &mut Conn, rollout: &Stored, event: &Event, actor: &Actor, now:
     let after = step(&rollout.state, event)?;
     if !store::swap(conn, rollout, &after, now)? {
         return Err(Error::Raced);
+    }
+    if *event == Event::Override {
+        judging::forgive(conn, rollout, now)?;
     }
     let action = format!("rollouts.{}", event.as_str());
     let detail = serde_json::json!({"from": rollout.state.as_str(), "to": after.as_str(), "why": after.why()});

@@ -172,12 +172,18 @@ fn has_work(conn: &mut Conn, rollout: &Stored, counts: &BTreeMap<Phase, i64>, no
                 || watch::is_due(rollout, now);
             is_due
                 || brakes::is_due(conn, rollout, now)?
+                || brakes::has_stopped(conn, rollout)?
                 || (n(&[Phase::Waiting]) != 0 && assignments::is_ready(conn, rollout.id, now)?)
         }
         State::Paused { .. } => {
             is_unsignalled || n(&[Phase::Offered, Phase::Downloading]) != 0 || brakes::is_due(conn, rollout, now)?
         }
-        State::Halted { .. } | State::Cancelled { .. } => is_unsignalled || n(&BEFORE_INSTALLING) != 0,
+        State::Halted { .. } => {
+            is_unsignalled
+                || n(&[Phase::Offered, Phase::Downloading]) != 0
+                || (n(&[Phase::Waiting]) != 0 && brakes::is_withdrawn(conn, rollout)?)
+        }
+        State::Cancelled { .. } => is_unsignalled || n(&BEFORE_INSTALLING) != 0,
         State::Draft | State::AwaitingApproval | State::Succeeded => false,
     })
 }
@@ -284,6 +290,9 @@ fn step_all(
         }
         ledger.note(assignment, after, Said::default(), now);
     }
+    let mut all: Vec<i64> = groups.iter().flat_map(|(_, ids)| ids).copied().collect();
+    all.sort_unstable();
+    assignments::lock(conn, &all)?;
     for (bulk, ids) in groups {
         assignments::swap_all(conn, &bulk, &ids, now)?;
     }

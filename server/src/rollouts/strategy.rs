@@ -117,6 +117,8 @@ pub struct Strategy {
     /// Most terminals of one store that may be at it at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight_per_site_max: Option<u32>,
+    /// Whether terminals wait for WiFi before they download.
+    pub wifi_only: bool,
     /// Whether terminals that match later are taken in, until `ends_at_ms`.
     pub is_dynamic: bool,
     /// Earliest dates that organizations were told.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tillward_protocol::ids::TerminalId;
-use tillward_protocol::trust::DirectorCustom;
+use tillward_protocol::trust::{DirectorCustom, WIFI_ONLY_FIELD};
 
 use super::document::{self, DocumentError, TargetEntry};
 use super::image::is_metadata_name;
@@ -36,6 +36,8 @@ pub struct Order {
     pub assignment: i64,
     /// The file, in the image repository's words.
     pub entry: TargetEntry,
+    /// Whether the terminal shall wait for WiFi.
+    pub wifi_only: bool,
 }
 
 /// The row that a terminal's documents are made from.
@@ -124,7 +126,13 @@ pub fn sign_for(keys: &KeyRing, desired: &Desired, validity: Validity) -> Result
     let entries: BTreeMap<String, Value> = desired
         .orders
         .iter()
-        .map(|order| (order.entry.name.to_string(), order.entry.director_json(order.assignment)))
+        .map(|order| {
+            let mut entry = order.entry.director_json(order.assignment);
+            if order.wifi_only {
+                entry["custom"][WIFI_ONLY_FIELD] = json!(true);
+            }
+            (order.entry.name.to_string(), entry)
+        })
         .collect();
     let Validity { version, issued_at, expires_at } = validity;
     let mut signed = document::targets(version, expires_at, &entries)?;
@@ -245,7 +253,7 @@ mod tests {
         Desired {
             terminal_id: TerminalId(7),
             assignment_version: version,
-            orders: vec![Order { assignment: 9, entry }],
+            orders: vec![Order { assignment: 9, entry, wifi_only: true }],
         }
     }
 
@@ -345,6 +353,7 @@ mod tests {
         assert!(targets.delegations.is_none());
         let entry = targets.target("demo-p1.os.4.2.0-42.bin").unwrap();
         assert_eq!(entry.custom.as_ref().unwrap()["assignment"], 9);
+        assert_eq!(entry.custom.as_ref().unwrap()[WIFI_ONLY_FIELD], true);
         assert_eq!(updater.trusted().root().extra["x-tillward-mode"], "quickstart");
     }
 }

@@ -329,7 +329,7 @@ fn director_metadata(ring: &KeyRing, repository: &Repository) -> Result<BTreeMap
     let desired = Desired {
         terminal_id: TERMINAL,
         assignment_version: number,
-        orders: vec![Order { assignment: number, entry: repository.order.clone() }],
+        orders: vec![Order { assignment: number, entry: repository.order.clone(), wifi_only: false }],
     };
     let validity = director::validity(TERMINAL, number, ISSUED_AT_S, None);
     let made = director::sign_for(ring, &desired, Validity { expires_at: EXPIRES_S, ..validity })?;

@@ -361,9 +361,21 @@ impl<'a> Demo<'a> {
     async fn wait_for_end(&mut self, rollout: i64) -> anyhow::Result<()> {
         self.wait_for_agents("end the rollout", async |demo| {
             let now = demo.rollout(rollout).await?;
-            Ok(matches!(text(&now, "state")?.as_str(), "succeeded" | "cancelled" | "halted"))
+            // What installs when the gate halts a rollout goes on to its end.
+            let at_it = ["downloading", "installing", "rebooting", "trial"];
+            let is_quiet = at_it.iter().all(|phase| now["counts"][phase] == 0);
+            Ok(match text(&now, "state")?.as_str() {
+                "succeeded" | "cancelled" => true,
+                "halted" => is_quiet,
+                _ => false,
+            })
         })
-        .await
+        .await?;
+        let now = self.rollout(rollout).await?;
+        if text(&now, "state")? == "halted" {
+            self.say(&format!("rollout {:?} halted by {}", text(&now, "name")?, text(&now, "why")?));
+        }
+        Ok(())
     }
 
     async fn wait_for_agents(

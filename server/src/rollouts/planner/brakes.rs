@@ -21,8 +21,11 @@ const JUDGE_MS: i64 = 5_000;
 /// Takes back what is offered but not yet installed, while the rollout does not run.
 pub(super) fn withdraw(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
     let (event, phases): (Step, &[Phase]) = match rollout.state {
-        State::Paused { .. } => (Step::Withdraw, &[Phase::Offered, Phase::Downloading]),
-        State::Halted { .. } => (Step::Cancel(Withdrawal::RolloutHalted), &BEFORE_INSTALLING),
+        // What a withdrawn release halted never goes on; what a gate halted waits for a person.
+        State::Halted { .. } if is_withdrawn(conn, rollout)? => {
+            (Step::Cancel(Withdrawal::RolloutHalted), &BEFORE_INSTALLING)
+        }
+        State::Paused { .. } | State::Halted { .. } => (Step::Withdraw, &[Phase::Offered, Phase::Downloading]),
         State::Cancelled { .. } => (Step::Cancel(Withdrawal::RolloutCancelled), &BEFORE_INSTALLING),
         State::Draft | State::AwaitingApproval | State::Running { .. } | State::Succeeded => return Ok(false),
     };
@@ -41,6 +44,14 @@ pub(super) fn withdraw(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bo
         }
     }
     Ok(false)
+}
+
+/// Whether what is rolled out may not be any more, for good.
+pub(super) fn is_withdrawn(conn: &mut Conn, rollout: &Stored) -> Result<bool, db::Error> {
+    match rollout.subject.release_id() {
+        Some(id) => Ok(store::release(conn, id)?.is_none_or(|release| release.state == "withdrawn")),
+        None => Ok(false),
+    }
 }
 
 /// After a start or a stop the director says something else to terminals that already install, too. Their version must
@@ -126,21 +137,31 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
     advance(conn, rollout, &Event::Halt { why }, &planner(), now)
 }
 
-/// Cancels what belongs to a part of the rollout that was stopped and has not begun to install.
-pub(super) fn close_stopped(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
-    if !rollout.state.offers() {
-        return Ok(false);
-    }
+/// The next assignments that belong to a part of the rollout that was stopped and have not begun to install.
+fn stopped(conn: &mut Conn, rollout: &Stored, limit: usize) -> Result<Vec<Assignment>, db::Error> {
     let stops = gate_store::stops(conn, rollout.id)?;
     if stops.is_empty() {
-        return Ok(false);
+        return Ok(Vec::new());
     }
     let cells: Vec<i64> = gate_store::cells(conn, rollout.id)?
         .into_iter()
         .filter(|cell| stops.iter().any(|stop| stop.stops(&cell.attributes)))
         .map(|cell| cell.cell)
         .collect();
-    let chunk = assignments::in_cells(conn, rollout.id, &cells, CHUNK)?;
+    assignments::in_cells(conn, rollout.id, &cells, limit)
+}
+
+/// Whether something belongs to a part of the rollout that was stopped.
+pub(super) fn has_stopped(conn: &mut Conn, rollout: &Stored) -> Result<bool, db::Error> {
+    Ok(!stopped(conn, rollout, 1)?.is_empty())
+}
+
+/// Cancels what belongs to a part of the rollout that was stopped and has not begun to install.
+pub(super) fn close_stopped(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
+    if !rollout.state.offers() {
+        return Ok(false);
+    }
+    let chunk = stopped(conn, rollout, CHUNK)?;
     if chunk.is_empty() {
         return Ok(false);
     }

@@ -300,6 +300,18 @@ pub(in crate::rollouts) fn judged(conn: &mut Conn, rollout_id: i64, limit: i64) 
     Ok(lines.order(gate_events::judged).limit(limit).load(conn)?)
 }
 
+/// Number of the last judged line; 0 while there is none. By the index `gate_events_judged`.
+pub(in crate::rollouts) fn judged_up_to(conn: &mut Conn, rollout_id: i64) -> Result<i64, db::Error> {
+    let last: Option<Option<i64>> = gate_events::table
+        .filter(gate_events::rollout_id.eq(rollout_id))
+        .filter(gate_events::judged.is_not_null())
+        .order(gate_events::judged.desc())
+        .select(gate_events::judged)
+        .first(conn)
+        .optional()?;
+    Ok(last.flatten().unwrap_or(0))
+}
+
 /// Lines still to be judged, oldest first, by the index `gate_events_new`.
 pub(in crate::rollouts) fn unjudged(conn: &mut Conn, rollout_id: i64, limit: i64) -> Result<Vec<Line>, db::Error> {
     let lines = lines!(rollout_id).filter(gate_events::judged.is_null());

@@ -215,12 +215,13 @@ fn limits_hold_in_all_and_in_one_store() {
         with_terminals(server, 12);
         sql(server, "UPDATE terminals SET merchant_no = '850331053110612', store_name = 'A' WHERE id <= 6".to_owned());
         everybody_calls(server);
-        let id = running(server, &json!({"in_flight_max": 8, "in_flight_per_site_max": 2}));
+        let id = running(server, &json!({"in_flight_max": 8, "in_flight_per_site_max": 2, "wifi_only": true}));
         wait_until("as many as may be", || {
             let orders = ordered(server, id);
             orders.len() == 8 && orders.iter().filter(|(terminal, _)| *terminal <= 6).count() == 2
         });
         let orders = ordered(server, id);
+        assert!(director(server, orders[0].0).orders[0].wifi_only);
         let done = orders.iter().find(|(terminal, _)| *terminal <= 6).unwrap();
         succeed(server, *done);
         server.clock.advance_ms(2 * MINUTE_MS);
@@ -239,7 +240,7 @@ fn a_silent_terminal_holds_no_place_that_others_wait_for() {
         with_terminals(server, 4);
         everybody_calls(server);
         sql(server, "UPDATE terminal_states SET last_seen_ms = 0 WHERE terminal_id IN (1, 2)".to_owned());
-        let id = running(server, &json!({"in_flight_max": 2}));
+        let id = running(server, &json!({"in_flight_max": 3}));
         wait_for_count(server, id, "offered", 2);
         wait_until("the silent ones say why", || waits(server, id).get("offline") == Some(&2));
         assert_eq!(ordered(server, id).iter().map(|(terminal, _)| *terminal).collect::<Vec<_>>(), [3, 4]);
@@ -442,18 +443,28 @@ fn a_build_that_rolls_back_is_halted_with_an_incident_and_only_a_person_goes_on(
         assert_eq!(detail["verdict"], "fail");
         assert_eq!((&detail["evidence"]["failed"], &detail["evidence"]["started"]), (&json!(4), &json!(6)));
         assert!(detail["why"].as_str().unwrap().contains("4 of 6"), "{}", detail["why"]);
-        // What installs goes on; everything else ends, and nothing is offered any more.
-        wait_for_count(server, id, "cancelled", 55);
+        // What installs goes on; everything else waits, and nothing is offered any more.
+        wait_for_count(server, id, "waiting", 55);
         assert_eq!(phase_of(server, orders[9].1).0, "installing");
         assert!(ordered(server, id).iter().all(|(terminal, _)| director(server, *terminal).orders.is_empty()));
         let incidents = server.get(&format!("/api/v1/incidents?rollout_id={id}"), HEAD).expect(200).json();
         assert_eq!(incidents["items"][0]["kind"], "rollout_halted");
         assert_eq!(incidents["items"][0]["level"], "P1");
-        // Going on needs a reason; the evidence stays, and the gate stops it again at once.
+        // Going on needs a reason.
         let path = format!("/api/v1/rollouts/{id}/override");
         server.post(&path, HEAD, &json!({"why": ""})).expect(422);
         server.post(&path, AUDITOR, &json!({"why": "I want to"})).expect(403);
         post(server, &path, &json!({"why": "the four stood in one flooded shop"}), 200);
+        wait_for_count(server, id, "offered", 5);
+        server.clock.advance_ms(10_000);
+        server.block_on(planner::pass(&server.state.db, server.clock.now())).unwrap();
+        assert_eq!(rollout(server, id)["state"], "running", "what a person answered for is no evidence any more");
+        assert_eq!(rollout(server, id)["evidence"]["forgiven"]["failed"], 4);
+        // More of the same is.
+        let again: Vec<(i64, i64)> = ordered(server, id).into_iter().filter(|order| order.1 != orders[9].1).collect();
+        all_roll_back(server, &again[..3]);
+        server.clock.advance_ms(10_000);
+        wait_for_state(server, id, "halted");
         assert_counts_hold(server);
     });
 }

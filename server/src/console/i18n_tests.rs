@@ -13,14 +13,19 @@ use super::*;
 use crate::operators::Role;
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
-use crate::rollouts::assignment::Phase as AssignmentPhase;
+use crate::rollouts::assignment::{Phase as AssignmentPhase, Withdrawal};
+use crate::rollouts::filter::Exclusion;
+use crate::rollouts::gate::Verdict;
 use crate::rollouts::state::State as RolloutState;
+use crate::rollouts::strategy::Wait;
 use crate::terminals::list::Connection;
 use crate::terminals::{Action, Lifecycle};
 
 /// Calls whose first argument is a key.
 const CALLS: [&str; 8] =
     ["say(\"", ".with(\"", "with_two(\"", "with_values(\"", "count(\"", ".add(\"", ".named(\"", "key(\""];
+
+const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Keys that are made from names the server keeps.
 fn families() -> BTreeMap<&'static str, Vec<String>> {
@@ -53,15 +58,24 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("attribute", names(&crate::failures::ATTRIBUTES)),
         (
             "exclusion",
-            names(&[
-                "at_target",
-                "model_mismatch",
-                "lifecycle_not_allowed",
-                "busy_elsewhere",
-                "never_enrolled",
-                "rolled_back_before",
-            ]),
+            Exclusion::ALL
+                .iter()
+                .map(|reason| serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned())
+                .collect(),
         ),
+        ("wait", names(&Wait::ALL.map(Wait::as_str))),
+        ("withdrawn", names(&Withdrawal::ALL.map(Withdrawal::as_str))),
+        ("verdict", names(&VERDICTS.map(Verdict::as_str))),
+        ("verdict-meaning", names(&VERDICTS.map(Verdict::as_str))),
+        ("missing", names(&["started", "health", "outcome", "controls", "soak", "watched", "scope"])),
+        ("left-out", names(&["suppressed_by_site", "out_of_window", "repeated"])),
+        ("failure-class", names(&["hard", "payment"])),
+        ("request", names(&["start", "widen", "override"])),
+        ("stage-state", names(&["closed", "passed", "open", "stopped"])),
+        ("stage-kind", names(&["percent", "count", "tag"])),
+        ("span-unit", names(&["s", "m", "h", "d"])),
+        ("weekday", names(&["1", "2", "3", "4", "5", "6", "7"])),
+        ("rollout-field", names(&[&super::super::rollout_words::field_names()[..], &["count"]].concat())),
         ("actor", names(&["operator", "api_key", "terminal", "system"])),
         (
             "object",
@@ -83,6 +97,12 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "paused",
                 "resumed",
                 "cancelled",
+                "submitted",
+                "agreed",
+                "rejected",
+                "advanced",
+                "overridden",
+                "part_stopped",
             ]),
         ),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),

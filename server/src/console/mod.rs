@@ -9,6 +9,7 @@ mod audit;
 mod chart;
 mod conditions;
 mod config;
+mod dial;
 mod form;
 mod i18n;
 mod import;
@@ -20,7 +21,12 @@ mod preferences;
 pub mod problems;
 mod releases;
 mod rollout;
+mod rollout_actions;
 mod rollout_events;
+mod rollout_evidence;
+mod rollout_form;
+mod rollout_new;
+mod rollout_words;
 mod rollouts;
 mod shell;
 mod sign_in;
@@ -44,6 +50,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminal::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
+        rollout_new::endpoints(),
+        rollout_actions::endpoints(),
         rollout::endpoints(),
         rollout_events::endpoints(),
         organizations::endpoints(),

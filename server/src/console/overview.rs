@@ -4,10 +4,10 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 
 use super::chart::{Part, Svg, percent, stacked_bar};
-use super::conditions;
 use super::rollouts::{self as rollout_list, Summary};
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
+use super::{conditions, organizations};
 use crate::failures::{self, Explanation};
 use crate::http::State;
 use crate::http::body::query_pair;
@@ -23,8 +23,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 /// Window of the failures, hours.
 const WINDOW_HOURS: u32 = 24;
-/// Running rollouts shown.
+/// Rollouts shown of each state that somebody may have to act on.
 const ROLLOUTS_MAX: u32 = 5;
+/// These states, the most urgent first.
+const ACTIVE: [&str; 4] = ["halted", "awaiting_approval", "running", "paused"];
+/// Announced updates shown.
+const TOLD_MAX: usize = 6;
 /// Versions with a colour of their own.
 const VERSIONS_MAX: usize = 5;
 const VERSION_CLASSES: [&str; VERSIONS_MAX] = ["part-1", "part-2", "part-3", "part-4", "part-5"];
@@ -69,6 +73,7 @@ struct OverviewPage {
     combinations: Vec<Combination>,
     outcomes: Vec<(String, i64)>,
     rollouts: Vec<Summary>,
+    days: Vec<rollout_list::Day>,
     may_see_rollouts: bool,
     versions: Vec<Version>,
     versions_bar: Svg,
@@ -78,7 +83,7 @@ async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<H
     let now = shell.moments.now();
     let may_see_rollouts = shell.may(Permission::RolloutsRead);
     let scope = caller.scope.clone();
-    let (fleet, running) = state
+    let (fleet, running, active, announced) = state
         .db
         .read(move |conn| {
             let fleet = overview(conn, &scope, now)?;
@@ -87,9 +92,20 @@ async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<H
             } else {
                 Vec::new()
             };
-            Ok::<_, Problem>((fleet, running))
+            let mut active = Vec::new();
+            let mut announced = (Vec::new(), Vec::new());
+            if may_see_rollouts {
+                for name in ACTIVE {
+                    active.extend(rollouts::list(conn, &scope, Some(name), None, ROLLOUTS_MAX)?);
+                }
+                announced = rollout_list::announced_to(conn, &scope)?;
+            }
+            Ok::<_, Problem>((fleet, running, active, announced))
         })
         .await?;
+    let (mut told, own) = announced;
+    told.truncate(TOLD_MAX);
+    let tree = if told.is_empty() { Vec::new() } else { organizations::within(&state, caller.scope.clone()).await? };
     let failed = failures::overview(&state.db, caller.scope, WINDOW_HOURS, now).await?;
     let versions = versions(&shell, &fleet);
     let parts: Vec<Part> = versions
@@ -109,7 +125,8 @@ async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<H
         is_contrast: failed.mode == "contrast" && !failed.explanations.is_empty(),
         combinations: failed.explanations.iter().map(|found| combination(&shell, found)).collect(),
         outcomes: outcomes.map(|(name, n)| (conditions::outcome(&shell, name), *n)).collect(),
-        rollouts: running.into_iter().map(|rollout| rollout_list::summary(&shell, rollout)).collect(),
+        days: rollout_list::days(&shell, told, &own, &tree),
+        rollouts: active.into_iter().map(|rollout| rollout_list::summary(&shell, rollout)).collect(),
         may_see_rollouts,
         versions_bar: stacked_bar(&shell.say("overview-versions"), &parts),
         versions,

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
 use tillward_protocol::pan::contains_card_data;
 
-pub use actions::{advance_stage, cancel, override_halt, pause, resume, retry, stop_scope, undo};
+pub use actions::{advance_stage, cancel, override_halt, pause, resume, retry, revise, stop_scope, undo};
 pub use approval::{Kind as RequestKind, Request, approve, reject, start, submit};
 pub use director::{DirectorRow, OrderedTarget, director_order};
 pub use failures::{TerminalFailure, note_failures};
@@ -33,8 +33,9 @@ pub use judging::{ClassEvidence, Evidence, ScopeEvidence};
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{
-    Announced, AssignmentRow, ReasonCount, Rollout, RolloutDetail, StageView, StopView, TIMELINE_MAX, TimelineEvent,
-    announcements, assignments, get, list, timeline, timeline_in,
+    Announced, AssignmentRow, LiveAssignment, PartCounts, ReasonCount, Rollout, RolloutDetail, StageView, StopView,
+    TIMELINE_MAX, TimelineEvent, announcements, assignments, get, is_known, list, live_assignment, part_counts, timeline,
+    timeline_in,
 };
 
 use crate::audit::{self, Actor, Deed};

@@ -173,6 +173,21 @@ fn a_profile_comes_into_force_only_with_the_right_digest_and_its_hash_is_reporte
 }
 
 #[test]
+fn a_profile_in_force_is_fetched_and_applied_again_when_the_server_asks_for_it() {
+    let (server, terminal) = terminal();
+    let hash = Sha256Hex::of(b"{}");
+    let path = format!("/device/v1/configs/{hash}");
+    server.world().files.insert(path.clone(), b"{}".to_vec().into());
+    for (attempt, fetched) in [(0, 1), (0, 1), (1, 2), (0, 2)] {
+        server.world().desired.config = Some(DesiredConfig { hash: hash.clone(), attempt });
+        terminal.round();
+        let world = server.world();
+        assert_eq!(world.requests.iter().filter(|(_, asked, _)| *asked == path).count(), fetched, "{attempt}");
+    }
+    assert_eq!(std::fs::read(terminal.state().join("profile.json")).unwrap(), b"{}");
+}
+
+#[test]
 fn a_lost_terminal_locks_itself_and_unlocks_when_found() {
     let (server, terminal) = terminal();
     for locked in [true, false] {

@@ -25,6 +25,7 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Which slot runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Slot {
     /// First slot.
@@ -48,6 +49,7 @@ impl Slot {
 
 /// What runs on the terminal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Software {
     /// Firmware version.
@@ -72,6 +74,7 @@ pub struct Software {
 
 /// What the payment application is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AppState {
     /// Waiting.
@@ -86,6 +89,7 @@ pub enum AppState {
 
 /// Why the terminal started last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BootReason {
     /// Switched on.
@@ -106,6 +110,7 @@ pub enum BootReason {
 
 /// State of the terminal and its payment application.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TerminalReport {
     /// What the payment application is doing.
@@ -142,6 +147,7 @@ pub struct TerminalReport {
 
 /// Printer state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Printer {
     /// Works.
@@ -158,6 +164,7 @@ pub enum Printer {
 
 /// Tamper protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Tamper {
     /// Untouched.
@@ -170,6 +177,7 @@ pub enum Tamper {
 
 /// Health of the device itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeviceHealth {
     /// Battery charge, percent.
@@ -224,6 +232,7 @@ pub struct DeviceHealth {
 
 /// Network counters since the last report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetworkCounters {
     /// Bytes sent.
@@ -248,6 +257,7 @@ pub struct NetworkCounters {
 
 /// Transactions since the last report: counts, nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TransactionCounters {
     /// Successful.
@@ -263,6 +273,7 @@ pub struct TransactionCounters {
 
 /// Heartbeat, report and poll.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CheckIn {
     /// [`CHECK_IN_VERSION`].
@@ -402,6 +413,7 @@ fn is_zero_u64(value: &u64) -> bool {
 
 /// What the server counted: everything of this terminal up to and including this pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Acknowledged {
     /// Highest stream seen. An agent that is behind starts a new stream after it.
     pub stream: Stream,
@@ -411,6 +423,7 @@ pub struct Acknowledged {
 
 /// A profile the terminal should apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DesiredConfig {
     /// Config hash: SHA-256 of the profile's canonical bytes, fetched from `/device/v1/configs/{hash}`.
     pub hash: Sha256Hex,
@@ -422,6 +435,7 @@ pub struct DesiredConfig {
 
 /// What the terminal should run. Facts, not commands: the same answer twice changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Desired {
     /// Grows whenever the terminal's director document changes; 0 while there is none. The agent reads the director
     /// when this is above the last one it finished with.
@@ -437,6 +451,7 @@ pub struct Desired {
 
 /// The server's answer, sent after the commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CheckInAnswer {
     /// What may be dropped from the spool.
     pub acknowledged: Acknowledged,

@@ -10,6 +10,8 @@ use crate::{Check, FieldError};
 
 /// How the terminal reaches the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = AccessType))]
 pub enum Access {
     /// 5G NR.
     #[serde(rename = "5g")]
@@ -55,6 +57,8 @@ impl Access {
 
 /// Whether the modem is registered with the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = NetworkRegistration))]
 #[serde(rename_all = "snake_case")]
 pub enum Registration {
     /// Registered.
@@ -69,6 +73,7 @@ pub enum Registration {
 
 /// The SIM card as the modem sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SimState {
     /// Usable.
@@ -83,6 +88,8 @@ pub enum SimState {
 
 /// Link and latency at one moment. Everything a terminal cannot measure is absent, never zero.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = DeviceCondition))]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// Access type in use.
@@ -218,6 +225,7 @@ fn is_digest(text: &str) -> bool {
 
 /// Signal in coarse bands, the form that cohort cells keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SignalBand {
     /// RSRP above −95 dBm, or WiFi above −65 dBm.

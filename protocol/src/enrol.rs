@@ -8,6 +8,7 @@ use crate::{Check, FieldError};
 
 /// `POST /device/v1/enrol`: redeems a one-time activation code for this serial number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnrolRequest {
     /// Serial number.
@@ -30,6 +31,7 @@ impl Check for EnrolRequest {
 
 /// Answer to an enrolment. Repeating the request with the same key gives the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct EnrolAnswer {
     /// The terminal's number from now on.
     pub terminal_id: TerminalId,
@@ -41,6 +43,7 @@ pub struct EnrolAnswer {
 
 /// `POST /device/v1/challenge`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChallengeRequest {
     /// Which terminal.
@@ -49,6 +52,7 @@ pub struct ChallengeRequest {
 
 /// A challenge to sign; valid for about a minute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ChallengeAnswer {
     /// Opaque text.
     pub challenge: String,
@@ -56,6 +60,7 @@ pub struct ChallengeAnswer {
 
 /// `POST /device/v1/session`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SessionRequest {
     /// Which terminal.
@@ -75,6 +80,7 @@ impl Check for SessionRequest {
 
 /// A short-lived session token, sent as `Authorization: Bearer …` on `/device/v1/*` and `/tuf/director/*`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionAnswer {
     /// The token.
     pub token: String,

@@ -9,6 +9,8 @@ use crate::{Check, FieldError};
 
 /// How far the transaction got before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = FailureStage))]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Reading the card or code.
@@ -75,6 +77,7 @@ impl Stage {
 
 /// Kind of transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TransactionType {
     /// 消费.
@@ -110,6 +113,8 @@ impl TransactionType {
 
 /// How the card or code was presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = CardEntry))]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// Chip.
@@ -124,6 +129,7 @@ pub enum Entry {
 
 /// Who gave the response code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseSource {
     /// The card issuer.
@@ -138,6 +144,7 @@ pub enum ResponseSource {
 
 /// What became of the reversal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReversalState {
     /// None was needed.
@@ -152,6 +159,7 @@ pub enum ReversalState {
 
 /// What the operator did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OperatorAction {
     /// Cancelled.
@@ -167,6 +175,7 @@ pub enum OperatorAction {
 /// `occurred_at_ms` is the terminal's clock (Unix ms). Amounts are in fen. The event id is made by the terminal and
 /// is unique on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
     /// The terminal's own id of this event, 1–36 visible ASCII characters.

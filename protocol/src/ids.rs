@@ -9,6 +9,7 @@ use crate::FieldError;
 
 /// The server's own number for one terminal. Stable for the terminal's life; part of its director address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct TerminalId(pub i64);
 
@@ -20,11 +21,13 @@ impl fmt::Display for TerminalId {
 
 /// Which run of sequence numbers a report belongs to. Grows at every enrolment and when the agent lost its spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Stream(pub u32);
 
 /// Number of a report within its stream; the first is 1. The pair `(stream, seq)` only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Seq(pub u32);
 
@@ -32,6 +35,8 @@ macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident, $length:expr, $what:expr, $allowed:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 

@@ -10,6 +10,7 @@ use crate::{Check, FieldError};
 
 /// The signed envelope. `body` is the exact text that was signed: nothing is re-encoded before verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignedManifest {
     /// JSON of a [`Manifest`].

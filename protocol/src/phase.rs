@@ -7,6 +7,8 @@ use crate::{Check, FieldError};
 
 /// Where the terminal is with its current update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = UpdatePhase))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Streams the payload into the inactive slot.
@@ -57,6 +59,8 @@ impl Phase {
 
 /// Why a terminal refused, failed, took back or put off an update. One name for each cause, the same everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = UpdateReason))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// A role is signed only by keys that the role does not have.
@@ -251,6 +255,7 @@ impl Reason {
 
 /// What the terminal says of its current update. Sent with each check-in while there is one to speak of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UpdateReport {
     /// The director's order this is about ([`crate::trust::DirectorOrder::assignment`]).

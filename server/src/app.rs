@@ -1,11 +1,15 @@
 //! Builds the server, binds it, runs it. Tests build the same thing on port 0.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::{DefaultHeaders, ErrorHandlers, from_fn};
 use actix_web::{App, HttpServer, web};
+use anyhow::Context;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::alerts::Sender;
 use crate::blobs::Blobs;
@@ -18,7 +22,7 @@ use crate::http::{self, State};
 use crate::operators::sessions::AddressLimit;
 use crate::settings;
 use crate::signing::Signing;
-use crate::terminals::enrolment;
+use crate::terminals::{enrolment, import};
 use crate::workers::{Signal, Workers};
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
@@ -34,7 +38,7 @@ const SHUTDOWN_S: u64 = 30;
 
 /// A server that listens.
 pub struct Server {
-    /// `http://127.0.0.1:8420`, with the port that was really bound.
+    /// `http://127.0.0.1:8420`, or `https` where it speaks TLS itself, with the port that was really bound.
     pub url: String,
     /// What its handlers work with.
     pub state: web::Data<State>,
@@ -69,6 +73,7 @@ impl Server {
             sign_in_limit: AddressLimit::default(),
             check_ins,
             signing,
+            imports: import::Turns::default(),
             enrolment_limits,
             planner: Signal::default(),
             alerts: Sender::new(config.public_url.as_deref()),
@@ -94,9 +99,12 @@ impl Server {
         if config.workers > 0 {
             server = server.workers(config.workers);
         }
-        let server = server.bind(config.listen)?;
+        let (server, scheme) = match tls(&config)? {
+            Some(tls) => (server.bind_rustls_0_23(config.listen, tls)?, "https"),
+            None => (server.bind(config.listen)?, "http"),
+        };
         let address = server.addrs().first().copied().unwrap_or(config.listen);
-        let url = format!("http://{address}");
+        let url = format!("{scheme}://{address}");
         Ok(Self { url, state, running: server.run(), workers })
     }
 
@@ -114,4 +122,17 @@ impl Server {
         drop(self.workers);
         Ok(ended?)
     }
+}
+
+/// What the server needs to speak TLS itself, if it is to.
+fn tls(config: &Config) -> anyhow::Result<Option<rustls::ServerConfig>> {
+    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) else { return Ok(None) };
+    let unreadable = |path: &Path| format!("cannot read {} as PEM", path.display());
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| unreadable(certificate))?;
+    anyhow::ensure!(!chain.is_empty(), "{} holds no certificate", certificate.display());
+    let private = PrivateKeyDer::from_pem_file(key).with_context(|| unreadable(key))?;
+    let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, private);
+    tls.map(Some).with_context(|| format!("{} does not fit {}", key.display(), certificate.display()))
 }

@@ -28,7 +28,7 @@ const PART_BYTES: usize = 5 * 1024 * 1024;
 /// Parts under way at a time, so that an upload holds at most three parts in memory.
 const PARTS_AT_A_TIME: usize = 2;
 /// Where uploads lie until their digest is known.
-const UPLOADS: &str = "uploads";
+pub(crate) const UPLOADS: &str = "uploads";
 
 /// How to reach an S3 bucket, beside its URL.
 #[derive(Clone, Default)]
@@ -148,6 +148,8 @@ impl Blobs {
         if bucket.is_empty() {
             return Err(BlobError::Location(location.to_owned()));
         }
+        // The client needs one, whichever command this is; a second call finds it already there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
         for (key, value) in [
             (AmazonS3ConfigKey::Endpoint, &s3.endpoint),

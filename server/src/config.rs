@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::Network;
 use crate::blobs::S3Options;
 use crate::db::Location;
 
@@ -57,6 +58,9 @@ pub struct Config {
     pub tls_certificate: Option<PathBuf>,
     /// PEM file of the certificate's key.
     pub tls_key: Option<PathBuf>,
+    /// Proxies that are believed what `X-Forwarded-For` says of the client's address: addresses or networks such as
+    /// `10.0.0.0/8`, in the environment with commas between. Limits count by that address.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for Config {
@@ -78,6 +82,7 @@ impl Default for Config {
             time_zone: "Asia/Shanghai".to_owned(),
             tls_certificate: None,
             tls_key: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -133,11 +138,7 @@ impl Config {
         };
         for field in FIELDS {
             if let Some(value) = environment(&format!("TILLWARD_{}", field.to_uppercase())) {
-                let value = match value.parse::<i64>() {
-                    Ok(number) => toml::Value::Integer(number),
-                    Err(_) => toml::Value::String(value),
-                };
-                table.insert((*field).to_owned(), value);
+                table.insert((*field).to_owned(), from_environment(field, value));
             }
         }
         let config: Self =
@@ -170,11 +171,14 @@ impl Config {
         }
     }
 
-    /// The same settings with passwords inside URLs replaced, fit to be shown.
+    /// The same settings with passwords and parameters of URLs replaced, fit to be shown.
     pub fn masked(&self) -> Self {
-        let mask = |url: &String| match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-            _ => url.clone(),
+        let mask = |url: &String| {
+            let (url, query) = url.split_once('?').map_or((url.as_str(), ""), |(url, _)| (url, "?…"));
+            match (url.split_once("://"), url.rsplit_once('@')) {
+                (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}{query}"),
+                _ => format!("{url}{query}"),
+            }
         };
         Self {
             database_url: self.database_url.as_ref().map(mask),
@@ -216,6 +220,23 @@ impl Config {
     }
 }
 
+/// The value of an environment variable in the type that its field has in a file.
+fn from_environment(field: &str, text: String) -> toml::Value {
+    if LISTS.contains(&field) {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        return toml::Value::Array(items.map(|item| item.to_owned().into()).collect());
+    }
+    // Only where a number is meant: an access key id may well consist of digits.
+    match text.parse::<i64>() {
+        Ok(number) if NUMBERS.contains(&field) => toml::Value::Integer(number),
+        Ok(_) | Err(_) => toml::Value::String(text),
+    }
+}
+
+/// Fields that are numbers.
+const NUMBERS: &[&str] = &["check_in_interval_s", "workers"];
+/// Fields that are lists.
+const LISTS: &[&str] = &["trusted_proxies"];
 /// Names of all fields, each also an environment variable.
 const FIELDS: &[&str] = &[
     "listen",
@@ -234,6 +255,7 @@ const FIELDS: &[&str] = &[
     "time_zone",
     "tls_certificate",
     "tls_key",
+    "trusted_proxies",
 ];
 
 #[cfg(test)]
@@ -273,5 +295,29 @@ mod tests {
         assert!(set("TILLWARD_CHECK_IN_INTERVAL_S", "0").unwrap_err().to_string().contains("check_in_interval_s"));
         assert!(set("TILLWARD_MODE", "fast").unwrap_err().to_string().contains("fast"));
         assert!(set("TILLWARD_PUBLIC_URL", "ftp://x").unwrap_err().to_string().contains("public_url"));
+        let proxies = set("TILLWARD_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8").unwrap().trusted_proxies;
+        assert_eq!(proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1/32", "10.0.0.0/8"]);
+        assert_eq!(set("TILLWARD_TRUSTED_PROXIES", "").unwrap().trusted_proxies, []);
+        assert!(set("TILLWARD_TRUSTED_PROXIES", "proxy.lan").unwrap_err().to_string().contains("proxy.lan"));
+    }
+
+    #[test]
+    fn text_that_looks_like_a_number_stays_text() {
+        let config = Config::load(None, |asked| (asked == "TILLWARD_S3_ACCESS_KEY_ID").then(|| "0815".to_owned()));
+        assert_eq!(config.unwrap().s3_access_key_id.as_deref(), Some("0815"));
+    }
+
+    #[test]
+    fn no_password_of_a_url_is_shown() {
+        for (url, shown) in [
+            ("postgres://me:hush@host/db", "postgres://…@host/db"),
+            ("postgres://host/db?user=me&password=hush", "postgres://host/db?…"),
+            ("postgres://me:hu@sh@host/db?sslmode=require", "postgres://…@host/db?…"),
+            ("postgres://host/db", "postgres://host/db"),
+            ("/var/lib/tillward.sqlite3", "/var/lib/tillward.sqlite3"),
+        ] {
+            let config = Config { database_url: Some(url.to_owned()), ..Config::default() };
+            assert_eq!(config.masked().database_url.as_deref(), Some(shown));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(rustdoc::private_intra_doc_links)] // Links lead readers of the source.
 
+pub mod addresses;
 pub mod alerts;
 pub mod app;
 pub mod audit;

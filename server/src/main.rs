@@ -33,6 +33,8 @@ enum Command {
     Demo(DemoArgs),
     /// Drives load against a server.
     Simulate(SimulateArgs),
+    /// Judges past rollouts again, from a file of their events.
+    Gate(cli::gate::GateArgs),
     /// Measures this machine.
     #[command(subcommand)]
     Bench(Bench),
@@ -94,7 +96,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tillward: {error:#}");
-            ExitCode::FAILURE
+            // The same status as for arguments that cannot be read.
+            if error.is::<cli::gate::Unreadable>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -108,6 +111,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let options = bench::Options { connections, seconds, rounds, terminals, postgres };
             cli::bench::run(&options, json)
         }
+        Command::Gate(args) => cli::gate::run(&args, &mut std::io::stdout().lock()),
         Command::Operator(command) => cli::with_database(&config()?, async |db| {
             cli::operator::run(&db, command, std::io::stdin(), &mut std::io::stdout(), clock.now()).await
         }),

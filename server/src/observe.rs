@@ -24,6 +24,14 @@ pub fn start_metrics() {
     });
 }
 
+/// Folds what histograms collected since the last time. Nobody may ever ask for the metrics, and until somebody does, or
+/// this is called, each value takes memory.
+pub fn keep_up() {
+    if let Some(metrics) = METRICS.get() {
+        metrics.run_upkeep();
+    }
+}
+
 /// The metrics in Prometheus' text form; empty before [`start_metrics`].
 pub fn render() -> String {
     METRICS.get().map(PrometheusHandle::render).unwrap_or_default()

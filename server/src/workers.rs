@@ -14,8 +14,8 @@ use crate::db::{self, Db};
 use crate::failures::incidents;
 use crate::http::State;
 use crate::profiles;
-use crate::releases;
 use crate::rollouts::planner;
+use crate::{observe, releases};
 
 /// A pass starts at least this often: what another server or a time limit asks for waits no longer.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -142,10 +142,11 @@ async fn spread(db: Db, clock: Clock) {
     }
 }
 
-/// Re-signs what is worn and deletes what is too old.
+/// Re-signs what is worn, deletes what is too old, folds what was measured.
 async fn maintain(state: Arc<State>) {
     loop {
         tokio::time::sleep(MAINTENANCE_INTERVAL).await;
+        observe::keep_up();
         let now = state.clock.now();
         if let Err(error) = releases::maintain(&state.db, &state.signing, now).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "signed metadata could not be renewed");
@@ -158,10 +159,17 @@ async fn maintain(state: Arc<State>) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "unused parameters could not be deleted");
             }
         }
-        match retention::sweep(&state.db, now).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "deleted what was too old"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted"),
+        let swept = [
+            retention::sweep(&state.db, now).await,
+            alerts::sweep(&state.db, now).await,
+            incidents::sweep(&state.db, now).await,
+        ];
+        for swept in swept {
+            match swept {
+                Ok(0) => {}
+                Ok(rows) => tracing::info!(rows, "deleted what was too old"),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted"),
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod http;
 pub mod programs;
 pub mod proxy;
+pub mod python;
 pub mod server;
 pub mod terminal;
 

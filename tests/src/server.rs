@@ -25,6 +25,7 @@ pub struct Server {
     database: Database,
     address: String,
     check_in_interval_s: u32,
+    more: Vec<(&'static str, String)>,
     process: Process,
 }
 
@@ -42,12 +43,25 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub fn start_with(program: PathBuf, database: Database, check_in_interval_s: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), program, database, check_in_interval_s, Vec::new())
+    }
+
+    /// Starts one in this folder, with more settings as they stand in the environment.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_in(
+        folder: TempDir,
+        program: PathBuf,
+        database: Database,
+        check_in_interval_s: u32,
+        more: Vec<(&'static str, String)>,
+    ) -> Self {
         // A free port that is the server's own from now on: terminals keep one address over all restarts.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let (process, lines, url) = launch(&program, folder.path(), &database, &address, check_in_interval_s);
+        let (process, lines, url) = launch(&program, folder.path(), &database, &address, check_in_interval_s, &more);
         let bootstrap_token = line_after("one-time token: ", &lines, folder.path());
-        Self { url, bootstrap_token, folder, program, database, address, check_in_interval_s, process }
+        Self { url, bootstrap_token, folder, program, database, address, check_in_interval_s, more, process }
     }
 
     /// Ends it as `kill -9` does.
@@ -64,8 +78,9 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub fn start_again(&mut self) {
+        let interval_s = self.check_in_interval_s;
         let (process, _, _) =
-            launch(&self.program, self.folder.path(), &self.database, &self.address, self.check_in_interval_s);
+            launch(&self.program, self.folder.path(), &self.database, &self.address, interval_s, &self.more);
         self.process = process;
     }
 
@@ -75,7 +90,7 @@ impl Server {
     /// When it takes longer than a minute.
     pub fn tool(&self, words: &[&str]) -> Output {
         let mut command = settings(&self.program, self.folder.path(), &self.database, &self.address);
-        command.args(words);
+        command.envs(self.more.iter().map(|(name, value)| (name, value))).args(words);
         programs::run(command, Duration::from_secs(60))
     }
 
@@ -116,11 +131,12 @@ fn launch(
     database: &Database,
     address: &str,
     interval_s: u32,
+    more: &[(&'static str, String)],
 ) -> (Process, Receiver<String>, String) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
     let mut command = settings(program, folder, database, address);
     command.arg("serve").env("TILLWARD_CHECK_IN_INTERVAL_S", interval_s.to_string());
-    command.stdout(Stdio::piped()).stderr(log);
+    command.envs(more.iter().map(|(name, value)| (name, value))).stdout(Stdio::piped()).stderr(log);
     let mut process = Process::start(&mut command);
     let lines = process.lines();
     let url = line_after("listening on ", &lines, folder);

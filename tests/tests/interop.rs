@@ -1,58 +1,23 @@
 //! The reference client of The Update Framework reads what a running server publishes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use tillward_tests::admin::Admin;
 use tillward_tests::programs::run;
+use tillward_tests::python::python;
 use tillward_tests::server::Server;
 
 const PACKAGES: [&str; 2] = ["tuf==7.0.0", "securesystemslib[crypto]==1.4.0"];
 
-/// A Python that has the packages, in `target/`; `None`, and said, where they cannot be installed.
-fn python() -> Option<PathBuf> {
-    let what = "reading with python-tuf";
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-tuf");
-    let python = folder.join("bin").join("python");
-    let is_ready = |python: &Path| {
-        let mut command = Command::new(python);
-        command.args(["-c", "import tuf.ngclient, securesystemslib"]).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    if is_ready(&python) {
-        return Some(python);
-    }
-    let mut venv = Command::new("python3");
-    if venv.arg("--version").output().is_err() {
-        tillward_tests::skip(what, "python3 is not installed");
-        return None;
-    }
-    let mut venv = Command::new("python3");
-    venv.args(["-m", "venv", "--clear"]).arg(&folder);
-    let made = run(venv, Duration::from_secs(120));
-    if !made.status.success() {
-        let said = String::from_utf8_lossy(&made.stdout).into_owned() + &String::from_utf8_lossy(&made.stderr);
-        tillward_tests::skip(what, &format!("python3 -m venv failed (Debian: python3-venv): {}", said.trim()));
-        return None;
-    }
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet"]).args(PACKAGES);
-    let installed = run(pip, Duration::from_secs(180));
-    if !installed.status.success() {
-        let said = String::from_utf8_lossy(&installed.stderr).into_owned();
-        tillward_tests::skip(what, &format!("pip cannot install {}: {}", PACKAGES.join(" "), said.trim()));
-        return None;
-    }
-    assert!(is_ready(&python), "pip installed the packages and Python does not find them");
-    Some(python)
-}
-
 #[test]
 fn python_tuf_reads_the_image_repository_of_a_running_server() {
-    let Some(python) = python() else { return };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-tuf");
+    let python = python("reading with python-tuf", &folder, &PACKAGES, "tuf.ngclient, securesystemslib");
+    let Some(python) = python else { return };
     let server = Server::start();
     let admin = Admin::set_up(&server);
     admin.add_model("demo-p1");

@@ -111,6 +111,7 @@ CREATE TABLE alert_deliveries (
     finished_at_ms BIGINT,
     PRIMARY KEY (alert_id, channel_id)
 ) WITHOUT ROWID;
-CREATE INDEX alert_deliveries_pending ON alert_deliveries (channel_id, alert_id) WHERE state = 'pending';
+-- Not partial: a state that is a bound parameter would not be known to match.
+CREATE INDEX alert_deliveries_by_state ON alert_deliveries (state, channel_id, alert_id);
 
 INSERT INTO id_counters (name, next) VALUES ('incidents', 1), ('alerts', 1), ('alert_channels', 1);

@@ -24,7 +24,7 @@ pub use level::Level;
 pub use transport::{NewTransport, Sender, TransportKind};
 
 use crate::clock::Now;
-use crate::db::{self, Conn};
+use crate::db::{self, Conn, Db};
 use crate::operators::Scope;
 
 /// What an alert tells.
@@ -201,6 +201,24 @@ pub fn list(
     size: u32,
 ) -> Result<Vec<Alert>, db::Error> {
     store::list(conn, scope, filter, before, i64::from(size))
+}
+
+/// Alerts and their delivery log are kept this long, ms: thirteen months, to compare with last year's month.
+pub const ALERTS_KEPT_MS: i64 = 396 * 86_400_000;
+
+/// Deletes alerts that are too old, in small transactions, and returns how many went. Idempotent.
+///
+/// # Errors
+/// [`db::Error`]; what was deleted before stays deleted.
+pub async fn sweep(db: &Db, now: Now) -> Result<usize, db::Error> {
+    let mut deleted = 0;
+    loop {
+        let step = db.write(move |conn| store::delete_old(conn, now.0 - ALERTS_KEPT_MS)).await?;
+        if step == 0 {
+            return Ok(deleted);
+        }
+        deleted += step;
+    }
 }
 
 /// Alerts about one incident that are shown with it.

@@ -16,6 +16,8 @@ use crate::operators::Scope;
 
 /// Channels that one alert goes to at most: those of each organization above, all of them full.
 const CHANNELS_FOR_MAX: i64 = 200;
+/// Alerts deleted in one transaction: a few milliseconds.
+const DELETED_MAX: i64 = 500;
 
 /// An organization and all above it: `/1/`, `/1/4/`, `/1/4/17/`.
 fn lineage(org_path: &str) -> Vec<&str> {
@@ -175,6 +177,18 @@ fn deliveries(conn: &mut Conn, scope: &Scope, alerts: &[i64]) -> Result<HashMap<
         found.entry(alert_id).or_default().push(delivery);
     }
     Ok(found)
+}
+
+/// Deletes the oldest alerts if they are older than `before_ms`. By primary key: numbers grow with time.
+pub(super) fn delete_old(conn: &mut Conn, before_ms: i64) -> Result<usize, db::Error> {
+    let oldest = alerts::table.order(alerts::id).limit(DELETED_MAX).select((alerts::id, alerts::created_at_ms));
+    let oldest: Vec<(i64, i64)> = oldest.load(conn)?;
+    let old: Vec<i64> = oldest.into_iter().filter(|(_, at_ms)| *at_ms < before_ms).map(|(id, _)| id).collect();
+    if old.is_empty() {
+        return Ok(0);
+    }
+    diesel::delete(alert_deliveries::table.filter(alert_deliveries::alert_id.eq_any(old.clone()))).execute(conn)?;
+    Ok(diesel::delete(alerts::table.filter(alerts::id.eq_any(old))).execute(conn)?)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get(
             "/api/v1/audit/verify",
             Access::Operator(Permission::AuditRead),
-            "Walks the hash chain and says whether it is whole",
+            "Walks the hash chain and says whether it is whole; headquarters only",
             verify,
         )
         .returns::<Verdict>(200, "What was found"),
@@ -41,6 +41,9 @@ async fn list(
     Ok(web::Json(Page::from_rows(rows, size, |entry| entry.seq)))
 }
 
-async fn verify(state: web::Data<State>, _: Caller) -> Result<web::Json<Verdict>, Problem> {
+async fn verify(state: web::Data<State>, caller: Caller) -> Result<web::Json<Verdict>, Problem> {
+    if !super::may_verify(&caller.scope) {
+        return Err(Problem::not_found());
+    }
     Ok(web::Json(super::verify(&state.db, None).await?))
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::operators::{Caller, CallerKind, Scope};
+use crate::organizations;
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +158,12 @@ pub struct Verdict {
     pub broken_at: Option<i64>,
     /// What is wrong with it.
     pub problem: Option<String>,
+}
+
+/// Whether a caller of this scope may have the chain walked: it is everybody's, its length and head say how much
+/// everybody does, and the walk costs as much as there is.
+pub fn may_verify(scope: &Scope) -> bool {
+    organizations::is_headquarters(scope.from())
 }
 
 /// Walks the whole chain; entries are read in blocks, memory stays flat. With `expected_head`, a head noted earlier,

@@ -22,7 +22,8 @@ use crate::{organizations, terminals};
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::post("/device/v1/check-in", Access::Terminal, "Heartbeat, report and poll in one", check_in)
-            .returns_empty(200, "What was counted and what to run; sent after the commit"),
+            .body::<CheckIn>()
+            .returns::<CheckInAnswer>(200, "What was counted and what to run; sent after the commit"),
         Endpoint::get(
             "/api/v1/check-ins/totals",
             Access::Operator(Permission::AuditRead),
@@ -37,7 +38,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             conditions,
         )
         .query::<Span>()
-        .returns::<Vec<Sample>>(200, "Samples"),
+        .returns_list::<Sample>(200, "Samples"),
     ]
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tillward_protocol::ids::Sha256Hex;
 
+use crate::blobs::UPLOADS;
 use crate::config::Config;
 use crate::db::{self, Location};
 
@@ -53,12 +54,12 @@ pub fn back_up(config: &Config, backup: &Backup) -> anyhow::Result<()> {
     std::fs::create_dir_all(&backup.to).with_context(|| format!("cannot create {}", backup.to.display()))?;
     let is_empty = std::fs::read_dir(&backup.to)?.next().is_none();
     ensure!(is_empty, "{} is not empty; name a new folder", backup.to.display());
-    // Firmware first: the database must not name a file that the copy lacks.
+    // The database first: payloads are never removed, so the copy has every file that the database names.
+    db::copy_sqlite(&database, &backup.to.join(DATABASE))?;
     let blobs = config.data_dir.join(BLOBS);
     if config.blobs_url.is_none() && blobs.is_dir() {
         copy_folder(&blobs, &backup.to.join(BLOBS))?;
     }
-    db::copy_sqlite(&database, &backup.to.join(DATABASE))?;
     let manifest = Manifest { version: env!("CARGO_PKG_VERSION").to_owned(), files: digests(&backup.to)? };
     std::fs::write(backup.to.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
     println!("{} files in {}", manifest.files.len(), backup.to.display());
@@ -90,7 +91,13 @@ pub fn restore(config: &Config, restore: &Restore) -> anyhow::Result<()> {
         return Ok(());
     }
     let database = sqlite_file(config)?;
-    ensure!(!database.exists(), "{} exists; move it away first", database.display());
+    // What a log of another database holds would be written into this one.
+    for suffix in ["", "-wal", "-shm"] {
+        let file = PathBuf::from(format!("{}{suffix}", database.display()));
+        ensure!(!file.exists(), "{} exists; move it away first", file.display());
+    }
+    let blobs = config.data_dir.join(BLOBS);
+    ensure!(!blobs.exists(), "{} exists; move it away first", blobs.display());
     std::fs::create_dir_all(&config.data_dir)?;
     for path in manifest.files.keys() {
         let target = if path == DATABASE { database.clone() } else { config.data_dir.join(path) };
@@ -113,15 +120,16 @@ fn sqlite_file(config: &Config) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// Copies a folder but for the uploads in it: they are not finished, and come and go meanwhile.
 fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), &target)?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if !entry.file_type()?.is_dir() {
+            std::fs::copy(&source, &target).with_context(|| format!("cannot copy {}", source.display()))?;
+        } else if entry.file_name() != UPLOADS {
+            copy_folder(&source, &target)?;
         }
     }
     Ok(())
@@ -158,5 +166,62 @@ fn digest_of_file(path: &Path) -> anyhow::Result<Sha256Hex> {
             None | Some([]) => return Ok(Sha256Hex::from_bytes(hasher.finalize().into())),
             Some(bytes) => hasher.update(bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+
+    fn config(folder: &Path) -> Config {
+        Config { data_dir: folder.to_owned(), ..Config::default() }
+    }
+
+    /// A server's folder with a database, a payload and half an upload.
+    fn data() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        Db::open(&config(folder.path()).database()).unwrap();
+        for (name, text) in [("blobs/abc", "payload"), ("uploads/half#1", "half")] {
+            let path = folder.path().join(BLOBS).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_backup_holds_database_and_payloads_and_is_put_back_only_where_nothing_is() {
+        let (data, place) = (data(), tempfile::tempdir().unwrap());
+        let to = place.path().join("backup");
+        back_up(&config(data.path()), &Backup { to: to.clone() }).unwrap();
+        assert!(back_up(&config(data.path()), &Backup { to: to.clone() }).is_err(), "the folder is not empty");
+        let names: Vec<String> = digests(&to).unwrap().into_keys().collect();
+        assert_eq!(names, ["blobs/blobs/abc", DATABASE]);
+        let put_back = |folder: &Path| restore(&config(folder), &Restore { from: to.clone(), verify: false });
+        let refused = put_back(data.path()).unwrap_err().to_string();
+        assert!(refused.contains("move it away first"), "{refused}");
+        for left_behind in ["tillward.sqlite3-wal", "tillward.sqlite3-shm", "blobs"] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(left_behind), "of another database").unwrap();
+            let refused = put_back(folder.path()).unwrap_err().to_string();
+            assert!(refused.contains(left_behind), "{refused}");
+        }
+        let anew = tempfile::tempdir().unwrap();
+        put_back(anew.path()).unwrap();
+        assert_eq!(std::fs::read(anew.path().join("blobs/blobs/abc")).unwrap(), b"payload");
+        Db::open(&config(anew.path()).database()).unwrap();
+        std::fs::write(to.join("blobs/blobs/abc"), "changed").unwrap();
+        let refused = put_back(tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
+        assert!(refused.contains("differs"), "{refused}");
+    }
+
+    #[test]
+    fn the_database_is_copied_before_the_files_that_it_names() {
+        let (data, place) = (data(), tempfile::tempdir().unwrap());
+        // Stops the copying of files.
+        std::os::unix::fs::symlink("nowhere", data.path().join(BLOBS).join("dangling")).unwrap();
+        assert!(back_up(&config(data.path()), &Backup { to: place.path().to_owned() }).is_err());
+        assert!(place.path().join(DATABASE).is_file());
     }
 }

@@ -11,7 +11,8 @@ use crate::signing::Signing;
 /// What to do with keys.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Lists the keys at hand, each with its role, id and custody. Never prints a private part.
+    /// Lists the keys at hand, each with its role, id and custody; in quick-start mode makes them first, as the server's
+    /// first start does. Never prints a private part.
     Report,
 }
 

@@ -46,7 +46,8 @@ impl Language {
         known.into_iter().next().unwrap_or(Self::Chinese)
     }
 
-    fn source(self) -> &'static str {
+    /// Its texts as they were written.
+    pub(super) fn source(self) -> &'static str {
         match self {
             Self::Chinese => include_str!("../../locales/zh-CN.ftl"),
             Self::English => include_str!("../../locales/en.ftl"),

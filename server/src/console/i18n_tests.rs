@@ -9,8 +9,11 @@ use tillward_protocol::condition::Access;
 use tillward_protocol::failure::Stage;
 use tillward_protocol::phase::Reason;
 
+use super::super::evidence;
 use super::*;
-use crate::operators::Role;
+use crate::alerts::{AlertKind, AlertState};
+use crate::failures::incidents::{self, State as IncidentState};
+use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
 use crate::rollouts::assignment::{Phase as AssignmentPhase, Withdrawal};
@@ -25,7 +28,118 @@ use crate::terminals::{Action, Lifecycle};
 const CALLS: [&str; 8] =
     ["say(\"", ".with(\"", "with_two(\"", "with_values(\"", "count(\"", ".add(\"", ".named(\"", "key(\""];
 
+/// What may happen to a rollout, as refusals name it.
+const EVENTS: [&str; 14] = [
+    "start",
+    "pause",
+    "resume",
+    "cancel",
+    "submit",
+    "approve",
+    "reject",
+    "open_stage",
+    "halt",
+    "override",
+    "finish",
+    "expire",
+    "revise",
+    "stop_scope",
+];
+
 const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
+
+/// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
+const FIELDS: [&str; 56] = [
+    "login",
+    "name",
+    "password",
+    "role",
+    "language",
+    "status",
+    "version",
+    "organization_id",
+    "organization",
+    "parent_id",
+    "short_code",
+    "region",
+    "bootstrap_token",
+    "organization_name",
+    "sn",
+    "tusn",
+    "model",
+    "models",
+    "merchant_no",
+    "merchant_name",
+    "store_name",
+    "terminal_no",
+    "tags",
+    "iccid",
+    "imei",
+    "notes",
+    "lifecycle",
+    "connection",
+    "q",
+    "confirm",
+    "action",
+    "count",
+    "why",
+    "file",
+    "body",
+    "after",
+    "size",
+    "query",
+    "component",
+    "firmware_version",
+    "release_counter",
+    "min_from_counter",
+    "release_id",
+    "payload",
+    "sns",
+    "firmware",
+    "tag",
+    "state",
+    "phase",
+    "filter",
+    "session",
+    "sha256",
+    "more",
+    "from",
+    "to",
+    "update",
+];
+
+/// What the audit log has, its dots written as hyphens.
+const DEEDS: [&str; 29] = [
+    "api_keys-create",
+    "api_keys-revoke",
+    "models-create",
+    "operators-create",
+    "operators-update",
+    "operators-change_password",
+    "operators-reset_password",
+    "organizations-create",
+    "organizations-update",
+    "profiles-create",
+    "profiles-assign",
+    "releases-create",
+    "releases-approve",
+    "releases-publish",
+    "releases-withdraw",
+    "rollouts-create",
+    "rollouts-start",
+    "rollouts-pause",
+    "rollouts-resume",
+    "rollouts-cancel",
+    "sessions-open",
+    "sessions-close",
+    "sessions-token_reused",
+    "terminals-create",
+    "terminals-enrol",
+    "terminals-import",
+    "terminals-issue_codes",
+    "terminals-lifecycle",
+    "terminals-update",
+];
 
 /// Keys that are made from names the server keeps.
 fn families() -> BTreeMap<&'static str, Vec<String>> {
@@ -76,12 +190,38 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("span-unit", names(&["s", "m", "h", "d"])),
         ("weekday", names(&["1", "2", "3", "4", "5", "6", "7"])),
         ("rollout-field", names(&[&super::super::rollout_words::field_names()[..], &["count"]].concat())),
+        ("incident", {
+            let mut states = names(&IncidentState::ALL.map(IncidentState::as_str));
+            states.push(incidents::UNRESOLVED.to_owned());
+            states
+        }),
+        ("incident-kind", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
+        ("incident-title", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
+        (
+            "incident-event",
+            names(&["open", "reopen", "raise", "acknowledge", "mitigate", "resolve", "assign", "note", "remind"]),
+        ),
+        ("level", names(&incidents::Level::ALL.map(incidents::Level::as_str))),
+        ("alert", names(&AlertKind::ALL.map(AlertKind::as_str))),
+        ("alert-state", names(&AlertState::ALL.map(AlertState::as_str))),
+        ("evidence", names(&[&evidence::WORDS[..], &evidence::VERDICTS].concat())),
         ("actor", names(&["operator", "api_key", "terminal", "system"])),
         (
             "object",
-            names(&["terminal", "rollout", "release", "organization", "operator", "api_key", "profile", "import"]),
+            names(&[
+                "terminal",
+                "rollout",
+                "release",
+                "organization",
+                "operator",
+                "api_key",
+                "profile",
+                "import",
+                "incident",
+                "alert_channel",
+            ]),
         ),
-        ("span", names(&["24h", "7d"])),
+        ("span", names(&["24h", "3d", "7d"])),
         (
             "done",
             names(&[
@@ -103,10 +243,19 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "advanced",
                 "overridden",
                 "part_stopped",
+                "acknowledged",
+                "taken",
+                "mitigated",
+                "resolved",
+                "noted",
             ]),
         ),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
         ("moment-in", names(&["seconds", "minutes", "hours", "days"])),
+        ("permission", names(&Permission::ALL.map(Permission::as_str))),
+        ("event", names(&EVENTS)),
+        ("field", names(&FIELDS)),
+        ("deed", names(&DEEDS)),
         ("problem-title", super::super::problems::names()),
         ("problem-advice", super::super::problems::names()),
     ])
@@ -171,8 +320,10 @@ fn both_languages_have_the_same_keys_with_the_same_values() {
     };
     assert_eq!(missing(&chinese, &english), Vec::<String>::new(), "not in en.ftl");
     assert_eq!(missing(&english, &chinese), Vec::<String>::new(), "not in zh-CN.ftl");
-    // `n` only chooses a plural form and `count` shows it: either may stand alone.
-    let values = |names: &BTreeSet<String>| names.iter().filter(|name| *name != "n").cloned().collect::<Vec<_>>();
+    // `n` only chooses a plural form and `count` shows it: either may stand alone; `rest` is what a refusal's form
+    // passes over.
+    let is_said = |name: &&String| !["n", "rest"].contains(&name.as_str());
+    let values = |names: &BTreeSet<String>| names.iter().filter(is_said).cloned().collect::<Vec<_>>();
     for (key, names) in &chinese {
         assert_eq!(values(names), values(&english[key]), "{key}");
     }
@@ -184,8 +335,11 @@ fn every_key_that_is_used_exists_and_every_key_that_exists_is_used() {
     let wanted: BTreeSet<_> = called().union(&family_keys()).cloned().collect();
     assert_eq!(wanted.difference(&defined).collect::<Vec<_>>(), Vec::<&String>::new(), "used but not defined");
     let (sources, families) = (sources(), family_keys());
-    let is_used =
-        |key: &String| families.contains(key) || sources.iter().any(|text| text.contains(&format!("\"{key}\"")));
+    let is_used = |key: &String| {
+        families.contains(key)
+            || key.starts_with("refusal-")
+            || sources.iter().any(|text| text.contains(&format!("\"{key}\"")))
+    };
     let unused: Vec<_> = defined.iter().filter(|key| !is_used(key)).collect();
     assert_eq!(unused, Vec::<&String>::new(), "defined but not used");
 }

@@ -10,15 +10,19 @@ mod chart;
 mod conditions;
 mod config;
 mod dial;
+mod evidence;
 mod form;
 mod i18n;
 mod import;
+mod incident;
+mod incidents;
 mod moments;
 mod operators;
 mod organizations;
 mod overview;
 mod preferences;
 pub mod problems;
+mod refusals;
 mod releases;
 mod rollout;
 mod rollout_actions;
@@ -48,6 +52,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminals::endpoints(),
         import::endpoints(),
         terminal::endpoints(),
+        incidents::endpoints(),
+        incident::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

@@ -45,6 +45,11 @@ impl Moments {
         self.formatted(at_ms, "%Y-%m-%d %H:%M:%S")
     }
 
+    /// `11-23 09:30`.
+    pub fn minute(&self, at_ms: i64) -> String {
+        self.formatted(at_ms, "%m-%d %H:%M")
+    }
+
     /// `09:30:00`.
     pub fn time(&self, at_ms: i64) -> String {
         self.formatted(at_ms, "%H:%M:%S")

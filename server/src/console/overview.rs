@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use askama::Template;
+use serde::Deserialize;
 
 use super::chart::{Part, Svg, percent, stacked_bar};
 use super::rollouts::{self as rollout_list, Summary};
@@ -10,19 +11,21 @@ use super::status::{Status, Tone};
 use super::{conditions, organizations};
 use crate::failures::{self, Explanation};
 use crate::http::State;
-use crate::http::body::query_pair;
+use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission};
-use crate::rollouts::{self, Rollout};
+use crate::rollouts;
 use crate::terminals::list::{Overview, overview};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![Endpoint::get("/", Access::Page(Permission::TerminalsRead), "", show)]
 }
 
-/// Window of the failures, hours.
-const WINDOW_HOURS: u32 = 24;
+/// Windows of the failures that may be chosen: name and hours. What is normal is learnt from the time before, so a
+/// fault that is older than a short window shows only in a longer one.
+const WINDOWS: [(&str, u32); 3] = [("24h", 24), ("3d", 72), ("7d", 168)];
+const HOUR_MS: i64 = 3_600_000;
 /// Rollouts shown of each state that somebody may have to act on.
 const ROLLOUTS_MAX: u32 = 5;
 /// These states, the most urgent first.
@@ -68,8 +71,11 @@ struct OverviewPage {
     tiles: Vec<Tile>,
     is_empty: bool,
     may_import: bool,
+    /// Name of each window, and whether it is the one shown.
+    windows: Vec<(&'static str, bool)>,
     failures_summary: String,
-    is_contrast: bool,
+    /// What the window was compared with.
+    baseline: String,
     combinations: Vec<Combination>,
     outcomes: Vec<(String, i64)>,
     rollouts: Vec<Summary>,
@@ -79,19 +85,29 @@ struct OverviewPage {
     versions_bar: Svg,
 }
 
-async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
+#[derive(Debug, Default, Deserialize)]
+struct OverviewQuery {
+    #[serde(default)]
+    window: Option<String>,
+}
+
+async fn show(
+    shell: Shell,
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<OverviewQuery>,
+) -> Result<HttpResponse, Problem> {
+    let [shortest, ..] = WINDOWS;
+    let (window, hours) =
+        WINDOWS.into_iter().find(|(name, _)| query.window.as_deref() == Some(*name)).unwrap_or(shortest);
     let now = shell.moments.now();
     let may_see_rollouts = shell.may(Permission::RolloutsRead);
     let scope = caller.scope.clone();
-    let (fleet, running, active, announced) = state
+    let (fleet, active, announced, unsuccessful) = state
         .db
         .read(move |conn| {
             let fleet = overview(conn, &scope, now)?;
-            let running = if may_see_rollouts {
-                rollouts::list(conn, &scope, Some("running"), None, ROLLOUTS_MAX)?
-            } else {
-                Vec::new()
-            };
+            let unsuccessful = if may_see_rollouts { rollouts::unsuccessful_terminals(conn, &scope)?.len() } else { 0 };
             let mut active = Vec::new();
             let mut announced = (Vec::new(), Vec::new());
             if may_see_rollouts {
@@ -100,13 +116,13 @@ async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<H
                 }
                 announced = rollout_list::announced_to(conn, &scope)?;
             }
-            Ok::<_, Problem>((fleet, running, active, announced))
+            Ok::<_, Problem>((fleet, active, announced, unsuccessful))
         })
         .await?;
     let (mut told, own) = announced;
     told.truncate(TOLD_MAX);
     let tree = if told.is_empty() { Vec::new() } else { organizations::within(&state, caller.scope.clone()).await? };
-    let failed = failures::overview(&state.db, caller.scope, WINDOW_HOURS, now).await?;
+    let failed = failures::overview(&state.db, caller.scope, hours, now).await?;
     let versions = versions(&shell, &fleet);
     let parts: Vec<Part> = versions
         .iter()
@@ -114,7 +130,7 @@ async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<H
         .collect();
     let outcomes = failed.outcomes.iter().take(OUTCOMES_MAX);
     shell::ok(&OverviewPage {
-        tiles: tiles(&shell, &fleet, &running, may_see_rollouts),
+        tiles: tiles(&shell, &fleet, may_see_rollouts.then_some(unsuccessful)),
         is_empty: fleet.total == 0,
         may_import: shell.may(Permission::TerminalsWrite),
         failures_summary: shell.language.with_two(
@@ -122,7 +138,8 @@ async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<H
             ("failed", &whole(failed.failures)),
             ("total", &whole(failed.exposures)),
         ),
-        is_contrast: failed.mode == "contrast" && !failed.explanations.is_empty(),
+        windows: WINDOWS.into_iter().map(|(name, _)| (name, name == window)).collect(),
+        baseline: baseline(&shell, &failed, hours),
         combinations: failed.explanations.iter().map(|found| combination(&shell, found)).collect(),
         outcomes: outcomes.map(|(name, n)| (conditions::outcome(&shell, name), *n)).collect(),
         days: rollout_list::days(&shell, told, &own, &tree),
@@ -134,7 +151,17 @@ async fn show(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<H
     })
 }
 
-fn tiles(shell: &Shell, fleet: &Overview, running: &[Rollout], may_see_rollouts: bool) -> Vec<Tile> {
+/// What counts as normal here, so that nobody takes silence for health.
+fn baseline(shell: &Shell, failed: &failures::Overview, hours: u32) -> String {
+    if failed.mode == "contrast" {
+        return shell.say("overview-contrast");
+    }
+    let from_ms = failed.from_ms - failures::BASELINE_WINDOWS * i64::from(hours) * HOUR_MS;
+    let (from, to) = (shell.moments.minute(from_ms), shell.moments.minute(failed.from_ms));
+    shell.language.with_two("overview-baseline", ("from", &from), ("to", &to))
+}
+
+fn tiles(shell: &Shell, fleet: &Overview, unsuccessful: Option<usize>) -> Vec<Tile> {
     let all = Tile {
         href: "/terminals".to_owned(),
         status: Status { tone: Tone::Quiet, word: shell.say("overview-all") },
@@ -144,26 +171,31 @@ fn tiles(shell: &Shell, fleet: &Overview, running: &[Rollout], may_see_rollouts:
     };
     let connections = fleet.connections.iter().map(|count| Tile {
         href: format!("/terminals?{}", query_pair("connection", &count.value)),
-        status: Status { tone: Tone::of_connection(&count.value), word: shell.word("connection", &count.value) },
+        status: Status {
+            tone: calm(Tone::of_connection(&count.value), count.terminals),
+            word: shell.word("connection", &count.value),
+        },
         n: count.terminals,
         share: Some(percent(count.terminals, fleet.total)),
         is_alert: false,
     });
     let mut tiles: Vec<Tile> = [all].into_iter().chain(connections).collect();
-    if may_see_rollouts {
-        let failing = |rollout: &Rollout| {
-            ["failed", "rolled_back", "timed_out"].iter().filter_map(|phase| rollout.counts.get(*phase)).sum::<i64>()
-        };
-        let n = running.iter().map(failing).sum();
+    if let Some(n) = unsuccessful {
+        let n = i64::try_from(n).unwrap_or(i64::MAX);
         tiles.push(Tile {
-            href: "/rollouts?state=running".to_owned(),
-            status: Status { tone: Tone::Bad, word: shell.say("overview-update-failing") },
+            href: "/terminals?update=failed".to_owned(),
+            status: Status { tone: calm(Tone::Bad, n), word: shell.say("overview-update-failing") },
             n,
-            share: None,
+            share: Some(percent(n, fleet.total)),
             is_alert: n > 0,
         });
     }
     tiles
+}
+
+/// Nothing to see is nothing to colour.
+fn calm(tone: Tone, n: i64) -> Tone {
+    if n == 0 { Tone::Quiet } else { tone }
 }
 
 fn combination(shell: &Shell, found: &Explanation) -> Combination {

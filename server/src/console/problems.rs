@@ -7,6 +7,8 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest};
 use askama::Template;
 
+use super::i18n::Language;
+use super::refusals;
 use super::shell::{self, Shell};
 use crate::http::RequestId;
 use crate::http::problem::Problem;
@@ -21,7 +23,9 @@ struct ProblemPage {
     status: u16,
     title: String,
     advice: String,
+    /// What exactly; in English where no other words are known.
     detail: String,
+    is_detail_foreign: bool,
     field: Option<String>,
     request_id: String,
 }
@@ -77,15 +81,36 @@ const NAMED: [StatusCode; 8] = [
 
 fn page_of(shell: Shell, problem: Problem, request_id: String) -> ProblemPage {
     let name = if NAMED.contains(&problem.status_code()) { problem.status.to_string() } else { "other".to_owned() };
+    let (detail, is_detail_foreign) = match problem.status {
+        // There the advice says all there is to say, or all that may be said.
+        404 | 405 | 500.. => (String::new(), false),
+        _ => explain(&shell, &problem.detail),
+    };
+    // Behind the name of a field the sentence goes on; by itself it begins.
+    let detail = if problem.field.is_some() { detail } else { capitalized(&detail) };
     ProblemPage {
         title: shell.word("problem-title", &name),
         advice: shell.word("problem-advice", &name),
         status: problem.status,
-        detail: if problem.status < 500 { problem.detail } else { String::new() },
-        field: problem.field,
+        detail,
+        is_detail_foreign,
+        field: problem.field.map(|field| shell.word("field", &field)),
         request_id,
         shell,
     }
+}
+
+/// A refusal as a sentence of the reader's language, and whether it had to stay in English.
+pub(super) fn explain(shell: &Shell, detail: &str) -> (String, bool) {
+    match refusals::translated(shell.language, detail) {
+        Some(text) => (text, false),
+        None => (detail.to_owned(), shell.language != Language::English),
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// Names of the problems that have words of their own, for the test of texts.

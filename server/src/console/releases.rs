@@ -194,6 +194,7 @@ async fn withdraw(
     Form(Nothing {}): Form<Nothing>,
 ) -> Result<HttpResponse, Problem> {
     releases::withdraw(&state.db, &state.signing, &author(&request, &caller), id, state.clock.now()).await?;
+    state.planner.wake();
     Ok(back("withdrawn"))
 }
 

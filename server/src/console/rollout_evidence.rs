@@ -85,7 +85,7 @@ pub(super) fn tone(verdict: &str) -> Tone {
 pub(super) fn view(shell: &Shell, evidence: &Evidence) -> EvidenceView {
     let settings = Settings::default();
     let of = |e: f64, most: f64| format!("{} / {}", number(e), number(most));
-    let cleared = [(key("evidence-outcome"), evidence.p_outcome), (key("evidence-health"), evidence.p_health)];
+    let cleared = [(key("gate-outcome"), evidence.p_outcome), (key("gate-health"), evidence.p_health)];
     let cleared = cleared.map(|(name, p)| Cleared {
         name: shell.say(name),
         of: of(p, settings.pass_evidence),
@@ -97,31 +97,31 @@ pub(super) fn view(shell: &Shell, evidence: &Evidence) -> EvidenceView {
         meaning: shell.word("verdict-meaning", &evidence.verdict),
         judged_at: shell.moments.time(evidence.at_ms),
         figures: [
-            (key("evidence-started"), evidence.started),
-            (key("evidence-failed"), evidence.failed),
-            (key("evidence-pending"), evidence.pending),
-            (key("evidence-watched"), evidence.watched),
-            (key("evidence-controls"), evidence.controls),
+            (key("gate-started"), evidence.started),
+            (key("gate-failed"), evidence.failed),
+            (key("gate-pending"), evidence.pending),
+            (key("gate-watched"), evidence.watched),
+            (key("gate-controls"), evidence.controls),
         ]
         .map(|(name, n)| (shell.say(name), grouped(whole(n))))
         .into(),
         dial: dial(shell, evidence),
         words: shell.language.with_two(
-            "evidence-words",
+            "gate-words",
             ("e", &number(evidence.e)),
             ("threshold", &number(evidence.threshold)),
         ),
         legend: vec![
-            ("mark-outcome", shell.say("evidence-outcome"), number(evidence.e_outcome)),
-            ("mark-health", shell.say("evidence-health"), number(evidence.e_health)),
-            ("mark-scope", shell.say("evidence-scopes"), number(most(&evidence.scopes))),
-            ("mark-peak", shell.say("evidence-peak"), number(evidence.e_max)),
+            ("mark-outcome", shell.say("gate-outcome"), number(evidence.e_outcome)),
+            ("mark-health", shell.say("gate-health"), number(evidence.e_health)),
+            ("mark-scope", shell.say("gate-scopes"), number(most(&evidence.scopes))),
+            ("mark-peak", shell.say("gate-peak"), number(evidence.e_max)),
         ],
         cleared: cleared.into(),
         until_pass: evidence
             .until_pass
             .filter(|n| *n > 0 && evidence.verdict == "insufficient")
-            .map(|n| shell.count("evidence-until-pass", &whole(n))),
+            .map(|n| shell.count("gate-until-pass", &whole(n))),
         missing: evidence.missing.iter().map(|name| shell.word("missing", name)).collect(),
         classes: evidence.classes.iter().map(|class| class_row(shell, class)).collect(),
         scopes: scope_rows(shell, &evidence.scopes),
@@ -158,9 +158,9 @@ fn scope_rows(shell: &Shell, scopes: &[ScopeEvidence]) -> Vec<ScopeRow> {
 fn dial(shell: &Shell, evidence: &Evidence) -> Svg {
     let mark = |class: &'static str, name: &str, e: f64| Mark { class, e, text: format!("{name} {}", number(e)) };
     let mut marks = vec![
-        mark("mark-outcome", &shell.say("evidence-outcome"), evidence.e_outcome),
-        mark("mark-health", &shell.say("evidence-health"), evidence.e_health),
-        mark("mark-peak", &shell.say("evidence-peak"), evidence.e_max),
+        mark("mark-outcome", &shell.say("gate-outcome"), evidence.e_outcome),
+        mark("mark-health", &shell.say("gate-health"), evidence.e_health),
+        mark("mark-peak", &shell.say("gate-peak"), evidence.e_max),
     ];
     let scopes = evidence.scopes.iter().take(SCOPES_MAX).filter(|scope| scope.e > 1.0);
     marks.extend(scopes.map(|scope| {
@@ -171,8 +171,8 @@ fn dial(shell: &Shell, evidence: &Evidence) -> Svg {
         e: evidence.e,
         threshold: evidence.threshold,
         tone: tone(&evidence.verdict).class(),
-        title: &shell.say("evidence-title"),
-        description: &shell.say("evidence-description"),
+        title: &shell.say("gate-title"),
+        description: &shell.say("gate-description"),
         reading: &number(evidence.e),
         below: &format!("/ {}", number(evidence.threshold)),
         marks: &marks,
@@ -182,7 +182,7 @@ fn dial(shell: &Shell, evidence: &Evidence) -> Svg {
 
 /// Which evidence stopped it, and where it was strongest, in one sentence.
 pub(super) fn halted_by(shell: &Shell, evidence: &Evidence) -> String {
-    let kind = if evidence.e_outcome >= evidence.e_health { "evidence-outcome" } else { "evidence-health" };
+    let kind = if evidence.e_outcome >= evidence.e_health { "gate-outcome" } else { "gate-health" };
     let reached = shell.language.with_values(
         "halted-by",
         &[

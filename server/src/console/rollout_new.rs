@@ -275,7 +275,7 @@ async fn read_lists(
     {
         match found {
             Ok(ids) => *list = ids,
-            Err(sn) => form.refuse_with(field, shell.with("sn-unknown", "sn", sn)),
+            Err(sn) => form.refuse_with(field, shell.with("refusal-rollout-sn", "sn", sn)),
         }
     }
     Ok(())

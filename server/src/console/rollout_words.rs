@@ -1,6 +1,7 @@
 //! Rollouts in words: scope, strategy, stages, what a terminal waits for, and why something was refused.
 
 use super::i18n::grouped;
+use super::refusals;
 use super::shell::Shell;
 use crate::profiles::LayerKey;
 use crate::rollouts::filter::Filter;
@@ -172,39 +173,21 @@ pub(super) fn waiting(shell: &Shell, rollout: &Rollout, row: &AssignmentRow) -> 
 
 /// A refusal in the reader's language.
 pub(super) fn refusal(shell: &Shell, error: &Error) -> String {
-    match error {
-        Error::Field(error) => field(shell, &error.field, &error.problem),
-        Error::Refused(refused) => shell.with("refused-state", "state", shell.word("rollout", refused.state)),
-        Error::ReleaseNotPublished(state) => shell.with("refused-release", "state", shell.word("release-state", state)),
-        Error::NothingToUpdate => shell.say("refused-nobody"),
-        Error::CountDiffers { confirmed, resolved } => {
-            shell.language.with_two("refused-count", ("confirmed", &many(*confirmed)), ("resolved", &many(*resolved)))
-        }
-        Error::NeedsApproval { count, from } => {
-            shell.language.with_two("refused-approval", ("count", &many(*count)), ("from", &many(*from)))
-        }
-        Error::OwnRequest => shell.say("refused-own"),
-        Error::NothingRequested => shell.say("refused-no-request"),
-        Error::SetChanged { then, now } => {
-            shell.language.with_two("refused-set-changed", ("before", &grouped(*then)), ("now", &many(*now)))
-        }
-        Error::LastStage => shell.say("refused-last-stage"),
-        Error::NoSuchTerminals => shell.say("refused-no-terminals"),
-        Error::Raced => shell.say("refused-raced"),
-        Error::Profile(_) => shell.word("rollout-field", "subject"),
-        Error::NotFound | Error::Db(_) => error.to_string(),
+    if let Error::Field(error) = error {
+        return field(shell, &error.field, &error.problem);
     }
-}
-
-fn many(n: u64) -> String {
-    grouped(i64::try_from(n).unwrap_or(i64::MAX))
+    let sentence = error.to_string();
+    refusals::translated(shell.language, &sentence).unwrap_or(sentence)
 }
 
 /// What a field may hold, in words; the domain's own sentence for one that no form has.
 pub(super) fn field(shell: &Shell, path: &str, problem: &str) -> String {
     let name = field_name(path);
     let text = shell.word("rollout-field", name);
-    if text == name { problem.to_owned() } else { text }
+    if text != name {
+        return text;
+    }
+    refusals::translated(shell.language, problem).unwrap_or_else(|| problem.to_owned())
 }
 
 /// The fields of the form by their paths in the domain. The name is that of the words.

@@ -3,11 +3,13 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, dev, web};
 use askama::Template;
+use futures_util::future::LocalBoxFuture;
 
 use super::assets;
 use super::i18n::{Language, grouped};
 use super::moments::Moments;
 use crate::config::Mode;
+use crate::failures::incidents::{self, UNACKNOWLEDGED_SHOWN_MAX};
 use crate::http::State;
 use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission};
@@ -69,6 +71,7 @@ pub(super) enum Icon {
     Organizations,
     Operators,
     Audit,
+    Incidents,
 }
 
 impl Icon {
@@ -86,6 +89,7 @@ impl Icon {
                 "M10 10a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4zM3.8 17c.6-3.1 3-4.8 6.2-4.8s5.6 1.7 6.2 4.8"
             }
             Self::Audit => "M5 2.5h10v15H5zM7.5 6.5h5M7.5 9.5h5M7.5 12.5h3",
+            Self::Incidents => "M10 3a5 5 0 0 0-5 5v3.5L3.5 14h13L15 11.5V8a5 5 0 0 0-5-5zM8 16.5a2 2 0 0 0 4 0",
         }
     }
 }
@@ -102,6 +106,8 @@ pub(super) struct Shell {
     pub(super) address: String,
     /// What was just done, from the address: a word of the family `done`.
     pub(super) done: Option<String>,
+    /// Incidents that nobody has taken on yet, for those who may see them.
+    pub(super) unacknowledged: Option<usize>,
 }
 
 impl Shell {
@@ -113,7 +119,7 @@ impl Shell {
         let chosen = cookie(LANGUAGE_COOKIE).and_then(|tag| Language::of_tag(&tag));
         let own = caller.as_ref().and_then(|caller| Language::of_tag(&caller.language));
         let language =
-            chosen.or(own).unwrap_or_else(|| Language::of_header(header(header::ACCEPT_LANGUAGE).unwrap_or_default()));
+            own.or(chosen).unwrap_or_else(|| Language::of_header(header(header::ACCEPT_LANGUAGE).unwrap_or_default()));
         let theme = cookie(THEME_COOKIE).and_then(|name| Theme::of_name(&name)).unwrap_or(Theme::Auto);
         let address = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
         let done = request.query_string().split('&').find_map(|pair| pair.strip_prefix("done=")).map(str::to_owned);
@@ -125,6 +131,7 @@ impl Shell {
             mode: state.config.mode,
             address,
             done,
+            unacknowledged: None,
         })
     }
 
@@ -193,6 +200,7 @@ impl Shell {
                 vec![
                     entry("/", "nav-overview", Icon::Overview, P::TerminalsRead),
                     entry("/terminals", "nav-terminals", Icon::Terminals, P::TerminalsRead),
+                    entry("/incidents", "nav-incidents", Icon::Incidents, P::IncidentsRead),
                 ],
             ),
             (
@@ -216,6 +224,20 @@ impl Shell {
         kept.filter(|group: &Group| !group.entries.is_empty()).collect()
     }
 
+    /// The number on the bell: `3`, `99+`; none when nothing waits.
+    pub(super) fn bell(&self) -> Option<String> {
+        match self.unacknowledged? {
+            0 => None,
+            n if n < UNACKNOWLEDGED_SHOWN_MAX => Some(n.to_string()),
+            _ => Some(format!("{}+", UNACKNOWLEDGED_SHOWN_MAX - 1)),
+        }
+    }
+
+    /// What the bell says to those who do not see it.
+    pub(super) fn bell_words(&self) -> String {
+        self.language.count("shell-bell", self.unacknowledged.unwrap_or(0))
+    }
+
     /// The themes, the chosen one marked.
     pub(super) fn themes(&self) -> Vec<(&'static str, bool)> {
         Theme::ALL.into_iter().map(|theme| (theme.name(), theme == self.theme)).collect()
@@ -229,11 +251,27 @@ impl Shell {
 
 impl FromRequest for Shell {
     type Error = Problem;
-    type Future = std::future::Ready<Result<Self, Problem>>;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        std::future::ready(Self::of(request).ok_or_else(Problem::not_found))
+        let shell = Self::of(request);
+        let state = request.app_data::<web::Data<State>>().cloned();
+        Box::pin(async move {
+            let mut shell = shell.ok_or_else(Problem::not_found)?;
+            if let Some(state) = state {
+                shell.unacknowledged = unacknowledged(&shell, &state).await;
+            }
+            Ok(shell)
+        })
     }
+}
+
+/// What the bell shows; one short read. A page without it is better than none.
+async fn unacknowledged(shell: &Shell, state: &State) -> Option<usize> {
+    let caller = shell.caller.as_ref().filter(|_| shell.may(Permission::IncidentsRead))?;
+    let scope = caller.scope.clone();
+    let counted = state.db.read(move |conn| incidents::unacknowledged(conn, &scope)).await;
+    counted.inspect_err(|error| tracing::warn!(%error, "open incidents could not be counted")).ok()
 }
 
 /// A page with the headers every page carries.

@@ -81,7 +81,7 @@ async fn login(
 ) -> Result<HttpResponse, Problem> {
     let next = local_path(form.next.as_deref().unwrap_or("/")).to_owned();
     let agent = user_agent(&request);
-    let signed_in = match state.sign_in_limit.check(request.peer_addr().map(|address| address.ip())) {
+    let signed_in = match state.sign_in_limit.check(state.client_address(&request)) {
         Ok(()) => operators::sign_in(&state.db, &form.login, &form.password, agent, state.clock.now()).await,
         Err(error) => Err(error),
     };
@@ -140,13 +140,14 @@ async fn set_up(
         if problem.status >= 500 {
             return Err(problem);
         }
-        let field = problem.field.as_deref().map(|field| format!("{field}: ")).unwrap_or_default();
+        let field = problem.field.as_deref().map(|field| format!("{} ", shell.word("field", field)));
+        let (detail, _) = super::problems::explain(&shell, &problem.detail);
         let page = SetUpPage {
-            shell,
             organization_name: form.organization_name.unwrap_or_default(),
             name: form.name,
             login: form.login,
-            error: Some(format!("{field}{}", problem.detail)),
+            error: Some(format!("{}{detail}", field.unwrap_or_default())),
+            shell,
         };
         return shell::page(problem.status_code(), &page);
     }

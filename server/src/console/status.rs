@@ -77,6 +77,38 @@ impl Tone {
             _ => Self::Quiet,
         }
     }
+
+    /// Of a state of an incident.
+    pub(super) fn of_incident(name: &str) -> Self {
+        match name {
+            "open" => Self::Bad,
+            "acknowledged" => Self::Busy,
+            "mitigated" => Self::Warning,
+            "resolved" => Self::Good,
+            _ => Self::Quiet,
+        }
+    }
+
+    /// Of something that happened to an incident.
+    pub(super) fn of_incident_event(name: &str) -> Self {
+        match name {
+            "open" | "reopen" | "raise" => Self::Bad,
+            "acknowledge" | "assign" => Self::Busy,
+            "mitigate" | "remind" => Self::Warning,
+            "resolve" => Self::Good,
+            _ => Self::Quiet,
+        }
+    }
+
+    /// Of an alert on its way.
+    pub(super) fn of_delivery(name: &str) -> Self {
+        match name {
+            "sent" => Self::Good,
+            "pending" => Self::Busy,
+            "failed" => Self::Bad,
+            _ => Self::Quiet,
+        }
+    }
 }
 
 /// A dot and a word.

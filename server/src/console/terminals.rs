@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::conditions;
 use super::organizations::{self, Choice};
+use super::rollout::phase_status;
 use super::rollouts::Chip;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
@@ -15,7 +16,8 @@ use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission};
-use crate::terminals::list::{Connection, Filter, Key, Sort, TerminalRow, list as find};
+use crate::rollouts;
+use crate::terminals::list::{Connection, Filter, Key, Sort, TerminalRow, list as find, list_among};
 use crate::terminals::{Lifecycle, Model, id_of_sn, list_models};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -42,6 +44,9 @@ struct Asked {
     tag: String,
     #[serde(default)]
     region: String,
+    /// `failed`: the last update ended badly.
+    #[serde(default)]
+    update: String,
     #[serde(default)]
     after: Option<String>,
 }
@@ -57,6 +62,7 @@ impl Asked {
             ("firmware", &self.firmware),
             ("tag", &self.tag),
             ("region", &self.region),
+            ("update", &self.update),
         ];
         all.into_iter().map(|(name, value)| (name, value.trim())).filter(|(_, value)| !value.is_empty()).collect()
     }
@@ -65,6 +71,15 @@ impl Asked {
         let pairs = self.pairs().into_iter().chain(after.map(|cursor| ("after", cursor)));
         let query: Vec<String> = pairs.map(|(name, value)| query_pair(name, value)).collect();
         if query.is_empty() { "/terminals".to_owned() } else { format!("/terminals?{}", query.join("&")) }
+    }
+
+    /// Whether only terminals are asked for whose last update ended badly.
+    fn is_unsuccessful(&self) -> Result<bool, Problem> {
+        match self.update.trim() {
+            "" => Ok(false),
+            "failed" => Ok(true),
+            _ => Err(Problem::invalid("update", "is not a possible value")),
+        }
     }
 
     fn filter(&self) -> Result<Filter, Problem> {
@@ -116,10 +131,21 @@ struct Row {
     organization: String,
     tags: Vec<String>,
     firmware: String,
+    /// Version that was ordered and is not reported yet.
+    desired: Option<String>,
     has_drift: bool,
+    task: Option<Task>,
     network: String,
     seen: String,
     seen_at: String,
+}
+
+/// The update that a terminal is in, or that ended badly.
+struct Task {
+    status: Status,
+    /// Why it waits or failed; empty when there is nothing to say.
+    why: String,
+    href: Option<String>,
 }
 
 #[derive(Template)]
@@ -144,21 +170,27 @@ async fn list(
 ) -> Result<HttpResponse, Problem> {
     let page = PageQuery { after: asked.after.clone(), size: None };
     let (size, after) = (page.size()?, page.after::<Key>()?);
-    let filter = asked.filter()?;
+    let (filter, is_unsuccessful) = (asked.filter()?, asked.is_unsuccessful()?);
     let sort = Sort::of(None, &filter)?;
     let now = shell.moments.now();
     let limit = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1);
     let scope = caller.scope.clone();
-    let (found, models) = state
+    let (found, tasks, models) = state
         .db
         .read(move |conn| {
-            let found = find(conn, &scope, &filter, sort, after, limit, now)?;
-            Ok::<_, Problem>((found, list_models(conn)?))
+            let found = if is_unsuccessful {
+                let known = rollouts::unsuccessful_terminals(conn, &scope)?;
+                list_among(conn, &scope, &filter, &known, sort, after, limit, now)?
+            } else {
+                find(conn, &scope, &filter, sort, after, limit, now)?
+            };
+            let ids: Vec<i64> = found.iter().map(|row| row.id).collect();
+            Ok::<_, Problem>((found, rollouts::tasks(conn, &ids)?, list_models(conn)?))
         })
         .await?;
     let tree = organizations::within(&state, caller.scope).await?;
     let page = Page::from_rows(found, size, |row| row.key(sort));
-    let rows = page.items.into_iter().map(|row| row_of(&shell, row)).collect();
+    let rows = page.items.into_iter().map(|row| row_of(&shell, tasks.get(&row.id), row)).collect();
     shell::ok(&TerminalsPage {
         is_filtered: !asked.pairs().is_empty(),
         selects: selects(&shell, &asked, &models, organizations::choices(&tree, asked.organization_id.parse().ok())),
@@ -193,22 +225,26 @@ fn selects(shell: &Shell, asked: &Asked, models: &[Model], tree: Vec<Choice>) ->
     ]
 }
 
-/// The questions of every morning.
+/// The questions of every morning; the one in force leads back to the whole list.
 fn chips(shell: &Shell, asked: &Asked) -> Vec<Chip> {
-    let by_connection = ["online", "late", "offline", "missing", "never"].map(|name| Chip {
-        href: format!("/terminals?{}", query_pair("connection", name)),
-        word: shell.word("connection", name),
-        is_current: asked.connection == name,
+    let chip = |name: &'static str, value: &'static str, chosen: &str, word: String| {
+        let is_current = chosen == value;
+        let href = if is_current { "/terminals".to_owned() } else { format!("/terminals?{}", query_pair(name, value)) };
+        Chip { href, word, is_current }
+    };
+    let connections = ["offline", "missing", "late"]
+        .map(|value| chip("connection", value, &asked.connection, shell.word("connection", value)));
+    let failed = shell.may(Permission::RolloutsRead).then(|| {
+        let word = shell.say("overview-update-failing");
+        chip("update", "failed", &asked.update, word)
     });
-    let by_lifecycle = ["bound", "suspended", "repair", "lost"].map(|name| Chip {
-        href: format!("/terminals?{}", query_pair("lifecycle", name)),
-        word: shell.word("lifecycle", name),
-        is_current: asked.lifecycle == name,
-    });
-    by_connection.into_iter().chain(by_lifecycle).collect()
+    let never = chip("connection", "never", &asked.connection, shell.say("terminals-not-activated"));
+    let lifecycles = ["suspended", "repair", "lost"]
+        .map(|value| chip("lifecycle", value, &asked.lifecycle, shell.word("lifecycle", value)));
+    connections.into_iter().chain(failed).chain([never]).chain(lifecycles).collect()
 }
 
-fn row_of(shell: &Shell, row: TerminalRow) -> Row {
+fn row_of(shell: &Shell, task: Option<&rollouts::Task>, row: TerminalRow) -> Row {
     let network = conditions::network(
         shell,
         row.access.as_deref().unwrap_or_default(),
@@ -228,13 +264,29 @@ fn row_of(shell: &Shell, row: TerminalRow) -> Row {
         store: row.store_name.unwrap_or_default(),
         organization: row.organization_name,
         tags: row.tags,
+        desired: task
+            .filter(|task| task.is_live && row.firmware.as_deref() != Some(task.release_version.as_str()))
+            .map(|task| task.release_version.clone()),
         firmware: row.firmware.filter(|version| !version.is_empty()).unwrap_or_else(|| "–".to_owned()),
         has_drift,
+        task: task.and_then(|task| task_of(shell, task)),
         network,
         seen: row.last_seen_ms.map_or_else(|| "–".to_owned(), |at_ms| shell.moments.ago(at_ms)),
         seen_at: row.last_seen_ms.map(|at_ms| shell.moments.absolute(at_ms)).unwrap_or_default(),
         sn: row.sn,
     }
+}
+
+/// One that succeeded or was cancelled is history, and stands on the terminal's own page.
+fn task_of(shell: &Shell, task: &rollouts::Task) -> Option<Task> {
+    if matches!(task.phase.as_str(), "succeeded" | "cancelled") {
+        return None;
+    }
+    Some(Task {
+        status: phase_status(shell, &task.phase, task.reason.as_deref()),
+        why: task.reason.as_deref().map(|reason| shell.word("reason", reason)).unwrap_or_default(),
+        href: shell.may(Permission::RolloutsRead).then(|| format!("/rollouts/{}", task.rollout_id)),
+    })
 }
 
 #[derive(Debug, Deserialize)]

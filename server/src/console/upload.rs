@@ -112,3 +112,25 @@ async fn read_fields(request: &HttpRequest, mut form: multer::Multipart<'static>
 fn unreadable(error: multer::Error) -> Problem {
     Problem::bad_request(format!("The form cannot be read: {error}."))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn every_form_with_a_file_has_it_last_since_what_follows_is_not_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+        let mut forms = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            for form in text.split("<form").skip(1).filter_map(|rest| rest.split("</form>").next()) {
+                let Some((_, behind)) = form.split_once("type=\"file\"") else { continue };
+                let is_field = |tag: &str| behind.contains(tag);
+                assert!(!["<input", "<select", "<textarea"].into_iter().any(is_field), "{}", path.display());
+                forms += 1;
+            }
+        }
+        assert!(forms >= 2, "the forms with files were not found");
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::r2d2::R2D2Connection;
 use tokio::sync::oneshot;
 
 use super::{Conn, Error};
@@ -34,19 +35,12 @@ impl Writer {
             std::fs::create_dir_all(parent)
                 .map_err(|error| Error::Open(format!("cannot create {}: {error}", parent.display())))?;
         }
-        let mut conn = Conn::Sqlite(open_writer(path).map_err(|error| Error::Open(error.to_string()))?);
+        let conn = Conn::Sqlite(open_writer(path).map_err(|error| Error::Open(error.to_string()))?);
         let (jobs, queue) = mpsc::sync_channel::<Job>(QUEUE_MAX);
+        let path = path.to_owned();
         std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || {
-                while let Ok(job) = queue.recv() {
-                    // A job that panics must not take every later write with it.
-                    if catch_unwind(AssertUnwindSafe(|| job(&mut conn))).is_err() {
-                        tracing::error!("a write panicked and was rolled back");
-                        let _ = conn.batch_execute("ROLLBACK");
-                    }
-                }
-            })
+            .spawn(move || work_off(&queue, conn, &path))
             .map_err(|error| Error::Open(format!("cannot start the writer thread: {error}")))?;
         Ok(Self { jobs })
     }
@@ -91,6 +85,23 @@ impl Writer {
     }
 }
 
+/// Does one job after the other. One that panics, or whose transaction SQLite itself took back (a full disk), leaves the
+/// connection in a state in which every later transaction would be refused; it is opened anew, which rolls back.
+fn work_off(queue: &mpsc::Receiver<Job>, mut conn: Conn, path: &Path) {
+    while let Ok(job) = queue.recv() {
+        if catch_unwind(AssertUnwindSafe(|| job(&mut conn))).is_err() {
+            tracing::error!("a write panicked and was rolled back");
+        }
+        if R2D2Connection::is_broken(&mut conn) {
+            match open_writer(path) {
+                Ok(anew) => conn = Conn::Sqlite(anew),
+                // The next write is refused, and then it is tried again.
+                Err(error) => tracing::error!(%error, "the database cannot be opened anew"),
+            }
+        }
+    }
+}
+
 fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
     let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
     conn.batch_execute(&format!(
@@ -126,4 +137,41 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     let to = to.to_string_lossy().replace('\'', "''");
     conn.batch_execute(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; VACUUM INTO '{to}'"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{Db, Location, settings};
+
+    #[tokio::test]
+    async fn a_write_that_panics_or_loses_its_transaction_leaves_the_next_one_a_good_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&Location::Sqlite(folder.path().join("db"))).unwrap();
+        let set = |key: &'static str| db.write(move |conn| settings::set(conn, key, "x"));
+        let panicked: Result<(), Error> = db
+            .write(|conn| {
+                settings::set(conn, "panicked", "x")?;
+                panic!("as a defect would")
+            })
+            .await;
+        assert!(matches!(panicked, Err(Error::Closed)));
+        set("after the panic").await.unwrap();
+        let lost: Result<(), Error> = db
+            .write(|conn| {
+                settings::set(conn, "lost", "x")?;
+                // What SQLite does by itself when the disk is full.
+                conn.batch_execute("ROLLBACK")?;
+                Err(Error::Closed)
+            })
+            .await;
+        assert!(lost.is_err());
+        set("after the loss").await.unwrap();
+        let there = |key: &'static str| db.read(move |conn| settings::get(conn, key));
+        for (key, is_there) in
+            [("panicked", false), ("after the panic", true), ("lost", false), ("after the loss", true)]
+        {
+            assert_eq!(there(key).await.unwrap().is_some(), is_there, "{key}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ pub mod incidents;
 pub mod localize;
 mod store;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,13 @@ use localize::{Attribute, Cells, Mode, Part, Predicate};
 
 /// Longest window of an overview, hours (four weeks).
 pub const WINDOW_HOURS_MAX: u32 = 672;
+/// Values of one attribute that are told apart: the scan keeps a table for each pair of attributes, and versions and
+/// hashes are whatever terminals report. The rest, those with the fewest exposures, count as one value.
+const VALUES_MAX: usize = 400;
+/// What stands for the rest.
+const OTHER: &str = "…";
 /// The baseline reaches back this many windows before the window itself.
-const BASELINE_WINDOWS: i64 = 5;
+pub const BASELINE_WINDOWS: i64 = 5;
 
 /// One failed transaction, with the condition it happened under.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -173,7 +178,8 @@ pub async fn overview(db: &Db, scope: Scope, hours: u32, now: Now) -> Result<Ove
         let baseline_ms = from_ms - BASELINE_WINDOWS * window_ms;
         let window = store::cells(conn, &scope, from_ms, i64::MAX)?;
         let baseline = store::cells(conn, &scope, baseline_ms, from_ms)?;
-        let ids: Vec<i64> = window.keys().chain(baseline.keys()).copied().collect();
+        let ids: HashSet<i64> = window.keys().chain(baseline.keys()).copied().collect();
+        let ids: Vec<i64> = ids.into_iter().collect();
         let cohorts = store::cohorts(conn, &ids)?;
         let (cells, cohorts_of_cell) = tabulate(&cohorts, &window, &baseline);
         let mut failed: Result<(), db::Error> = Ok(());
@@ -200,9 +206,16 @@ fn tabulate(
     window: &HashMap<i64, (i64, i64)>,
     baseline: &HashMap<i64, (i64, i64)>,
 ) -> (Cells, Vec<Vec<i64>>) {
-    let mut rows: BTreeMap<&[String; 10], Vec<i64>> = BTreeMap::new();
+    let common = common_values(cohorts, window, baseline);
+    let mut rows: BTreeMap<[&str; 10], Vec<i64>> = BTreeMap::new();
     for (id, values) in cohorts {
-        rows.entry(values).or_default().push(*id);
+        let mut row = [OTHER; 10];
+        for ((slot, value), common) in row.iter_mut().zip(values).zip(&common) {
+            if common.as_ref().is_none_or(|common| common.contains(value.as_str())) {
+                *slot = value;
+            }
+        }
+        rows.entry(row).or_default().push(*id);
     }
     let mut cells = Cells { codes: vec![Vec::new(); ATTRIBUTES.len()], ..Cells::default() };
     let mut codes: Vec<BTreeMap<&str, u16>> = vec![BTreeMap::new(); ATTRIBUTES.len()];
@@ -211,9 +224,9 @@ fn tabulate(
         (as_f64(n), as_f64(k))
     };
     for (values, ids) in &rows {
-        for ((column, codes), value) in cells.codes.iter_mut().zip(&mut codes).zip(values.iter()) {
+        for ((column, codes), value) in cells.codes.iter_mut().zip(&mut codes).zip(values) {
             let next = u16::try_from(codes.len()).unwrap_or(u16::MAX);
-            column.push(*codes.entry(value).or_insert(next));
+            column.push(*codes.entry(*value).or_insert(next));
         }
         let ((n, k), (n0, k0)) = (sum(window, ids), sum(baseline, ids));
         cells.n.push(n);
@@ -236,6 +249,30 @@ fn tabulate(
         .collect();
     let cohorts_of_cell = rows.into_values().collect();
     (cells, cohorts_of_cell)
+}
+
+/// For each attribute, the [`VALUES_MAX`] values with the most exposures; `None` where there are no more than that.
+fn common_values<'a>(
+    cohorts: &'a HashMap<i64, [String; 10]>,
+    window: &HashMap<i64, (i64, i64)>,
+    baseline: &HashMap<i64, (i64, i64)>,
+) -> Vec<Option<HashSet<&'a str>>> {
+    let exposures = |id| [window, baseline].iter().filter_map(|counts| counts.get(&id)).map(|(n, _)| n).sum::<i64>();
+    let common = |attribute: usize| {
+        let mut by_value: BTreeMap<&str, i64> = BTreeMap::new();
+        for (&id, values) in cohorts {
+            if let Some(value) = values.get(attribute) {
+                *by_value.entry(value).or_default() += exposures(id);
+            }
+        }
+        if by_value.len() <= VALUES_MAX {
+            return None;
+        }
+        let mut by_value: Vec<(&str, i64)> = by_value.into_iter().collect();
+        by_value.sort_by(|(one, few), (other, many)| many.cmp(few).then(one.cmp(other)));
+        Some(by_value.into_iter().take(VALUES_MAX - 1).map(|(value, _)| value).collect())
+    };
+    (0..ATTRIBUTES.len()).map(common).collect()
 }
 
 /// Counts are far below 2^53.
@@ -321,5 +358,33 @@ fn overview_of(
         unexplained: report.unexplained,
         suspected_terminals: report.broken,
         outcomes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cohort(app: String) -> [String; 10] {
+        let mut values: [String; 10] = std::array::from_fn(|_| "x".to_owned());
+        values[3] = app;
+        values
+    }
+
+    #[test]
+    fn however_many_values_are_reported_the_tables_stay_small_and_nothing_is_left_out() {
+        let many = i64::try_from(VALUES_MAX).unwrap() * 20;
+        let cohorts: HashMap<i64, [String; 10]> = (0..many).map(|id| (id, cohort(format!("v{id:05}")))).collect();
+        // The higher its number, the more a value is exposed.
+        let window: HashMap<i64, (i64, i64)> = (0..many).map(|id| (id, (id, 1))).collect();
+        let (cells, cohorts_of_cell) = tabulate(&cohorts, &window, &HashMap::new());
+        assert_eq!(cells.attributes[3].values.len(), VALUES_MAX);
+        assert!(cells.attributes[3].values.contains(&format!("v{:05}", many - 1)));
+        assert!(cells.attributes[3].values.contains(&OTHER.to_owned()));
+        assert_eq!(cells.n.iter().sum::<f64>(), as_f64(many * (many - 1) / 2));
+        assert_eq!(cells.k.iter().sum::<f64>(), as_f64(many));
+        assert_eq!(cohorts_of_cell.iter().map(Vec::len).sum::<usize>(), cohorts.len());
+        let few: HashMap<i64, [String; 10]> = (0..3).map(|id| (id, cohort(format!("v{id}")))).collect();
+        assert_eq!(tabulate(&few, &window, &HashMap::new()).0.attributes[3].values, ["v0", "v1", "v2"]);
     }
 }

@@ -71,7 +71,8 @@ fn row(columns: Columns) -> FailureRow {
     }
 }
 
-/// Newest first. By `failures_by_terminal` for one terminal, else by `failures_by_time` or `failures_by_org`.
+/// Newest first, of terminals that are in the scope now. By `failures_by_terminal` for one terminal, else by
+/// `failures_by_time`: who sees few terminals reads past the failures of the others.
 pub(super) fn list(
     conn: &mut Conn,
     scope: &Scope,

@@ -126,8 +126,11 @@ fn admit(request: &ServiceRequest, caller: Option<Caller>, permission: Permissio
     match caller {
         None => Err(Problem::unauthorized("The token is unknown, expired or revoked. Sign in again.")),
         Some(caller) if !caller.role.allows(permission) => {
-            let role = caller.role.as_str();
-            Err(Problem::forbidden(format!("The role {role} does not have the permission {permission:?}.")))
+            let (role, lacks) = (caller.role.as_str(), permission.as_str());
+            let refusal = Problem::forbidden(format!("The role {role} does not have the permission {lacks}."));
+            // The page that says so is still this person's page: with their navigation and in their language.
+            request.extensions_mut().insert(caller);
+            Err(refusal)
         }
         Some(caller) => {
             request.extensions_mut().insert(caller);

@@ -6,7 +6,10 @@
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, Responder, Route, web};
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterIn};
-use utoipa::openapi::{ContentBuilder, RefOr, Required, ResponseBuilder, Schema};
+use utoipa::openapi::{
+    ArrayBuilder, ContentBuilder, KnownFormat, ObjectBuilder, RefOr, Required, ResponseBuilder, Schema, SchemaFormat,
+    Type,
+};
 
 use crate::operators::Permission;
 
@@ -93,9 +96,30 @@ impl Endpoint {
         self.change(|operation| operation.request_body(Some(body.build())))
     }
 
+    /// Documents a body that is a file.
+    pub fn body_file(self, content_type: &'static str, description: &'static str) -> Self {
+        let bytes = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+            .build();
+        let body = utoipa::openapi::request_body::RequestBodyBuilder::new()
+            .content(content_type, ContentBuilder::new().schema(Some(bytes)).build())
+            .description(Some(description))
+            .required(Some(Required::True));
+        self.change(|operation| operation.request_body(Some(body.build())))
+    }
+
     /// Documents the answer.
     pub fn returns<T: utoipa::ToSchema>(mut self, status: u16, description: &'static str) -> Self {
         let content = ContentBuilder::new().schema(Some(self.schema::<T>())).build();
+        let response = ResponseBuilder::new().description(description).content("application/json", content);
+        self.change(|operation| operation.response(status.to_string(), response.build()))
+    }
+
+    /// Documents an answer that is a list of these.
+    pub fn returns_list<T: utoipa::ToSchema>(mut self, status: u16, description: &'static str) -> Self {
+        let list = ArrayBuilder::new().items(self.schema::<T>()).build();
+        let content = ContentBuilder::new().schema(Some(list)).build();
         let response = ResponseBuilder::new().description(description).content("application/json", content);
         self.change(|operation| operation.response(status.to_string(), response.build()))
     }

@@ -9,6 +9,7 @@ pub mod problem;
 pub mod tokens;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::body::MessageBody;
@@ -19,6 +20,7 @@ use actix_web::middleware::{ErrorHandlerResponse, Next, from_fn};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use serde::Serialize;
 
+use crate::addresses;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
@@ -45,12 +47,23 @@ pub struct State {
     pub check_ins: crate::checkin::Queue,
     /// Both signed repositories and the payloads.
     pub signing: Signing,
+    /// The imports that run.
+    pub imports: crate::terminals::import::Turns,
     /// How often terminals may try to enrol or to open a session.
     pub enrolment_limits: crate::terminals::enrolment::Limits,
     /// Wakes the planner after a change of a rollout.
     pub planner: Signal,
     /// Sends alerts.
     pub alerts: crate::alerts::Sender,
+}
+
+impl State {
+    /// The address of the client, who may be behind trusted proxies; none for a request that came by no network.
+    pub fn client_address(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let peer = request.peer_addr()?.ip();
+        Some(addresses::client(peer, forwarded, &self.config.trusted_proxies))
+    }
 }
 
 /// Routes every endpoint of the table, each behind its guard; anything else answers 404 or 405 as a problem.
@@ -133,8 +146,9 @@ async fn healthz() -> impl Responder {
 }
 
 async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    // Figures of the fleet are for this machine's own collector; put a proxy with a password before it to open it.
-    if !request.peer_addr().is_some_and(|peer| peer.ip().is_loopback()) {
+    // Figures of the fleet are for this machine's own collector. A proxy on this machine passes on what anybody asks.
+    let is_passed_on = ["x-forwarded-for", "forwarded"].iter().any(|name| request.headers().contains_key(*name));
+    if is_passed_on || !request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
         return Err(Problem::not_found());
     }
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(crate::observe::render()))

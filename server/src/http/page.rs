@@ -1,9 +1,14 @@
 //! Keyset paging: a list is read in the order of a key, from where the last page ended.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder};
+use utoipa::openapi::{Ref, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::Problem;
 
@@ -13,13 +18,35 @@ pub const PAGE_SIZE: u32 = 20;
 pub const PAGE_SIZE_MAX: u32 = 100;
 
 /// One page of a list.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
     /// Pass as `after` to read on; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let rows = ArrayBuilder::new().items(Ref::from_schema_name(T::name())).description(Some("The rows"));
+        let next = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("Pass as `after` to read on; absent on the last page"));
+        ObjectBuilder::new().property("items", rows).required("items").property("next", next).into()
+    }
+}
+
+/// By hand, because the derived name would be the same for the pages of all things.
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Page", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        T::schemas(schemas);
+        schemas.push((T::name().into_owned(), T::schema()));
+    }
 }
 
 /// Which part of a list.

@@ -4,7 +4,8 @@ use serde_json::json;
 use tillward_protocol::FieldError;
 
 use super::{
-    Caller, Change, Error, NewOperator, Operator, Scope, Status, checked_login, keys, password, sessions, store,
+    Caller, Change, Error, Language, NewOperator, Operator, Scope, Status, checked_login, keys, password, sessions,
+    store,
 };
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
@@ -155,6 +156,27 @@ fn changed(caller: &Caller, before: &Operator, change: &Change) -> Result<Operat
     };
     let language = change.language.unwrap_or(before.language);
     Ok(Operator { name, role, status, language, version: before.version + 1, ..before.clone() })
+}
+
+/// Keeps the language that a signed-in person chose for themselves.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Changed`] when somebody changed the account at the same moment, [`Error::Db`].
+pub async fn choose_language(db: &Db, caller: &Caller, language: Language, now: Now) -> Result<(), Error> {
+    let (caller, actor) = (caller.clone(), Actor::from(caller));
+    db.write(move |conn| {
+        let before = store::get(conn, &caller.scope, caller.id)?.ok_or(Error::NotFound)?;
+        if before.language == language {
+            return Ok(());
+        }
+        let after = Operator { language, version: before.version + 1, ..before.clone() };
+        if !store::replace(conn, &after, before.version)? {
+            return Err(Error::Changed);
+        }
+        append(conn, &actor, "operators.update", &after, now)?;
+        Ok(())
+    })
+    .await
 }
 
 /// Gives an account of the caller's organizations a new password and ends its sessions and its lock.

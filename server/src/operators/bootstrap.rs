@@ -75,16 +75,10 @@ pub fn is_set_up(conn: &mut Conn) -> Result<bool, db::Error> {
 /// [`Error::AlreadySetUp`], [`Error::WrongBootstrapToken`], [`Error::Field`], [`Error::Busy`], [`Error::Db`].
 pub async fn set_up(db: &Db, set_up: SetUp, now: Now) -> Result<Operator, Error> {
     let hash = hash_of_secret(set_up.bootstrap_token.trim());
-    // Before the costly part, so that strangers cannot make the server hash.
-    let headquarters = db
-        .write({
-            let hash = hash.clone();
-            move |conn| {
-                check_token(conn, &hash)?;
-                Ok::<_, Error>(organizations::ensure_headquarters(conn, now)?)
-            }
-        })
-        .await?;
+    // Before the costly part, so that strangers can make the server neither hash nor write.
+    let asked = hash.clone();
+    db.read(move |conn| check_token(conn, &asked)).await?;
+    let headquarters = db.write(move |conn| organizations::ensure_headquarters(conn, now)).await?;
     let new = NewOperator {
         organization_id: headquarters.id,
         login: set_up.login,

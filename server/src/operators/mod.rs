@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
 
 pub use access::{Caller, CallerKind, Permission, Role, Scope};
-pub use accounts::{create, find_by_login, get, list, reset_password, update};
+pub use accounts::{choose_language, create, find_by_login, get, list, reset_password, update};
 pub use bootstrap::{SetUp, bootstrap, is_set_up, set_up};
 pub use password::{CHARS_MAX as PASSWORD_CHARS_MAX, CHARS_MIN as PASSWORD_CHARS_MIN};
 pub use sessions::{SignInError, SignedIn, sign_in, sign_out};

@@ -187,7 +187,7 @@ pub(super) fn tell(conn: &mut Conn, facts: &Facts, now: Now) -> Result<Told, db:
         }
         told.expected.insert(terminal.id, hash.map(str::to_owned));
     }
-    store::layers::keep_bodies(conn, &bodies, now)?;
+    store::bodies::keep(conn, &bodies, now)?;
     for (hash, ids) in changed {
         store::layers::set_desired(conn, hash, &ids)?;
     }

@@ -254,7 +254,7 @@ pub fn desired_by(conn: &mut Conn, session: &TerminalSession, hash: &str) -> Res
     if desired.as_deref() != Some(hash) {
         return Err(Error::NotFound);
     }
-    store::layers::body(conn, hash)?.ok_or(Error::NotFound)
+    store::bodies::find(conn, hash)?.ok_or(Error::NotFound)
 }
 
 /// What is in force on one layer above the terminals.
@@ -323,14 +323,15 @@ pub struct TerminalConfig {
 /// # Errors
 /// [`Error::NotFound`].
 pub fn terminal_config(conn: &mut Conn, scope: &Scope, terminal_id: i64) -> Result<TerminalConfig, Error> {
-    let (expected_hash, reported_hash) = store::layers::hashes(conn, scope, terminal_id)?.ok_or(Error::NotFound)?;
+    let hashes = store::layers::hashes(conn, scope, terminal_id)?.ok_or(Error::NotFound)?;
+    let (expected_hash, reported_hash) = (hashes.expected, hashes.reported);
     let effective = effective(conn, scope, terminal_id)?;
     let drift = store::drifts::find(conn, scope, terminal_id)?;
     let differences = if reported_hash == effective.hash {
         Some(Vec::new())
     } else {
         let body = match reported_hash.as_deref() {
-            Some(hash) => store::layers::body(conn, hash)?,
+            Some(hash) => store::bodies::find(conn, hash)?,
             None => None,
         };
         // Only merged parameters are kept there.
@@ -357,9 +358,9 @@ fn differences(values: &[EffectiveValue], mut has: BTreeMap<String, Parameter>) 
 /// [`db::Error`]; what was deleted before stays deleted.
 pub async fn forget_unused(db: &Db, now: Now) -> Result<usize, db::Error> {
     let before_ms = now.0 - BODIES_KEPT_MS;
-    let hashes = db.read(move |conn| store::layers::unused(conn, before_ms, BODIES_FORGOTTEN)).await?;
+    let hashes = db.read(move |conn| store::bodies::unused(conn, before_ms, BODIES_FORGOTTEN)).await?;
     if hashes.is_empty() {
         return Ok(0);
     }
-    db.write(move |conn| store::layers::forget(conn, &hashes, before_ms)).await
+    db.write(move |conn| store::bodies::forget(conn, &hashes, before_ms)).await
 }

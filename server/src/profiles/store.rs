@@ -1,5 +1,6 @@
 //! SQL of profiles.
 
+pub(super) mod bodies;
 pub(super) mod drifts;
 pub(super) mod layers;
 

@@ -14,7 +14,7 @@ use crate::config::Mode;
 use crate::http::body::{Json, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, sentence};
 use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
 use crate::signing::image::ImageError;
@@ -34,6 +34,7 @@ struct StoredPayload {
 #[into_params(parameter_in = Query)]
 struct ListQuery {
     /// `draft`, `approved`, `published` or `withdrawn`.
+    #[param(inline)]
     state: Option<ReleaseState>,
     /// `os`, `app`, …
     component: Option<String>,
@@ -67,6 +68,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "Uploads a payload: the body is the file, stored while it is hashed",
             upload,
         )
+        .body_file("application/octet-stream", "The payload as it is, without Content-Encoding")
         .returns::<StoredPayload>(201, "Stored under its digest"),
         Endpoint::get("/api/v1/releases/{id}", operator(P::ReleasesRead), "One release", one)
             .returns::<Release>(200, "The release"),
@@ -184,7 +186,9 @@ async fn withdraw(
     Path(id): Path<i64>,
 ) -> Result<web::Json<Release>, Problem> {
     let author = author(&request, &caller);
-    Ok(web::Json(super::withdraw(&state.db, &state.signing, &author, id, state.clock.now()).await?))
+    let withdrawn = super::withdraw(&state.db, &state.signing, &author, id, state.clock.now()).await?;
+    state.planner.wake();
+    Ok(web::Json(withdrawn))
 }
 
 impl From<ReleaseError> for Problem {
@@ -204,15 +208,5 @@ impl From<ReleaseError> for Problem {
             }
             error @ (ReleaseError::Image(_) | ReleaseError::Blob(_)) => Self::internal(&error),
         }
-    }
-}
-
-/// An error's text as a sentence for a person.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
-        None => String::new(),
     }
 }

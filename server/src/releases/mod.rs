@@ -15,7 +15,8 @@ mod tuf;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tillward_protocol::FieldError;
-use tillward_protocol::ids::{ModelCode, TargetName};
+use tillward_protocol::ids::{ModelCode, TargetName, TerminalId};
+use tillward_protocol::manifest::Manifest;
 
 pub use commands::{CommandError, Verified, add_file, verify};
 pub use entry::image_entry;
@@ -27,7 +28,7 @@ use entry::{files, image_entries};
 use crate::audit::{self, Actor, Deed};
 use crate::blobs::{BlobError, payload_key};
 use crate::clock::Now;
-use crate::db::{self, Conn, Db};
+use crate::db::{self, Conn, Db, Sequence};
 use crate::http::tokens::TerminalSession;
 use crate::operators::{Caller, Scope};
 use crate::signing::director::{Desired, Order};
@@ -192,6 +193,8 @@ fn insert(
     now: Now,
 ) -> Result<Release, ReleaseError> {
     let codes: Vec<String> = new.models.iter().map(ToString::to_string).collect();
+    // Taking the number locks it until the commit: of two drafts made at once, the second one sees the first one's counter.
+    let id = db::next_id(conn, Sequence::Releases)?;
     if let Some(unknown) = store::unknown_model(conn, &codes)? {
         return Err(FieldError::new("models", format!("{unknown} is not a known model")).into());
     }
@@ -208,12 +211,7 @@ fn insert(
         id: author.id,
         name: author.name.clone(),
     };
-    let id = match store::insert(conn, &maker, new, length_bytes, &names, now) {
-        Err(error) if error.is_unique_violation() => {
-            return Err(FieldError::new("release_counter", "was taken by another release just now").into());
-        }
-        other => other?,
-    };
+    store::insert(conn, id, &maker, new, length_bytes, &names, now)?;
     let release = store::get(conn, &author.scope, id)?.ok_or(ReleaseError::NotFound)?;
     record(conn, author, "releases.create", &release, json!({}), now)?;
     Ok(release)
@@ -317,7 +315,8 @@ pub async fn publish(db: &Db, signing: &Signing, author: &Author, id: i64, now: 
     written
 }
 
-/// Withdraws a release for ever. From the commit on nothing new is offered; then it leaves the image repository.
+/// Withdraws a release for ever. From the commit on nothing new is offered; then it leaves the image repository, and the
+/// planner, which should be woken, halts its rollouts and tells their terminals.
 ///
 /// # Errors
 /// [`ReleaseError::Refused`] when it is withdrawn already.
@@ -329,9 +328,7 @@ pub async fn withdraw(db: &Db, signing: &Signing, author: &Author, id: i64, now:
             let state = step(before.state, Event::Withdraw)?;
             let change =
                 store::Change { state, approved_by: before.approved_by, published_at_ms: before.published_at_ms };
-            // Terminals that were ordered to install it get a document that says so no longer.
-            let reordered = store::reorder_terminals(conn, id)?;
-            let more = json!({"was": before.state.as_str(), "orders_taken_back": reordered});
+            let more = json!({"was": before.state.as_str()});
             change_state(conn, &writer, "releases.withdraw", &before, &change, more, now)
         })
         .await?;
@@ -389,4 +386,13 @@ pub async fn desired(db: &Db, session: TerminalSession) -> Result<Option<Desired
         orders.push(Order { assignment, entry: image_entry(&release, &model)? });
     }
     Ok(Some(Desired { terminal_id, assignment_version: row.assignment_version, orders }))
+}
+
+/// The highest version of its documents that the terminal says it verified, by its newest signed manifest.
+///
+/// # Errors
+/// The database.
+pub async fn seen_version(db: &Db, terminal_id: TerminalId) -> Result<Option<u64>, db::Error> {
+    let body = db.read(move |conn| store::manifest(conn, terminal_id.0)).await?;
+    Ok(body.and_then(|body| serde_json::from_str::<Manifest>(&body).ok()).map(|manifest| manifest.director_version))
 }

@@ -5,8 +5,10 @@ use tillward_protocol::ids::{Sha256Hex, TargetName};
 
 use super::{CheckedRelease, Filter, Release, ReleaseState};
 use crate::clock::Now;
-use crate::db::schema::{assignments, models, organizations, release_models, releases, rollouts, terminals};
-use crate::db::{self, Conn, Sequence, next_id};
+use crate::db::schema::{
+    assignments, models, organizations, release_models, releases, rollouts, terminal_manifests, terminals,
+};
+use crate::db::{self, Conn};
 use crate::operators::Scope;
 
 #[derive(Queryable, Selectable)]
@@ -95,16 +97,16 @@ pub(super) fn highest_counter(
     Ok(highest.optional()?)
 }
 
-/// Inserts a draft and its model rows; the primary key of those refuses a counter that is taken.
+/// Inserts a draft and its model rows.
 pub(super) fn insert(
     conn: &mut Conn,
+    id: i64,
     maker: &Maker,
     new: &CheckedRelease,
     length_bytes: i64,
     names: &[TargetName],
     now: Now,
-) -> Result<i64, db::Error> {
-    let id = next_id(conn, Sequence::Releases)?;
+) -> Result<(), db::Error> {
     let list = |value: serde_json::Result<String>| value.map_err(|_| damaged("models", id));
     diesel::insert_into(releases::table)
         .values((
@@ -141,7 +143,7 @@ pub(super) fn insert(
             ))
             .execute(conn)?;
     }
-    Ok(id)
+    Ok(())
 }
 
 /// By primary key, within the scope.
@@ -207,21 +209,6 @@ pub(super) fn set_state(conn: &mut Conn, before: &Release, change: &Change) -> R
     Ok(changed == 1)
 }
 
-/// Raises the director version of every terminal that is ordered to install this release. Reads all rollouts (few) and,
-/// of those that match, `assignments_by_phase`.
-pub(super) fn reorder_terminals(conn: &mut Conn, release_id: i64) -> Result<usize, db::Error> {
-    let ordered = assignments::table
-        .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
-        .filter(rollouts::release_id.eq(release_id))
-        .filter(assignments::live.eq(1))
-        .filter(assignments::phase.ne("waiting"))
-        .select(assignments::terminal_id);
-    let changed = diesel::update(terminals::table.filter(terminals::id.eq_any(ordered)))
-        .set(terminals::assignment_version.eq(terminals::assignment_version + 1))
-        .execute(conn)?;
-    Ok(changed)
-}
-
 /// Signed files of withdrawn releases, newest first. By `release_models_by_release`.
 pub(super) fn withdrawn_files(conn: &mut Conn, limit: i64) -> Result<Vec<(TargetName, Sha256Hex)>, db::Error> {
     let rows: Vec<(String, String)> = release_models::table
@@ -252,9 +239,11 @@ pub(super) struct DesiredRow {
     pub(super) order: Option<(i64, Release)>,
 }
 
-/// Two reads by primary key and by `assignments_live`: the version first, so that no old order gets a new version.
+/// The terminal's live assignment, offered or further, of a running rollout of a published release. Two reads by primary
+/// key and by `assignments_live`: the version first, so that no old order gets a new version.
 ///
-/// Whoever changes what is read here raises `assignment_version`: that number stands for the whole answer.
+/// Whoever changes what is read here raises `assignment_version`: that number stands for the whole answer. The rollouts
+/// do, in the transaction of each step; after a rollout stops or its release is withdrawn their planner follows, in chunks.
 pub(super) fn desired(conn: &mut Conn, terminal_id: i64, epoch: i64) -> Result<Option<DesiredRow>, db::Error> {
     let terminal: Option<(i64, String)> = terminals::table
         .find(terminal_id)
@@ -276,4 +265,10 @@ pub(super) fn desired(conn: &mut Conn, terminal_id: i64, epoch: i64) -> Result<O
         .optional()?;
     let order = order.map(|(id, row)| release(row).map(|release| (id, release))).transpose()?;
     Ok(Some(DesiredRow { assignment_version, model, order }))
+}
+
+/// The terminal's newest signed manifest, JSON. By primary key.
+pub(super) fn manifest(conn: &mut Conn, terminal_id: i64) -> Result<Option<String>, db::Error> {
+    let row = terminal_manifests::table.find(terminal_id).select(terminal_manifests::body);
+    Ok(row.first(conn).optional()?)
 }

@@ -27,7 +27,7 @@ pub fn revise(
 ) -> Result<i64, Error> {
     let draft = store::get(conn, &caller.scope, id)?.ok_or(Error::NotFound)?;
     if draft.state != State::Draft {
-        return Err(Error::Refused(super::state::Refusal { state: draft.state.as_str(), event: "be revised" }));
+        return Err(Error::Refused(super::state::Refusal { state: draft.state.as_str(), event: "revise" }));
     }
     let revised = create_child(conn, caller, new, draft.parent_id, actor, now)?;
     advance(conn, &draft, &Event::Cancel { why: format!("revised as {revised}") }, actor, now)?;
@@ -132,7 +132,7 @@ pub fn stop_scope(
     let why = checked_text("why", why)?;
     let rollout = store::get(conn, &caller.scope, id)?.ok_or(Error::NotFound)?;
     if !matches!(rollout.state, State::Running { .. } | State::Paused { .. } | State::Halted { .. }) {
-        let event = "stop a part of itself";
+        let event = "stop_scope";
         return Err(Error::Refused(super::state::Refusal { state: rollout.state.as_str(), event }));
     }
     if !Attributes::NAMES.contains(&attribute) {

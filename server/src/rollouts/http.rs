@@ -97,7 +97,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             "A terminal's update timeline, newest first",
             timeline,
         )
-        .returns::<Vec<TimelineEvent>>(200, "The last lines"),
+        .returns_list::<TimelineEvent>(200, "The last lines"),
     ]
 }
 

@@ -2,12 +2,11 @@
 //!
 //! People and the planner act on a rollout through one driver: load, [`state::step`], compare and set, audit, in one
 //! transaction. Terminals act on their assignments through [`apply_report`]. What is offered is read from these tables by
-//! [`director_order`] alone, and it reads nothing from a rollout that does not run.
+//! [`releases::desired`](crate::releases::desired) alone, and it reads nothing from a rollout that does not run.
 
 mod actions;
 mod approval;
 pub mod assignment;
-mod director;
 mod failures;
 pub mod filter;
 pub mod gate;
@@ -27,15 +26,14 @@ use tillward_protocol::pan::contains_card_data;
 
 pub use actions::{advance_stage, cancel, override_halt, pause, resume, retry, revise, stop_scope, undo};
 pub use approval::{Kind as RequestKind, Request, approve, reject, start, submit};
-pub use director::{DirectorRow, OrderedTarget, director_order};
 pub use failures::{TerminalFailure, note_failures};
 pub use judging::{ClassEvidence, Evidence, ScopeEvidence};
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{
     Announced, AssignmentRow, LiveAssignment, PartCounts, ReasonCount, Rollout, RolloutDetail, StageView, StopView,
-    TIMELINE_MAX, TimelineEvent, announcements, assignments, get, is_known, list, live_assignment, part_counts, timeline,
-    timeline_in,
+    TIMELINE_MAX, Task, TimelineEvent, UNSUCCESSFUL_MAX, announcements, assignments, get, is_known, list,
+    live_assignment, part_counts, tasks, timeline, timeline_in, unsuccessful_terminals,
 };
 
 use crate::audit::{self, Actor, Deed};

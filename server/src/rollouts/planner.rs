@@ -215,9 +215,8 @@ fn carry_on(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> 
 
 /// Ends a rollout whose terminals all have their outcome.
 fn finish(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
-    let progress = &rollout.progress;
-    let is_open = rollout.state.offers() && is_begun(rollout, now) && progress.admitted_up_to == PASSED;
-    if !is_open || progress.opened < progress.admitted || is_dynamic(rollout, now) {
+    let is_open = rollout.state.offers() && is_begun(rollout, now) && rollout.progress.admitted_up_to == PASSED;
+    if !is_open || is_dynamic(rollout, now) {
         return Ok(false);
     }
     let counts = store::counts(conn, &[rollout.id])?;

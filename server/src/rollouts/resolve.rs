@@ -202,7 +202,7 @@ impl Known {
     /// What stands in the way of `candidate`, and the waiting assignment that gives way.
     fn obstacles(&self, plan: &Plan, candidate: &Candidate, is_blocked: bool) -> (Obstacles, Option<i64>) {
         let busy = self.busy.get(&candidate.id).filter(|busy| busy.rollout_id != plan.rollout_id);
-        let gives_way = busy.filter(|busy| busy.is_waiting && busy.priority < plan.priority);
+        let gives_way = busy.filter(|busy| busy.gives_way_to(plan.priority));
         let (runs_counter, lacks_requirement) = match &plan.facts {
             Facts::Release(release) => {
                 let lacks = |required: &Requirement| {

@@ -1,8 +1,7 @@
-//! SQL of rollouts themselves; assignments, candidates and the director's reading have their own files below.
+//! SQL of rollouts themselves; assignments and candidates have their own files below.
 
 pub(super) mod assignments;
 pub(super) mod candidates;
-pub(super) mod director;
 pub(super) mod gate;
 pub(super) mod ledger;
 pub(super) mod pages;

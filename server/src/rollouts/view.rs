@@ -16,6 +16,10 @@ use crate::profiles::LayerKey;
 
 /// Lines of a terminal's timeline.
 pub const TIMELINE_MAX: i64 = 200;
+/// Rollouts whose failures are still somebody's work.
+const RECENT_ROLLOUTS_MAX: i64 = 50;
+/// Terminals with a failed update that are named: more are not worked through by hand.
+pub const UNSUCCESSFUL_MAX: i64 = 1_000;
 /// Above this many open offers their deferrals are not counted by reason: the page would have to read them all.
 const DEFERRALS_COUNTED_MAX: i64 = 50_000;
 
@@ -559,6 +563,39 @@ pub fn part_counts(conn: &mut Conn, scope: &Scope, id: i64, attribute: &str, val
         }
     }
     Ok(counts)
+}
+
+/// The last update that a terminal was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Rollout.
+    pub rollout_id: i64,
+    /// Version ordered.
+    pub release_version: String,
+    /// Phase it came to.
+    pub phase: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether it is still under way.
+    pub is_live: bool,
+}
+
+/// The last update of each of `terminal_ids`, for one page of a list; two queries. The caller has checked the
+/// terminals' scope.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn tasks(conn: &mut Conn, terminal_ids: &[i64]) -> Result<BTreeMap<i64, Task>, db::Error> {
+    store::pages::tasks(conn, terminal_ids)
+}
+
+/// Terminals within the scope whose last update ended badly, in the newest [`RECENT_ROLLOUTS_MAX`] rollouts; at most
+/// [`UNSUCCESSFUL_MAX`].
+///
+/// # Errors
+/// [`db::Error`].
+pub fn unsuccessful_terminals(conn: &mut Conn, scope: &Scope) -> Result<Vec<i64>, db::Error> {
+    store::pages::unsuccessful_terminals(conn, scope, RECENT_ROLLOUTS_MAX, UNSUCCESSFUL_MAX)
 }
 
 /// A terminal's update timeline, newest first, the last [`TIMELINE_MAX`] lines. The caller has checked the terminal's

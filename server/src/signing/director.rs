@@ -192,14 +192,20 @@ impl Director {
 
     /// A file of one terminal's repository but its roots: `timestamp.json`, `<n>.snapshot.json`, `<n>.targets.json`.
     ///
-    /// Numbered files are made again for the neighbouring windows too, so that a client that read the timestamp at the
-    /// end of a window finds the rest of it.
+    /// `seen` is that of [`validity`]. Numbered files are made again for the neighbouring windows too, so that a client
+    /// that read the timestamp at the end of a window finds the rest of it.
     ///
     /// # Errors
     /// Signing.
-    pub fn file(&self, desired: &Desired, name: &str, now_s: i64) -> Result<Option<Vec<u8>>, DocumentError> {
+    pub fn file(
+        &self,
+        desired: &Desired,
+        name: &str,
+        now_s: i64,
+        seen: Option<u64>,
+    ) -> Result<Option<Vec<u8>>, DocumentError> {
         if name == "timestamp.json" {
-            return Ok(Some(documents(&self.keys, desired, now_s, None)?.timestamp));
+            return Ok(Some(documents(&self.keys, desired, now_s, seen)?.timestamp));
         }
         let Some((version, kind)) = name.split_once('.').filter(|_| is_metadata_name(name)) else { return Ok(None) };
         let Ok(version) = version.parse::<u64>() else { return Ok(None) };
@@ -291,13 +297,13 @@ mod tests {
         let made = documents(&ring(), &desired(1), end - 1, None).unwrap();
         let name = |kind: &str| format!("{}.{kind}.json", start.version);
         for now in [start.issued_at, end - 1, end, end + WINDOW_S - 1] {
-            assert_eq!(director.file(&desired(1), &name("targets"), now).unwrap(), Some(made.targets.clone()));
-            assert_eq!(director.file(&desired(1), &name("snapshot"), now).unwrap(), Some(made.snapshot.clone()));
+            assert_eq!(director.file(&desired(1), &name("targets"), now, None).unwrap(), Some(made.targets.clone()));
+            assert_eq!(director.file(&desired(1), &name("snapshot"), now, None).unwrap(), Some(made.snapshot.clone()));
         }
-        assert_eq!(director.file(&desired(1), &name("targets"), end + WINDOW_S).unwrap(), None);
-        assert_eq!(director.file(&desired(2), &name("targets"), end).unwrap(), None, "the order changed");
+        assert_eq!(director.file(&desired(1), &name("targets"), end + WINDOW_S, None).unwrap(), None);
+        assert_eq!(director.file(&desired(2), &name("targets"), end, None).unwrap(), None, "the order changed");
         for other in ["x.targets.json", "targets.json", &name("root"), "", ".", "1.root.json"] {
-            assert_eq!(director.file(&desired(1), other, end).unwrap(), None, "{other}");
+            assert_eq!(director.file(&desired(1), other, end, None).unwrap(), None, "{other}");
         }
     }
 

@@ -23,8 +23,8 @@ pub fn production_refusals(facts: &ProductionFacts) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(dir) = &facts.quickstart_keys {
         lines.push(format!(
-            "config error update.quickstart_keys: production mode refuses keys stored on this server ({}); create \
-             offline keys with 'tillward keys ceremony' and remove the folder",
+            "config error update.quickstart_keys: production mode refuses keys stored on this server ({}); remove the \
+             folder, and sign with keys that are kept elsewhere",
             dir.display()
         ));
     }
@@ -149,7 +149,7 @@ mod tests {
             production_refusals(&facts),
             vec![
                 "config error update.quickstart_keys: production mode refuses keys stored on this server \
-                 (/srv/keys/quickstart); create offline keys with 'tillward keys ceremony' and remove the folder"
+                 (/srv/keys/quickstart); remove the folder, and sign with keys that are kept elsewhere"
                     .to_owned(),
                 "config error update.quickstart_root: root version 3 of image is a quick-start root; production needs \
                  a new trust root"

@@ -14,7 +14,7 @@ use crate::db;
 use crate::http::body::{Json, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, sentence};
 use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
 
@@ -25,7 +25,7 @@ const WRITE: Access = Access::Operator(Permission::TerminalsWrite);
 pub fn endpoints() -> Vec<Endpoint> {
     let mut endpoints = vec![
         Endpoint::get("/api/v1/models", READ, "All models of terminals", list_models)
-            .returns::<Vec<Model>>(200, "The models, by code"),
+            .returns_list::<Model>(200, "The models, by code"),
         Endpoint::post(
             "/api/v1/models",
             Access::Operator(Permission::ReleasesWrite),
@@ -101,6 +101,7 @@ struct ListQuery {
     /// Model code.
     model: Option<String>,
     /// Where it is in its life.
+    #[param(inline)]
     lifecycle: Option<Lifecycle>,
     /// Region.
     region: Option<String>,
@@ -109,11 +110,13 @@ struct ListQuery {
     /// Firmware version it reported.
     firmware: Option<String>,
     /// Whether it calls as it should; the order is then `-last_seen`.
+    #[param(inline)]
     connection: Option<Connection>,
     /// Beginning or end of the serial number, or beginning of merchant number, terminal number or a name; 2 characters
     /// at least, 4 for an end.
     q: Option<String>,
     /// `id` or `-last_seen`.
+    #[param(inline)]
     sort: Option<Sort>,
     /// `next` of the page before.
     after: Option<String>,
@@ -192,12 +195,16 @@ async fn transfer(
     Ok(web::Json(state.db.write(transfer).await?))
 }
 
+/// When to come back while others import, s: most files are through by then.
+const IMPORT_RETRY_S: u32 = 60;
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::not_found(),
             Error::Invalid(error) => error.into(),
-            Error::Refused(_) | Error::Conflict(_) | Error::Changed => Self::conflict(error.to_string()),
+            Error::Refused(_) | Error::Conflict(_) | Error::Changed => Self::conflict(sentence(&error)),
+            Error::Busy => Self::busy(IMPORT_RETRY_S),
             Error::Db(error) => error.into(),
         }
     }

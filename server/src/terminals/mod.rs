@@ -51,6 +51,9 @@ pub enum Error {
     /// Somebody changed the terminal since the caller read it.
     #[error("somebody changed this terminal since you read it; read it again")]
     Changed,
+    /// As much of this as the server does at one time is under way.
+    #[error("others are importing; try again in a minute")]
+    Busy,
     /// The database failed.
     #[error(transparent)]
     Db(#[from] db::Error),
@@ -357,12 +360,13 @@ pub fn act(
         }
         _ => {}
     }
-    take(conn, actor, &mut record, asked.action, now)?;
+    let detail = take(conn, &mut record, asked.action)?;
+    audit::append(conn, actor, &deed("terminals.lifecycle", &record, detail), now)?;
     get(conn, scope, id)
 }
 
-/// One step: decide, write, audit.
-fn take(conn: &mut Conn, actor: &Actor, record: &mut Record, action: Action, now: Now) -> Result<(), Error> {
+/// One step: decide and write; returns what the audit log shall say of it.
+fn take(conn: &mut Conn, record: &mut Record, action: Action) -> Result<serde_json::Value, Error> {
     let from = record.lifecycle();
     let to = lifecycle::step(from, action)?;
     record.lifecycle = to.as_str().to_owned();
@@ -378,8 +382,7 @@ fn take(conn: &mut Conn, actor: &Actor, record: &mut Record, action: Action, now
     if !store::save(conn, record, record.version)? {
         return Err(Error::Changed);
     }
-    let detail = json!({"sn": record.sn, "action": action, "from": from, "to": to, "org_path": record.org_path});
-    Ok(audit::append(conn, actor, &deed("terminals.lifecycle", record, detail), now)?)
+    Ok(json!({"sn": record.sn, "action": action, "from": from, "to": to, "org_path": record.org_path}))
 }
 
 /// 划拨 and 回拨: which terminals go to which organization.
@@ -425,18 +428,28 @@ pub fn transfer(
     let to = organizations::get(conn, scope, asked.organization_id)?
         .ok_or_else(|| FieldError::new("organization_id", "is not an organization of yours"))?;
     let mut done = Transferred::default();
-    for &id in &asked.ids {
-        match move_one(conn, actor, scope, id, &to, now) {
-            Ok(()) => done.moved.push(id),
+    let mut moved = Vec::new();
+    // In the order of their numbers, and the audit log last: it is locked from its first entry to the commit, and nobody
+    // may wait for a terminal while others wait for the log.
+    let mut ids = asked.ids.clone();
+    ids.sort_unstable();
+    for id in ids {
+        match move_one(conn, scope, id, &to) {
+            Ok(step) => moved.push(step),
             Err(Error::Db(error)) => return Err(error.into()),
             Err(error) => done.refused.push(NotDone { id, reason: error.to_string() }),
         }
     }
-    profiles::recompute(conn, &done.moved, now)?;
+    let ids: Vec<i64> = moved.iter().map(|(record, _)| record.id).collect();
+    profiles::recompute(conn, &ids, now)?;
+    for (record, detail) in moved {
+        audit::append(conn, actor, &deed("terminals.lifecycle", &record, detail), now)?;
+        done.moved.push(record.id);
+    }
     Ok(done)
 }
 
-fn move_one(conn: &mut Conn, actor: &Actor, scope: &Scope, id: i64, to: &Organization, now: Now) -> Result<(), Error> {
+fn move_one(conn: &mut Conn, scope: &Scope, id: i64, to: &Organization) -> Result<(Record, serde_json::Value), Error> {
     let mut record = store::find(conn, scope, id)?.ok_or(Error::NotFound)?;
     let from = organizations::get(conn, scope, record.organization_id)?.ok_or(Error::NotFound)?;
     let action = if to.parent_id == Some(from.id) {
@@ -449,7 +462,8 @@ fn move_one(conn: &mut Conn, actor: &Actor, scope: &Scope, id: i64, to: &Organiz
     };
     record.organization_id = to.id;
     record.org_path.clone_from(&to.path);
-    take(conn, actor, &mut record, action, now)
+    let detail = take(conn, &mut record, action)?;
+    Ok((record, detail))
 }
 
 /// Refuses lists that are empty or longer than [`BULK_MAX`].

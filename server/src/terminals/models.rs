@@ -87,14 +87,16 @@ pub fn create_model(conn: &mut Conn, actor: &Actor, scope: &Scope, new: NewModel
     if new.capabilities.battery_percent_min > 100 {
         return Err(FieldError::new("capabilities.battery_percent_min", "must be at most 100").into());
     }
+    let known = || Error::Conflict("a model with this code is known already".to_owned());
     if store::has_model(conn, code.as_str())? {
-        return Err(Error::Conflict("a model with this code is known already".to_owned()));
+        return Err(known());
     }
     if store::count_models(conn)? >= store::MODELS_MAX {
         return Err(Error::Conflict(format!("there are {} models already, the most there can be", store::MODELS_MAX)));
     }
     let model = Model { code: code.into(), name, capabilities: new.capabilities, created_at_ms: now.0 };
-    store::insert_model(conn, &model)?;
+    // Somebody else may have made it just now.
+    store::insert_model(conn, &model).map_err(|e| if e.is_unique_violation() { known() } else { e.into() })?;
     let deed = Deed {
         action: "models.create",
         object_kind: "model",

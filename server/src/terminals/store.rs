@@ -201,6 +201,7 @@ pub(super) fn insert(conn: &mut Conn, record: &Record, tags: &[String]) -> Resul
 
 /// Writes what operators may change, if the version is still `expected`, and the list's copy of it.
 pub(super) fn save(conn: &mut Conn, record: &Record, expected: i64) -> Result<bool, db::Error> {
+    lock_state(conn, record.id)?;
     let row = terminals::table.filter(terminals::id.eq(record.id)).filter(terminals::version.eq(expected));
     let changed = diesel::update(row)
         .set((
@@ -234,6 +235,16 @@ pub(super) fn save(conn: &mut Conn, record: &Record, expected: i64) -> Result<bo
         ))
         .execute(conn)?;
     Ok(true)
+}
+
+/// Check-ins write a terminal's state before its record, so everybody takes the two in this order: who began with the
+/// record would wait for a check-in that waits for the record. SQLite has one writer and nothing to lock.
+fn lock_state(conn: &mut Conn, id: i64) -> Result<(), db::Error> {
+    if let Conn::Postgres(conn) = conn {
+        let row = terminal_states::table.find(id).select(terminal_states::terminal_id);
+        row.for_update().first::<i64>(conn).optional()?;
+    }
+    Ok(())
 }
 
 /// Replaces a terminal's tags, in both places.

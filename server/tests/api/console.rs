@@ -5,25 +5,30 @@ use crate::harness::{Answer, TestServer, on_each_database};
 use serde_json::json;
 use tillward_server::operators;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 11] = [
     "/",
     "/terminals",
     "/terminals/import",
     "/releases",
     "/rollouts",
+    "/rollouts/new",
+    "/rollouts/announced",
+    "/incidents",
     "/organizations",
     "/operators",
     "/audit?verify=1",
 ];
 
 /// A browser: one cookie jar, forms, no redirects followed.
-struct Browser<'a> {
-    server: &'a TestServer,
-    cookies: String,
+pub struct Browser<'a> {
+    /// Whom it talks to.
+    pub server: &'a TestServer,
+    /// Its cookies, as it sends them.
+    pub cookies: String,
 }
 
 impl<'a> Browser<'a> {
-    fn signed_in(server: &'a TestServer, login: &str) -> Self {
+    pub fn signed_in(server: &'a TestServer, login: &str) -> Self {
         let mut browser = Self { server, cookies: String::new() };
         let answer = browser.post("/login", &[("login", login), ("password", PASSWORD), ("next", "/terminals")]);
         assert_eq!((answer.status, answer.header("location")), (303, Some("/terminals")), "{}", answer.text());
@@ -41,11 +46,11 @@ impl<'a> Browser<'a> {
         self.cookies = if self.cookies.is_empty() { pair.to_owned() } else { format!("{}; {pair}", self.cookies) };
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.server.send("GET", path, "", &[("cookie", &self.cookies), ("accept", "text/html")], b"")
     }
 
-    fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.post_from("same-origin", path, fields)
     }
 
@@ -60,8 +65,36 @@ impl<'a> Browser<'a> {
         self.server.send("POST", path, "", &headers, body.join("&").as_bytes())
     }
 
+    /// Sends a form with a file as a browser does: its fields in the order of the page.
+    fn send_form(&self, path: &str, order: &[&str], mode: &str, file: &str) -> Answer {
+        let csrf = self.csrf();
+        let mut body = String::new();
+        let mut sent: Vec<&str> = Vec::new();
+        for name in order.iter().copied() {
+            // Radio buttons share a name.
+            if sent.contains(&name) {
+                continue;
+            }
+            sent.push(name);
+            let (kind, value) = match name {
+                "csrf" => ("", csrf.as_str()),
+                "mode" => ("", mode),
+                _ => ("; filename=\"terminals.csv\"", file),
+            };
+            body += &format!("--limit\r\ncontent-disposition: form-data; name=\"{name}\"{kind}\r\n\r\n{value}\r\n");
+        }
+        body += "--limit--\r\n";
+        let headers = [
+            ("cookie", self.cookies.as_str()),
+            ("accept", "text/html"),
+            ("content-type", "multipart/form-data; boundary=limit"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        self.server.send("POST", path, "", &headers, body.as_bytes())
+    }
+
     /// The token that this session's forms carry.
-    fn csrf(&self) -> String {
+    pub fn csrf(&self) -> String {
         let page = self.get("/organizations").expect(200).text();
         page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     }
@@ -111,8 +144,7 @@ fn every_page_stands_in_both_languages_under_the_strict_policy() {
         admin(server);
         let browser = Browser::signed_in(server, ADMIN);
         for language in ["zh-CN", "en"] {
-            let cookies = format!("{}; tillward_language={language}", browser.cookies);
-            let browser = Browser { server, cookies };
+            browser.post("/preferences", &[("language", language)]).expect(303);
             for path in PAGES {
                 let page = browser.get(path).expect(200);
                 let policy = page.header("content-security-policy").expect(path);
@@ -177,7 +209,10 @@ fn a_terminals_page_shows_its_parameters_with_their_origin() {
         let terminal = server.post("/api/v1/terminals", &token, &json!({"sn": "SN0001", "model": "demo-p1"}));
         let id = terminal.expect(201).json()["id"].clone();
         let browser = Browser::signed_in(server, ADMIN);
-        let english = Browser { server, cookies: format!("{}; tillward_language=en", browser.cookies) };
+        let [english, chinese] = ["en", "zh-CN"].map(|language| {
+            let cookies = format!("{}; tillward_language={language}", browser.cookies);
+            Browser { server, cookies }
+        });
         assert!(english.get("/terminals/SN0001").expect(200).text().contains("No parameters"));
         let new = json!({"name": "base <1>", "parameters": {"apn": "cmnet", "tip": true}});
         let profile = server.post("/api/v1/profiles", &token, &new).expect(201).json()["id"].clone();
@@ -186,7 +221,7 @@ fn a_terminals_page_shows_its_parameters_with_their_origin() {
         for shown in ["apn", "cmnet", "base &#60;1&#62; · v1", "Waiting for the terminal to take it"] {
             assert!(page.contains(shown), "{shown}: {page}");
         }
-        assert!(browser.get("/terminals/SN0001").expect(200).text().contains("等待终端应用"));
+        assert!(chinese.get("/terminals/SN0001").expect(200).text().contains("等待终端应用"));
     });
 }
 
@@ -203,7 +238,12 @@ fn problems_are_pages_for_browsers_and_documents_for_programs() {
             assert!(page.header("content-security-policy").is_some(), "{path}");
         }
         let menu = browser.get("/terminals").expect(200).text();
-        assert!(!menu.contains("href=\"/rollouts\"") && !menu.contains("href=\"/audit\""), "entries it cannot use");
+        assert!(
+            !menu.contains("href=\"/rollouts\"")
+                && !menu.contains("href=\"/incidents")
+                && !menu.contains("href=\"/audit\""),
+            "entries it cannot use"
+        );
         let document = server.get("/api/v1/rollouts/1", "").expect(401);
         assert_eq!(document.header("content-type"), Some("application/problem+json"));
     });
@@ -231,6 +271,66 @@ fn a_language_and_a_theme_once_chosen_are_kept() {
         browser.keep(&browser.post("/preferences", &[("language", "en")]).expect(303));
         let page = browser.get("/login").expect(200).text();
         assert!(page.contains("<html lang=\"en\" data-theme=\"dark\">"));
+    });
+}
+
+#[test]
+fn the_language_of_an_account_goes_before_the_browsers() {
+    on_each_database(|server| {
+        admin(server);
+        let browser = Browser::signed_in(server, ADMIN);
+        browser.post("/preferences", &[("language", "en")]).expect(303);
+        // Another browser of the same person, in which somebody else chose Chinese.
+        let mut other = Browser::signed_in(server, ADMIN);
+        other.cookies.push_str("; tillward_language=zh-CN");
+        assert!(other.get("/terminals").expect(200).text().contains("<html lang=\"en\""));
+        let stranger = Browser { server, cookies: "tillward_language=zh-CN".to_owned() };
+        assert!(stranger.get("/login").expect(200).text().contains("<html lang=\"zh-CN\""));
+    });
+}
+
+#[test]
+fn a_refusal_says_in_the_readers_language_what_is_wrong_and_keeps_the_menu() {
+    on_each_database(|server| {
+        let token = admin(server);
+        let root = headquarters(server, &token);
+        let field = Browser::signed_in(server, &operator(server, &token, root, "field").login);
+        for (language, sentence) in
+            [("zh-CN", "角色“现场维护”没有“查看升级任务”的权限"), ("en", "does not have the permission")]
+        {
+            field.post("/preferences", &[("language", language)]).expect(303);
+            let page = field.get("/rollouts").expect(403).text();
+            assert!(page.contains("href=\"/terminals\""), "no way on: {page}");
+            assert!(page.contains(sentence), "{page}");
+        }
+        field.post("/preferences", &[("language", "zh-CN")]).expect(303);
+        let page = field.get("/terminals?connection=nonsense").expect(422).text();
+        assert!(page.contains("不是连接状态") && !page.contains("is not"), "{page}");
+    });
+}
+
+#[test]
+fn a_file_is_tried_first_and_imported_when_that_is_asked_and_refused_rows_say_why() {
+    on_each_database(|server| {
+        let token = admin(server);
+        server
+            .post(
+                "/api/v1/models",
+                &token,
+                &serde_json::json!({"code": "demo-p1", "name": "P1", "capabilities": {"ab_slots": true}}),
+            )
+            .expect(201);
+        let browser = Browser::signed_in(server, ADMIN);
+        browser.post("/preferences", &[("language", "zh-CN")]).expect(303);
+        let page = browser.get("/terminals/import").expect(200).text();
+        let form = page.split("enctype=\"multipart/form-data\"").nth(1).unwrap().split("</form>").next().unwrap();
+        let order: Vec<&str> = form.split(" name=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let csv = "sn,model,merchant_no\r\nPAGE00000001,demo-p1,\r\nPAGE00000002,demo-p1,12\r\n";
+        for (mode, known) in [("dry_run", 404), ("import", 200)] {
+            let result = browser.send_form("/terminals/import", &order, mode, csv).expect(200).text();
+            assert!(result.contains("PAGE00000002") && result.contains("商户号：必须是 15 位数字"), "{result}");
+            assert_eq!(browser.get("/terminals/PAGE00000001").status, known, "{mode}");
+        }
     });
 }
 

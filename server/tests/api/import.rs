@@ -1,6 +1,7 @@
 //! Import of terminals from files as spreadsheets write them.
 
 use serde_json::Value;
+use tillward_server::terminals::import::ROWS_MAX;
 
 use crate::harness::{Answer, TestServer, on_each_database};
 use crate::seed::{MODEL, Tree};
@@ -148,5 +149,35 @@ fn a_file_of_several_blocks_is_whole_and_audited_with_its_blocks() {
         let deeds = trail["items"].as_array().unwrap();
         assert_eq!(deeds.iter().filter(|deed| deed["action"] == "terminals.import").count(), 3);
         assert_eq!(server.get("/api/v1/audit/verify", &tree.admin).expect(200).json()["broken_at"], Value::Null);
+    });
+}
+
+#[test]
+fn too_many_rows_are_refused_before_any_is_taken() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let mut file = format!("SN,model\nA0,{MODEL}\n");
+        for row in 0..ROWS_MAX {
+            file.push_str(&format!("B{row},-\n"));
+        }
+        let refused = import(server, &tree.east_ops, "", file.as_bytes()).expect(422).json();
+        assert!(refused["detail"].as_str().unwrap().contains("send it in parts"), "{refused}");
+        assert_eq!(total(server, &tree.admin), 0);
+    });
+}
+
+#[test]
+fn a_server_that_imports_already_says_when_to_come_back() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let file = format!("SN,model\nA1,{MODEL}\n");
+        let mut turns = Vec::new();
+        while let Ok(turn) = server.state.imports.take() {
+            turns.push(turn);
+        }
+        let busy = import(server, &tree.east_ops, "", file.as_bytes()).expect(503);
+        assert!(busy.header("retry-after").is_some());
+        turns.pop();
+        import(server, &tree.east_ops, "", file.as_bytes()).expect(200);
     });
 }

@@ -5,20 +5,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod access_table;
+mod alerts;
 mod bad_input;
 mod check_in;
 mod config;
 mod console;
+mod console_rollouts;
 mod enrolment;
 mod failures;
 mod fixtures;
 mod frame;
 mod harness;
 mod import;
+mod incidents;
 mod interop;
 mod operators;
 mod organizations;
 mod profiles;
+mod receiver;
 mod releases;
 mod rollouts;
 mod seed;

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 use tillward_server::cli::operator as command;
+use tillward_server::config::Config;
 use tillward_server::operators::sessions::{FAILURES_MAX, LOCK_MS, SESSION_MS};
 use tillward_server::{audit, operators};
 
 use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, operator, organization, session_of, token_of};
-use crate::harness::{Answer, TestServer, on_each_database, wait_until};
+use crate::harness::{Answer, TestServer, on_each_database, on_each_database_with, wait_until};
 
 fn sign_in(server: &TestServer, login: &str, password: &str) -> Answer {
     server.post("/api/v1/session", "", &json!({ "login": login, "password": password }))
@@ -87,6 +88,36 @@ fn one_address_cannot_try_many_logins() {
             while limit.check(here).is_ok() {}
             let answer = sign_in(server, "nobody", "wrong horse battery");
             answer.status == 429 && answer.header("retry-after").is_some()
+        });
+    });
+}
+
+#[test]
+fn behind_a_trusted_proxy_each_client_is_counted_for_itself() {
+    let behind_proxy = |config: &mut Config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let sign_in_for = |server: &TestServer, forwarded: &str| {
+        let body = json!({ "login": "nobody", "password": "wrong horse battery" }).to_string();
+        let headers = [("content-type", "application/json"), ("x-forwarded-for", forwarded)];
+        server.send("POST", "/api/v1/session", "", &headers, body.as_bytes()).status
+    };
+    on_each_database_with(behind_proxy, |server| {
+        let guesser = "203.0.113.9".parse().ok();
+        wait_until("the guesser is slowed down", || {
+            while server.state.sign_in_limit.check(guesser).is_ok() {}
+            sign_in_for(server, "203.0.113.9") == 429
+        });
+        assert_eq!(sign_in_for(server, "198.51.100.1"), 401, "somebody else behind the same proxy");
+        // What the guesser writes itself stands left of what the proxy adds.
+        wait_until("it does not help to lie", || {
+            while server.state.sign_in_limit.check(guesser).is_ok() {}
+            sign_in_for(server, "192.0.2.77, 203.0.113.9") == 429
+        });
+    });
+    on_each_database(|server| {
+        let here = "127.0.0.1".parse().ok();
+        wait_until("nobody is believed unasked", || {
+            while server.state.sign_in_limit.check(here).is_ok() {}
+            sign_in_for(server, "198.51.100.1") == 429
         });
     });
 }
@@ -345,6 +376,11 @@ fn secrets_are_in_no_table_and_every_change_is_in_the_audit_log() {
         }
         let verdict = server.block_on(audit::verify(&server.state.db, None)).unwrap();
         assert_eq!((verdict.broken_at, verdict.problem), (None, None));
+        // The chain is everybody's: who sees a part of the tree learns neither its length nor its head.
+        let east = organization(server, &token, root, "EAST");
+        let auditor = operator(server, &token, east, "auditor");
+        server.get("/api/v1/audit/verify", &auditor.token).expect(404);
+        assert_eq!(server.get("/api/v1/audit/verify", &token).expect(200).json()["problem"], Value::Null);
         if let Some(file) = server.state.db.sqlite_path() {
             for suffix in ["", "-wal"] {
                 let bytes = std::fs::read(format!("{}{suffix}", file.display())).unwrap_or_default();

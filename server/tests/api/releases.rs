@@ -7,7 +7,7 @@ use sigstore_tuf::transport::FetchFuture;
 use tillward_protocol::ids::{Sha256Hex, TerminalId};
 use tillward_protocol::trust::DirectorCustom;
 use tillward_server::db::schema::{
-    assignments, models, operator_sessions, operators, organizations, releases, rollouts, terminals,
+    assignments, models, operator_sessions, operators, organizations, releases, rollouts, terminal_manifests, terminals,
 };
 use tillward_server::db::{self, Conn};
 
@@ -282,6 +282,27 @@ fn bad_fields_are_refused_by_name() {
 }
 
 #[test]
+fn of_many_drafts_made_at_once_none_gets_a_counter_below_an_earlier_one() {
+    on_each_database(|server| {
+        set_up(server);
+        let sha256 = upload(server, b"firmware")["sha256"].as_str().unwrap().to_owned();
+        std::thread::scope(|scope| {
+            for counter in 1..=8 {
+                let body = draft(counter, &sha256);
+                scope.spawn(move || {
+                    let answer = server.post("/api/v1/releases", &token(server, MANAGER), &body);
+                    assert!(matches!(answer.status, 201 | 422), "{}", answer.text());
+                });
+            }
+        });
+        let page = server.get("/api/v1/releases?size=100", &token(server, ADMIN)).expect(200).json();
+        let rows = page["items"].as_array().unwrap();
+        let counters: Vec<i64> = rows.iter().map(|row| row["release_counter"].as_i64().unwrap()).collect();
+        assert!(!counters.is_empty() && counters.is_sorted_by(|later, earlier| later > earlier), "{counters:?}");
+    });
+}
+
+#[test]
 fn releases_are_seen_by_their_organization_and_those_above_and_by_nobody_else() {
     on_each_database(|server| {
         set_up(server);
@@ -422,9 +443,13 @@ fn terminal_with_order(server: &TestServer, id: i64, release: &Value, phase: &'s
                 rollouts::stage.eq(0_i64),
                 rollouts::why.eq(""),
                 rollouts::state_since_ms.eq(now),
-                rollouts::assignment_timeout_s.eq(60_i64),
-                rollouts::admitted_up_to.eq(0_i64),
-                rollouts::signalled_up_to.eq(0_i64),
+                rollouts::strategy.eq("{}"),
+                (
+                    rollouts::assignment_timeout_s.eq(60_i64),
+                    rollouts::retry_max.eq(0_i64),
+                    rollouts::retry_wait_s.eq(600_i64),
+                    rollouts::priority.eq(0_i64),
+                ),
                 rollouts::created_by.eq(1_i64),
                 rollouts::created_by_name.eq("x"),
                 rollouts::created_at_ms.eq(now),
@@ -439,7 +464,13 @@ fn terminal_with_order(server: &TestServer, id: i64, release: &Value, phase: &'s
                 assignments::org_path.eq("/1/2/"),
                 assignments::phase.eq(phase),
                 assignments::live.eq(i64::from(phase != "succeeded")),
-                assignments::stage.eq(0_i64),
+                (
+                    assignments::stage.eq(0_i64),
+                    assignments::rank.eq(id),
+                    assignments::hand_picked.eq(0_i64),
+                    assignments::site.eq(0_i64),
+                    assignments::cell.eq(0_i64),
+                ),
                 assignments::attempts.eq(0_i64),
                 assignments::bytes_done.eq(0_i64),
                 assignments::bytes_total.eq(0_i64),
@@ -513,6 +544,44 @@ fn a_terminal_reads_its_own_documents_only_and_only_while_its_session_lasts() {
         server.get("/tuf/director/t/1/metadata/1.root.json", &terminal_token(server, 1, 3)).expect(200);
         server.get("/tuf/director/t/1/metadata/1.targets.json", &terminal_token(server, 1, 3)).expect(404);
         server.get("/tuf/director/t/x/metadata/timestamp.json", &terminal_token(server, 1, 3)).expect(404);
+    });
+}
+
+#[test]
+fn a_terminal_that_saw_the_next_window_already_is_not_sent_back() {
+    on_each_database(|server| {
+        set_up(server);
+        let release = publish(server, 42, b"firmware of 42");
+        terminal_with_order(server, 1, &release, "offered");
+        let version = || {
+            let path = "/tuf/director/t/1/metadata/timestamp.json";
+            let answer = server.get(path, &terminal_token(server, 1, 3)).expect(200);
+            let version = answer.json()["signed"]["version"].as_u64().unwrap();
+            assert_eq!(answer.header("etag"), Some(format!("\"{version}\"").as_str()));
+            let targets = format!("/tuf/director/t/1/metadata/{version}.targets.json");
+            server.get(&targets, &terminal_token(server, 1, 3)).expect(200);
+            version
+        };
+        let own = version();
+        for (seen, expected) in [(own, own), (own + 1, own + 1), (own + 2, own)] {
+            let manifest = json!({"terminal_id": 1, "counter": 1, "components": [], "slot": "a", "image_root": 1,
+                "director_root": 1, "director_version": seen});
+            let write = move |conn: &mut Conn| -> Result<(), db::Error> {
+                diesel::delete(terminal_manifests::table.find(1)).execute(conn)?;
+                diesel::insert_into(terminal_manifests::table)
+                    .values((
+                        terminal_manifests::terminal_id.eq(1_i64),
+                        terminal_manifests::counter.eq(1_i64),
+                        terminal_manifests::received_at_ms.eq(0_i64),
+                        terminal_manifests::body.eq(manifest.to_string()),
+                        terminal_manifests::signature.eq(""),
+                    ))
+                    .execute(conn)?;
+                Ok(())
+            };
+            server.block_on(server.state.db.write(write)).unwrap();
+            assert_eq!(version(), expected, "another server, whose clock is a little ahead, signed {seen}");
+        }
     });
 }
 

@@ -91,7 +91,8 @@ impl Tree {
     }
 }
 
-fn organization(
+/// Inserts an organization.
+pub fn organization(
     conn: &mut Conn,
     id: i64,
     parent: Option<i64>,

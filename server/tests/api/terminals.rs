@@ -1,11 +1,13 @@
 //! Terminals: models, registration, changes, their life, transfers.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use serde_json::{Value, json};
 use tillward_server::db;
 use tillward_server::db::schema::{terminal_states, terminals};
 
-use crate::harness::{TestServer, on_each_database};
+use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::seed::{self, Tree};
 
 #[test]
@@ -137,6 +139,59 @@ fn unbound_terminals_move_one_step_and_the_others_say_why_not() {
         server
             .post("/api/v1/terminals/transfer", &tree.east_ops, &json!({"ids": [], "organization_id": 1}))
             .expect(422);
+    });
+}
+
+/// Whether a transaction waits for a lock; PostgreSQL only.
+fn somebody_waits(server: &TestServer) -> bool {
+    let waiting = server.state.db.read(|conn| {
+        let of_us = "wait_event_type = 'Lock' AND datname = current_database()";
+        let count = sql::<BigInt>(&format!("SELECT COUNT(*) FROM pg_stat_activity WHERE {of_us}"));
+        count.get_result::<i64>(conn).map_err(db::Error::from)
+    });
+    server.block_on(waiting).unwrap() > 0
+}
+
+#[test]
+fn a_transfer_that_waits_for_a_terminal_does_not_hold_the_audit_log() {
+    on_each_database(|server| {
+        if server.state.db.sqlite_path().is_some() {
+            // One writer: nobody waits for a row.
+            return;
+        }
+        let tree = Tree::plant(server);
+        let ids: Vec<i64> = ["A1", "A2"].iter().map(|sn| tree.terminal(server, sn)["id"].as_i64().unwrap()).collect();
+        let (held, holding) = std::sync::mpsc::channel();
+        let (go_on, going_on) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            // Somebody who changed the second terminal and now writes it into the log.
+            let last = ids[1];
+            let state = server.state.clone();
+            let other = scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(state.db.write(move |conn| {
+                    terminal_states::table.find(last).select(terminal_states::terminal_id).first::<i64>(conn)?;
+                    diesel::update(terminal_states::table.find(last))
+                        .set(terminal_states::terminal_id.eq(last))
+                        .execute(conn)?;
+                    held.send(()).unwrap();
+                    going_on.recv().unwrap();
+                    db::next_id(conn, db::Sequence::AuditEntries)?;
+                    // Nothing of it shall stay.
+                    Err::<(), _>(db::Error::Closed)
+                }))
+            });
+            holding.recv().unwrap();
+            let transfer = scope.spawn(|| {
+                let down = json!({"ids": ids, "organization_id": tree.east_shop});
+                server.post("/api/v1/terminals/transfer", &tree.east_ops, &down)
+            });
+            wait_until("the transfer waits for the second terminal", || somebody_waits(server));
+            go_on.send(()).unwrap();
+            let outcome = other.join().unwrap();
+            assert!(matches!(outcome, Err(db::Error::Closed)), "{outcome:?}");
+            assert_eq!(transfer.join().unwrap().expect(200).json()["moved"], json!(ids));
+        });
     });
 }
 

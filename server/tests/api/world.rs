@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use tillward_protocol::ids::{Sha256Hex, TerminalId};
 use tillward_server::db;
 use tillward_server::db::schema::terminals;
+use tillward_server::failures::incidents::NewIncident;
 use tillward_server::http::endpoints::{Access, Endpoint};
 use tillward_server::operators::{self, Role};
 
 use crate::fixtures::{ADMIN, PASSWORD, admin, headquarters, organization};
 use crate::harness::TestServer;
+use crate::receiver::NOWHERE;
 
 /// In the name of everything that belongs to the first organization, so that its traces are found anywhere.
 pub const MARK: &str = "ZQX";
@@ -120,6 +122,8 @@ impl<'a> World<'a> {
                 Some(Sha256Hex::of(PARAMETERS.as_bytes()).as_str().to_owned())
             }
             ("/tuf/director/t", "file") => Some("timestamp.json".to_owned()),
+            ("/api/v1/incidents" | "/incidents", "id") => Some(self.object("incident", Self::make_incident)),
+            ("/api/v1/alert-channels", "id") => Some(self.object("alert_channel", Self::make_alert_channel)),
             ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
             _ => None,
         })
@@ -183,6 +187,20 @@ impl<'a> World<'a> {
             ("POST", "/api/v1/rollouts") => self.rollout(),
             ("POST", "/api/v1/rollouts/{id}/start") => json!({ "confirm_count": 1 }),
             ("POST", "/api/v1/rollouts/{id}/pause" | "/api/v1/rollouts/{id}/cancel") => json!({ "why": "a test" }),
+            (
+                "POST",
+                "/api/v1/incidents/{id}/acknowledge"
+                | "/api/v1/incidents/{id}/mitigate"
+                | "/api/v1/incidents/{id}/resolve"
+                | "/api/v1/incidents/{id}/note",
+            ) => json!({ "note": "a test" }),
+            ("POST", "/api/v1/incidents/{id}/assign") => {
+                let owner = self.object("incident owner", |world| world.make_person("zqx.owner", "org_ops"));
+                json!({ "operator_id": owner.parse::<i64>().unwrap(), "note": "a test" })
+            }
+            ("POST", "/api/v1/alert-channels") => json!({
+                "name": "second", "organization_id": self.ours_id, "level": "P2", "transport": NOWHERE.transport(),
+            }),
             ("POST", "/device/v1/enrol") => json!({
                 "sn": "ZQXSN000001", "activation_code": "ABCD-EFGH-JKMN-PQRS", "public_key": "00".repeat(32),
                 "proof": "00".repeat(64),
@@ -244,9 +262,13 @@ impl<'a> World<'a> {
     }
 
     fn make_operator(&self) -> Value {
+        self.make_person("zqx.person", "field")
+    }
+
+    fn make_person(&self, login: &str, role: &str) -> Value {
         let new = json!({
-            "organization_id": self.ours_id, "login": "zqx.person", "name": format!("{MARK} person"),
-            "password": PASSWORD, "role": "field",
+            "organization_id": self.ours_id, "login": login, "name": format!("{MARK} person"),
+            "password": PASSWORD, "role": role,
         });
         self.server.post("/api/v1/operators", &self.admin.token, &new).expect(201).json()
     }
@@ -333,6 +355,25 @@ impl<'a> World<'a> {
             "name": format!("{MARK} rollout"), "release_id": release_id.parse::<i64>().unwrap(),
             "filter": { "models": [self.model()], "terminal_ids": [self.terminal_id()] }, "assignment_timeout_s": 3_600,
         })
+    }
+
+    /// Rules open incidents, not people.
+    fn make_incident(&self) -> Value {
+        let path = format!("/api/v1/organizations/{}", self.ours_id);
+        let organization = self.server.get(&path, &self.owner().token).expect(200).json();
+        let new = NewIncident {
+            org_path: organization["path"].as_str().unwrap().to_owned(),
+            subject: format!("{MARK} incident"),
+            terminal_ids: vec![self.terminal_id()],
+            ..crate::incidents::halted(1)
+        };
+        json!({ "id": crate::incidents::open(self.server, new) })
+    }
+
+    fn make_alert_channel(&self) -> Value {
+        let new = json!({ "name": format!("{MARK} channel"), "transport": NOWHERE.transport() });
+        let made = self.server.post("/api/v1/alert-channels", &self.owner().token, &new).expect(201).json();
+        made["channel"].clone()
     }
 
     fn make_api_key(&self) -> Value {

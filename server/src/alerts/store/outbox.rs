@@ -26,7 +26,7 @@ pub(in super::super) struct Claimed {
     pub failures: i64,
 }
 
-/// Channels for which something waits now, the longest waiting first. By `alert_deliveries_pending`.
+/// Channels for which something waits now, the longest waiting first. By `alert_deliveries_by_state`.
 pub(in super::super) fn channels_due(conn: &mut Conn, now: Now, limit: i64) -> Result<Vec<Due>, db::Error> {
     let waiting =
         alert_deliveries::table.filter(alert_deliveries::state.eq("pending")).select(alert_deliveries::channel_id);
@@ -62,7 +62,7 @@ pub(in super::super) fn release(conn: &mut Conn, channel_id: i64, lease_ms: i64)
     Ok(())
 }
 
-/// The oldest alert that waits for a channel. By `alert_deliveries_pending`.
+/// The oldest alert that waits for a channel. By `alert_deliveries_by_state`.
 pub(in super::super) fn next_pending(conn: &mut Conn, channel_id: i64) -> Result<Option<Alert>, db::Error> {
     let row = alerts::table
         .inner_join(alert_deliveries::table.on(alert_deliveries::alert_id.eq(alerts::id)))

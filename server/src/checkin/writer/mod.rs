@@ -2,8 +2,8 @@
 //! insert failures, read what is desired.
 //!
 //! The statements are made once and cached by their type, because building and preparing them again for each row costs
-//! more than running them. Rows that several batches may touch are written in the order of their
-//! keys, so that batches of different servers cannot wait for each other in a circle.
+//! more than running them. Rows that several batches may touch are written in the order of their keys, table by table and
+//! each table once, so that batches of different servers cannot wait for each other in a circle.
 
 mod cohort;
 mod evidence;
@@ -93,6 +93,17 @@ impl Registry {
     }
 }
 
+/// A check-in that was counted, with what else is written of it.
+struct Counted<'a> {
+    pending: &'a Pending,
+    registry: Registry,
+    /// Whether it also becomes a sample of the conditions over time.
+    is_sampled: bool,
+    /// What is remembered from now on of how the terminal takes its parameters.
+    config_told: Option<String>,
+    config_misses: i64,
+}
+
 type Answers = Vec<Result<CheckInAnswer, Refused>>;
 
 impl Writer {
@@ -118,31 +129,38 @@ impl Writer {
         let mut left: Vec<usize> = (0..batch.len()).collect();
         // Oldest first, also when a terminal's two reports arrived out of order.
         left.sort_by_key(|&index| batch.get(index).map(|p| (p.session.terminal_id, p.check_in.stream, p.check_in.seq)));
+        let mut counted = Vec::with_capacity(batch.len());
         while !left.is_empty() {
             let mut seen = HashSet::with_capacity(left.len());
             let (round, later): (Vec<usize>, Vec<usize>) = left
                 .into_iter()
                 .partition(|&index| batch.get(index).is_some_and(|p| seen.insert(p.session.terminal_id)));
-            self.round(conn, batch, &round, &mut answers, now)?;
+            counted.extend(self.round(conn, batch, &round, &mut answers, now)?);
             left = later;
         }
+        // All rounds together: a second one that wrote cells would hold those of the first while it waits for others.
+        counted.sort_by_key(|counted| {
+            let check_in = &counted.pending.check_in;
+            (counted.registry.id, check_in.stream, check_in.seq)
+        });
+        self.fold(conn, &counted, now)?;
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refused::Unavailable))).collect())
     }
 
-    /// Writes check-ins of different terminals.
-    fn round(
-        &mut self,
+    /// Writes the states of different terminals, and returns which check-ins are counted by that.
+    fn round<'a>(
+        &self,
         conn: &mut Conn,
-        batch: &[Pending],
+        batch: &'a [Pending],
         round: &[usize],
         answers: &mut [Option<Result<CheckInAnswer, Refused>>],
         now: Now,
-    ) -> Result<(), db::Error> {
+    ) -> Result<Vec<Counted<'a>>, db::Error> {
         let items: Vec<(usize, &Pending)> =
             round.iter().filter_map(|&index| batch.get(index).map(|pending| (index, pending))).collect();
-        let registry = read_registry(conn, &items)?;
+        let mut registry = read_registry(conn, &items)?;
         let mut states = Vec::with_capacity(items.len());
-        let mut candidates: HashMap<i64, (&Pending, &Registry)> = HashMap::with_capacity(items.len());
+        let mut candidates: HashMap<i64, &Pending> = HashMap::with_capacity(items.len());
         for &(index, pending) in &items {
             let id = pending.session.terminal_id.0;
             let answer = match registry.get(&id) {
@@ -158,7 +176,7 @@ impl Writer {
                     if is_new {
                         let sampled_at_ms = row.counted.map(|(_, _, at)| at);
                         states.push(StateRow::new(pending, sampled_at_ms, watch, interval_s, next_s, now));
-                        candidates.insert(id, (pending, row));
+                        candidates.insert(id, pending);
                     }
                     Ok(answer(row, pending, watch, next_s, now))
                 }
@@ -171,34 +189,37 @@ impl Writer {
             Conn::Sqlite(sqlite) => sqlite::upsert_states(sqlite, &states)?,
             Conn::Postgres(postgres) => postgres::upsert_states(postgres, &states)?,
         };
-        let counted: Vec<(&Pending, &Registry, &StateRow)> = states
+        type Kept = (i64, bool, Option<String>, i64);
+        let kept: Vec<Kept> = states
             .iter()
             .filter(|state| applied.contains(&state.terminal_id))
-            .filter_map(|state| candidates.get(&state.terminal_id).map(|&(pending, row)| (pending, row, state)))
+            .map(|state| {
+                let told = state.config_told.map(str::to_owned);
+                (state.terminal_id, state.is_sampled, told, state.config_misses)
+            })
             .collect();
-        self.fold(conn, &counted, now)
+        let counted = kept.into_iter().filter_map(|(id, is_sampled, config_told, config_misses)| {
+            let pending = candidates.get(&id).copied()?;
+            Some(Counted { pending, registry: registry.remove(&id)?, is_sampled, config_told, config_misses })
+        });
+        Ok(counted.collect())
     }
 
     /// Adds what was counted to samples, cells and failures, and tells the rollouts.
-    fn fold(
-        &mut self,
-        conn: &mut Conn,
-        counted: &[(&Pending, &Registry, &StateRow)],
-        now: Now,
-    ) -> Result<(), db::Error> {
+    fn fold(&mut self, conn: &mut Conn, counted: &[Counted<'_>], now: Now) -> Result<(), db::Error> {
         let mut cells: BTreeMap<i64, (Cohort, Cell)> = BTreeMap::new();
         let mut additions = Additions::default();
-        for &(pending, row, state) in counted {
-            let cohort = Cohort::of_check_in(&pending.check_in, row);
+        for Counted { pending, registry, is_sampled, .. } in counted {
+            let cohort = Cohort::of_check_in(&pending.check_in, registry);
             let id = cohort.id();
             let (_, cell) = cells.entry(id).or_insert_with(|| (cohort, Cell::default()));
             cell.add_check_in(&pending.check_in);
-            if state.is_sampled {
+            if *is_sampled {
                 additions.samples.push(SampleRow::new(pending, now));
             }
             for (failure, event) in pending.check_in.failures.iter().zip(&pending.events) {
                 cell.add_failure(failure);
-                additions.failures.push(FailureRow::new(pending, row, failure, event, id, now));
+                additions.failures.push(FailureRow::new(pending, registry, failure, event, id, now));
             }
         }
         let hour_ms = now.hour_ms();
@@ -222,8 +243,8 @@ impl Writer {
         metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
         note_drifts(conn, counted, now)?;
         let mut manifests = Vec::new();
-        for &(pending, row, _) in counted {
-            let is_configured = row.is_configured_by(pending);
+        for &Counted { pending, ref registry, .. } in counted {
+            let is_configured = registry.is_configured_by(pending);
             if pending.check_in.update.is_some() || pending.manifest.is_some() {
                 manifests.push((pending, newest_manifest(conn, pending, now)?, is_configured));
             } else if is_configured {
@@ -245,7 +266,7 @@ impl Writer {
         }
         let failures: Vec<TerminalFailure> = counted
             .iter()
-            .flat_map(|&(pending, ..)| evidence::of(&pending.check_in, pending.session.terminal_id, now))
+            .flat_map(|counted| evidence::of(&counted.pending.check_in, counted.pending.session.terminal_id, now))
             .collect();
         rollouts::note_failures(conn, &failures, now)?;
         Ok(())
@@ -291,15 +312,16 @@ fn next_check_in_s(terminal: TerminalId, interval_s: u32, now: Now) -> u32 {
 }
 
 /// Writes what the check-ins changed about drifts; nothing for terminals that take what they are told.
-fn note_drifts(conn: &mut Conn, counted: &[(&Pending, &Registry, &StateRow)], now: Now) -> Result<(), db::Error> {
-    let noted = counted.iter().filter_map(|(_, row, state)| {
-        let after = Watch { told: state.config_told, misses: state.config_misses };
+fn note_drifts(conn: &mut Conn, counted: &[Counted<'_>], now: Now) -> Result<(), db::Error> {
+    let noted = counted.iter().filter_map(|counted| {
+        let row = &counted.registry;
+        let after = Watch { told: counted.config_told.as_deref(), misses: counted.config_misses };
         let change = row.watch().change(after);
         (change != DriftChange::None).then(|| DriftNoted {
             terminal_id: row.id,
             org_path: &row.org_path,
             expected: row.desired_config_hash.as_deref(),
-            reported: state.config_hash,
+            reported: counted.pending.check_in.software.config_hash.as_ref().map(|hash| hash.as_str()),
             change,
         })
     });

@@ -147,14 +147,13 @@ pub async fn assign(
     now: Now,
 ) -> Result<(), Error> {
     let refused = |problem: &str| Error::Field(FieldError::new("operator_id", problem));
+    let scope = caller.scope.clone();
+    let incident = db.read(move |conn| store::get(conn, &scope, id)).await?.ok_or(Error::NotFound)?;
     let operator_id = match (operator_id, caller.kind) {
         (Some(operator_id), _) => operator_id,
         (None, CallerKind::Operator) => caller.id,
         (None, CallerKind::ApiKey) => return Err(refused("is needed: an API key owns nothing")),
     };
-    // Looked up first: whether the incident is the caller's decides what may be said about operators.
-    let scope = caller.scope.clone();
-    let incident = db.read(move |conn| store::get(conn, &scope, id)).await?.ok_or(Error::NotFound)?;
     let operator = operators::get(db, &caller.scope, operator_id).await?;
     let operator = operator.ok_or_else(|| refused("is not an operator that you may see"))?;
     let is_able = operator.status == operators::Status::Active && operator.role.allows(Permission::IncidentsWrite);

@@ -21,7 +21,7 @@ pub use actions::{Act, Error, NOTE_CHARS_MAX, act, assign};
 pub use evidence::{EVIDENCE_BYTES_MAX, OMITTED};
 pub use filter::{Filter, UNRESOLVED};
 pub use kind::Kind;
-pub use reminders::remind;
+pub use reminders::{INCIDENTS_KEPT_MS, remind, sweep};
 pub use state::State;
 pub use view::{Incident, IncidentDetail, TimelineEntry, UNACKNOWLEDGED_SHOWN_MAX, get, list, unacknowledged};
 
@@ -75,7 +75,8 @@ pub struct NewIncident {
 /// Opening, and opening again, is written to the audit log and raises an alert; so does a more urgent level. A mere
 /// repetition is counted and shows the newest evidence: one that repeats each minute must not fill the logs.
 ///
-/// Costs three statements for a repetition, about ten for an opening.
+/// Costs four statements for a repetition, about a dozen for an opening. Call it before the caller's own entry in the audit
+/// log: the log's lock is the last one that a transaction takes, or two of them could wait for each other.
 ///
 /// # Errors
 /// [`db::Error`]; the caller's transaction must then be given up.
@@ -167,6 +168,16 @@ struct Story<'a> {
 /// The timeline, the audit log and the alert of one opening.
 fn tell(conn: &mut Conn, told: &Told, new: &NewIncident, story: Story<'_>, now: Now) -> Result<(), db::Error> {
     store::append_event(conn, told.id, &store::Who::system(ACTOR), story.event, "", story.evidence, now)?;
+    let alert = NewAlert {
+        org_path: &new.org_path,
+        kind: story.kind,
+        level: told.level,
+        incident_id: Some(told.id),
+        title_key: title_key(new.kind),
+        parameters: parameters(&new.subject),
+        dedup_key: format!("incident:{}:{}:{}", told.id, story.event, told.occurrence),
+    };
+    alerts::raise(conn, &alert, now)?;
     let deed = Deed {
         action: &format!("incidents.{}", story.event),
         object_kind: "incident",
@@ -183,16 +194,6 @@ fn tell(conn: &mut Conn, told: &Told, new: &NewIncident, story: Story<'_>, now: 
         }),
     };
     audit::append(conn, &Actor::system(ACTOR), &deed, now)?;
-    let alert = NewAlert {
-        org_path: &new.org_path,
-        kind: story.kind,
-        level: told.level,
-        incident_id: Some(told.id),
-        title_key: title_key(new.kind),
-        parameters: parameters(&new.subject),
-        dedup_key: format!("incident:{}:{}:{}", told.id, story.event, told.occurrence),
-    };
-    alerts::raise(conn, &alert, now)?;
     metrics::counter!("tillward_incidents_opened_total", "kind" => new.kind.as_str()).increment(1);
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The pass that reminds people of incidents which nobody carries on. It takes no input, is idempotent and never retries.
+//! What happens to incidents with time: people are reminded of those that nobody carries on, and those that were over long
+//! ago are deleted. Both passes take no input, are idempotent and never retry.
 
 use super::state::{Event, step};
 use super::store::{self, Stored, Who};
@@ -18,6 +19,24 @@ pub async fn remind(db: &Db, now: Now) -> Result<usize, db::Error> {
         reminded += usize::from(db.write(move |conn| one(conn, id, now)).await?);
     }
     Ok(reminded)
+}
+
+/// An incident that is over is kept this long, ms: three years, as the audit log.
+pub const INCIDENTS_KEPT_MS: i64 = 3 * 366 * 86_400_000;
+
+/// Deletes incidents that were over long ago, with their stories, in small transactions; returns how many went.
+///
+/// # Errors
+/// [`db::Error`]; what was deleted before stays deleted.
+pub async fn sweep(db: &Db, now: Now) -> Result<usize, db::Error> {
+    let mut deleted = 0;
+    loop {
+        let step = db.write(move |conn| store::delete_resolved(conn, now.0 - INCIDENTS_KEPT_MS)).await?;
+        if step == 0 {
+            return Ok(deleted);
+        }
+        deleted += step;
+    }
 }
 
 fn one(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {

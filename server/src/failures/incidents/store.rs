@@ -16,6 +16,9 @@ const TIMELINE_MAX: i64 = 200;
 /// Reminders that one pass sends.
 const DUE_MAX: i64 = 100;
 
+/// Incidents deleted in one transaction: a few milliseconds.
+const DELETED_MAX: i64 = 100;
+
 /// Another writer was faster; the transaction is given up.
 pub(super) fn raced() -> db::Error {
     db::Error::Query(diesel::result::Error::RollbackTransaction)
@@ -370,4 +373,21 @@ pub(super) fn due(conn: &mut Conn, now: Now) -> Result<Vec<i64>, db::Error> {
         .limit(DUE_MAX)
         .select(incidents::id);
     Ok(due.load(conn)?)
+}
+
+/// Deletes incidents that were resolved before `before_ms`, at most [`DELETED_MAX`]. By `incidents_by_state`.
+pub(super) fn delete_resolved(conn: &mut Conn, before_ms: i64) -> Result<usize, db::Error> {
+    let old: Vec<i64> = incidents::table
+        .filter(incidents::state.eq(State::Resolved.as_str()))
+        .filter(incidents::resolved_at_ms.lt(before_ms))
+        .limit(DELETED_MAX)
+        .select(incidents::id)
+        .load(conn)?;
+    if old.is_empty() {
+        return Ok(0);
+    }
+    diesel::delete(incident_events::table.filter(incident_events::incident_id.eq_any(old.clone()))).execute(conn)?;
+    diesel::delete(incident_terminals::table.filter(incident_terminals::incident_id.eq_any(old.clone())))
+        .execute(conn)?;
+    Ok(diesel::delete(incidents::table.filter(incidents::id.eq_any(old))).execute(conn)?)
 }

@@ -104,7 +104,7 @@ async fn sign_in(
     request: HttpRequest,
     Json(body): Json<SignIn>,
 ) -> Result<HttpResponse, Problem> {
-    state.sign_in_limit.check(request.peer_addr().map(|address| address.ip()))?;
+    state.sign_in_limit.check(state.client_address(&request))?;
     let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let signed_in = super::sign_in(&state.db, &body.login, &body.password, agent, state.clock.now()).await?;
     answer(&state, signed_in)

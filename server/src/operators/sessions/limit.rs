@@ -8,8 +8,10 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::SignInError;
+use crate::addresses::customer;
 
-/// Tries of one address a minute. An office behind one address, or all people behind one proxy, stay below it.
+/// Tries of one address a minute. An office behind one address stays below it, and so do all people behind one proxy that
+/// nobody named in `trusted_proxies`.
 const PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 /// Tries of one address at once.
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
@@ -34,12 +36,7 @@ impl AddressLimit {
     /// [`SignInError::TooOften`].
     pub fn check(&self, address: Option<IpAddr>) -> Result<(), SignInError> {
         let Some(address) = address else { return Ok(()) };
-        // One customer of a provider holds a whole /64 of IPv6.
-        let network = match address {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
-        };
-        let bucket = u16::try_from(self.hasher.hash_one(network) >> 48).unwrap_or_default();
+        let bucket = u16::try_from(self.hasher.hash_one(customer(address)) >> 48).unwrap_or_default();
         self.buckets.check_key(&bucket).map_err(|until| {
             let wait = until.wait_time_from(DefaultClock::default().now());
             SignInError::TooOften { for_s: u32::try_from(wait.as_secs()).unwrap_or(60).saturating_add(1) }

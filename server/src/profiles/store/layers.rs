@@ -1,14 +1,11 @@
-//! SQL of layers: what is in force where, what terminals take instead, and the merged bodies.
+//! SQL of layers: what is in force where, and what terminals take instead.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use diesel::prelude::*;
-use diesel::upsert::excluded;
 
 use crate::clock::Now;
-use crate::db::schema::{
-    config_layers, effective_configs, profiles, terminal_layers, terminal_states, terminal_tags, terminals,
-};
+use crate::db::schema::{config_layers, profiles, terminal_layers, terminal_states, terminal_tags, terminals};
 use crate::db::{self, Conn};
 use crate::on_backend;
 use crate::operators::Scope;
@@ -77,12 +74,21 @@ pub(in crate::profiles) fn lock(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Plac
     })
 }
 
-/// A terminal within `scope`: whether it is there, the hash that it is told, and the one that it reported.
+/// A terminal's config hashes.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub(in crate::profiles) struct Hashes {
+    /// The one that it is told.
+    pub(in crate::profiles) expected: Option<String>,
+    /// The one that it reported last.
+    pub(in crate::profiles) reported: Option<String>,
+}
+
+/// Of a terminal within `scope`. By primary keys.
 pub(in crate::profiles) fn hashes(
     conn: &mut Conn,
     scope: &Scope,
     terminal_id: i64,
-) -> Result<Option<(Option<String>, Option<String>)>, db::Error> {
+) -> Result<Option<Hashes>, db::Error> {
     Ok(terminals::table
         .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
         .filter(terminals::id.eq(terminal_id))
@@ -115,9 +121,11 @@ fn layer(text: &str) -> Option<LayerKey> {
     layer
 }
 
+type OwnColumns = (i64, String, String, Option<i64>, Option<i64>);
+
 /// What terminals take instead of their layers' own. By primary key.
 pub(in crate::profiles) fn own(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, Vec<Own>>, db::Error> {
-    let rows: Vec<(i64, String, String, Option<i64>, Option<i64>)> = terminal_layers::table
+    let rows = terminal_layers::table
         .filter(terminal_layers::terminal_id.eq_any(ids))
         .select((
             terminal_layers::terminal_id,
@@ -126,7 +134,7 @@ pub(in crate::profiles) fn own(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i
             terminal_layers::profile_id,
             terminal_layers::previous_profile_id,
         ))
-        .load(conn)?;
+        .load::<OwnColumns>(conn)?;
     let mut own: HashMap<i64, Vec<Own>> = HashMap::new();
     for (id, text, profile_name, profile_id, previous) in rows {
         if let Some(layer) = layer(&text) {
@@ -354,58 +362,6 @@ pub(in crate::profiles) fn set_desired(conn: &mut Conn, hash: Option<&str>, ids:
     let rows = terminals::table.filter(terminals::id.eq_any(ids));
     diesel::update(rows).set(terminals::desired_config_hash.eq(hash)).execute(conn)?;
     Ok(())
-}
-
-/// Keeps bodies by their hashes. One that is there already is locked against [`forget`] until the transaction ends.
-pub(in crate::profiles) fn keep_bodies(
-    conn: &mut Conn,
-    bodies: &BTreeMap<&str, &str>,
-    now: Now,
-) -> Result<(), db::Error> {
-    for (&hash, &body) in bodies {
-        let row = (
-            effective_configs::hash.eq(hash),
-            effective_configs::body.eq(body),
-            effective_configs::used_at_ms.eq(now.0),
-        );
-        on_backend!(conn, |c| diesel::insert_into(effective_configs::table)
-            .values(row)
-            .on_conflict(effective_configs::hash)
-            .do_update()
-            .set(effective_configs::used_at_ms.eq(excluded(effective_configs::used_at_ms)))
-            .execute(c))?;
-    }
-    Ok(())
-}
-
-/// By primary key.
-pub(in crate::profiles) fn body(conn: &mut Conn, hash: &str) -> Result<Option<String>, db::Error> {
-    Ok(effective_configs::table.find(hash).select(effective_configs::body).first(conn).optional()?)
-}
-
-macro_rules! is_unused {
-    ($before_ms:expr) => {
-        effective_configs::used_at_ms.lt($before_ms).and(diesel::dsl::not(diesel::dsl::exists(
-            terminals::table.filter(terminals::desired_config_hash.eq(effective_configs::hash.nullable())),
-        )))
-    };
-}
-
-/// Hashes of bodies that no terminal is told and that nobody kept since `before_ms`, oldest first. By
-/// `effective_configs_by_use` and `terminals_by_desired_config`.
-pub(in crate::profiles) fn unused(conn: &mut Conn, before_ms: i64, limit: i64) -> Result<Vec<String>, db::Error> {
-    Ok(effective_configs::table
-        .filter(is_unused!(before_ms))
-        .order(effective_configs::used_at_ms)
-        .limit(limit)
-        .select(effective_configs::hash)
-        .load(conn)?)
-}
-
-/// Deletes those of these bodies that are still unused; returns how many.
-pub(in crate::profiles) fn forget(conn: &mut Conn, hashes: &[String], before_ms: i64) -> Result<usize, db::Error> {
-    let rows = effective_configs::table.filter(effective_configs::hash.eq_any(hashes)).filter(is_unused!(before_ms));
-    Ok(diesel::delete(rows).execute(conn)?)
 }
 
 /// Where the list of layers goes on: organization's path, layer, profile's name.

@@ -144,12 +144,14 @@ async fn director_file(
     let desired = desired.ok_or_else(|| Problem::unauthorized("The session is over. Open a new one."))?;
     let now_s = state.clock.now().seconds();
     // The version stands for the whole content: a client that has it gets its answer without a signature.
-    let version = validity(desired.terminal_id, desired.assignment_version, now_s, None).version;
-    let etag = if file == "timestamp.json" { format!("\"{version}\"") } else { format!("\"{file}\"") };
+    let is_timestamp = file == "timestamp.json";
+    let seen = if is_timestamp { crate::releases::seen_version(&state.db, desired.terminal_id).await? } else { None };
+    let version = validity(desired.terminal_id, desired.assignment_version, now_s, seen).version;
+    let etag = if is_timestamp { format!("\"{version}\"") } else { format!("\"{file}\"") };
     if names_tag(text(&request, header::IF_NONE_MATCH), &etag) {
         return Ok(not_modified(&etag, OWN));
     }
-    let made = state.signing.director.file(&desired, &file, now_s).map_err(|error| Problem::internal(&error))?;
+    let made = state.signing.director.file(&desired, &file, now_s, seen).map_err(|error| Problem::internal(&error))?;
     let bytes = made.ok_or_else(Problem::not_found)?;
     Ok(document(&request, bytes.into(), &etag, OWN))
 }

@@ -70,11 +70,6 @@ impl Evidence {
     pub(super) fn least_of_classes(&self, of: impl Fn(&ClassWalks) -> f64) -> f64 {
         self.classes.iter().map(|(_, walks)| of(walks)).reduce(f64::min).unwrap_or(1.0)
     }
-
-    /// The greatest over the watched classes.
-    pub(super) fn most_of_classes(&self, of: impl Fn(&ClassWalks) -> f64) -> f64 {
-        self.classes.iter().map(|(_, walks)| of(walks)).reduce(f64::max).unwrap_or(1.0)
-    }
 }
 
 /// One class of failures.

@@ -299,39 +299,6 @@ fn evidence_stays_a_number_however_much_there_is() {
     assert!(judgement.e_outcome.unwrap().is_finite() && judgement.p_outcome.unwrap() < 1e-290);
 }
 
-#[test]
-fn a_share_of_the_finished_would_stop_good_rollouts_and_a_share_of_the_started_does_not() {
-    // 1,000 good terminals over half an hour, 1 % fail as budgeted: failures after 2 min, successes after 10 to 30.
-    let (runs, mut stopped_by_finished, mut stopped_by_started) = (400, 0, 0);
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut unit = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as f64 / (1_u64 << 53) as f64
-    };
-    for _ in 0..runs {
-        let terminals: Vec<(f64, f64, bool)> = (0..1_000)
-            .map(|number| {
-                let start = 30.0 * f64::from(number) / 1_000.0;
-                let is_bad = unit() < 0.01;
-                (start, start + if is_bad { 2.0 } else { 10.0 + 20.0 * unit() }, is_bad)
-            })
-            .collect();
-        let exceeds = |minute: u32, by_finished: bool| {
-            let now = f64::from(minute);
-            let count = |of: &dyn Fn(&(f64, f64, bool)) -> bool| terminals.iter().filter(|t| of(t)).count() as u64;
-            let failed = count(&|t| t.2 && t.1 <= now);
-            let started = if by_finished { count(&|t| t.1 <= now) } else { count(&|t| t.0 <= now) };
-            e_outcome(&outcomes(started, failed, 0), &settings()) >= 100.0
-        };
-        stopped_by_finished += u32::from((0..=60).any(|minute| exceeds(minute, true)));
-        stopped_by_started += u32::from((0..=60).any(|minute| exceeds(minute, false)));
-    }
-    assert!(stopped_by_finished > runs / 2, "{stopped_by_finished} of {runs}");
-    assert!(stopped_by_started <= runs / 100, "{stopped_by_started} of {runs}");
-}
-
 fn any_event() -> impl Strategy<Value = Event> {
     let counts = || (0..500_u64, 0..500_u64);
     let scope = (0..3_u16, any::<bool>(), counts());

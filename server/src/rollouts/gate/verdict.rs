@@ -99,11 +99,13 @@ pub struct ScopeEvidence {
     pub scope: u16,
     /// Evidence of harm inside.
     pub e: f64,
-    /// Evidence of harm inside, of the worst class.
+    /// The class with the most evidence of harm inside.
+    pub worst_class: Class,
+    /// Evidence of harm inside, of that class.
     pub e_worst_class: f64,
     /// Evidence of harm outside.
     pub e_rest: f64,
-    /// Evidence that it is no worse than tolerated outside: of the least cleared class.
+    /// Evidence that what the worst class shows is no worse than tolerated outside.
     pub p_rest: f64,
     /// Weighed failures of updated terminals inside.
     pub treated: u64,
@@ -198,7 +200,10 @@ pub fn judge(
         e_max,
         e_outcome,
         e_health,
-        p_health: stopped.map_or_else(|| evidence.least_of_classes(|walks| walks.all.p()), |scope| scope.p_rest),
+        p_health: evidence.least_of_classes(|walks| match stopped {
+            None => walks.all.p(),
+            Some(scope) => walks.scopes[usize::from(scope.scope)].rest.p(),
+        }),
         p_outcome: settings.outcome_budget.map(|_| p_outcome(outcomes, settings)),
         classes: classes(evidence),
         worst_scope: worst(&scopes, stopped).map(|scope| scope.scope),
@@ -240,12 +245,15 @@ fn scopes(evidence: &Evidence) -> Vec<ScopeEvidence> {
     let sum = |of: &dyn Fn(&super::health::ClassWalks) -> u64| evidence.classes().map(|(_, walks)| of(walks)).sum();
     (0..evidence.scopes())
         .filter_map(|at| {
+            let of_classes = evidence.classes().map(|(class, walks)| (class, &walks.scopes[at]));
+            let (worst_class, worst) = of_classes.max_by(|a, b| a.1.inside.e().total_cmp(&b.1.inside.e()))?;
             Some(ScopeEvidence {
                 scope: u16::try_from(at).ok()?,
                 e: evidence.mean_of_classes(|walks| walks.scopes[at].inside.e()),
-                e_worst_class: evidence.most_of_classes(|walks| walks.scopes[at].inside.e()),
+                worst_class,
+                e_worst_class: worst.inside.e(),
                 e_rest: evidence.mean_of_classes(|walks| walks.scopes[at].rest.e()),
-                p_rest: evidence.least_of_classes(|walks| walks.scopes[at].rest.p()),
+                p_rest: worst.rest.p(),
                 treated: sum(&|walks| walks.scopes[at].inside.treated),
                 control: sum(&|walks| walks.scopes[at].inside.control),
             })

@@ -17,8 +17,6 @@ use crate::profiles;
 
 /// A judgement is made anew at least this often, ms: outcomes and time change it, too.
 const JUDGE_MS: i64 = 5_000;
-/// A terminal that restarts for its update may be silent for this much longer, ms.
-const REBOOT_ALLOWANCE_MS: i64 = 600_000;
 
 /// Takes back what is offered but not yet installed, while the rollout does not run.
 pub(super) fn withdraw(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
@@ -86,7 +84,6 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
     if !store::hold(conn, rollout, &rollout.progress)? {
         return Ok(false);
     }
-    expire_silent(conn, rollout, now)?;
     let judged = judging::judge(conn, rollout, now)?;
     match judged.verdict {
         Verdict::Fail => stop(conn, rollout, &judged, now)?,
@@ -98,12 +95,6 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
         Verdict::Pass | Verdict::Insufficient => {}
     }
     Ok(true)
-}
-
-/// Terminals that fell silent while they wrote, booted or tried the update: their result is unknown, and it counts.
-fn expire_silent(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<(), db::Error> {
-    let silent = assignments::silent(conn, rollout.id, now, REBOOT_ALLOWANCE_MS, CHUNK)?;
-    step_all(conn, &silent, Step::Expire, |one, after| Bulk::of(one, after, None, None, now), now)
 }
 
 /// Stops the part that does harm, if the rest is cleared of it, else everything.
@@ -121,8 +112,9 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
             stopped_by: "planner".to_owned(),
             stopped_at_ms: now.0,
         };
-        stop_part(conn, rollout, &stop, &planner(), now)?;
-        return alarm(conn, rollout, evidence, Some(&stop), now);
+        // The incident first: the audit log is the last thing that a transaction locks.
+        alarm(conn, rollout, evidence, Some(&stop), now)?;
+        return stop_part(conn, rollout, &stop, &planner(), now);
     }
     let worst = evidence
         .scopes
@@ -130,8 +122,8 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
         .find(|scope| scope.e >= 1.5)
         .map(|scope| format!("; most of all {} {} ({:.0})", scope.attribute, scope.value, scope.e));
     let why = format!("the gate: {numbers}{}", worst.unwrap_or_default());
-    advance(conn, rollout, &Event::Halt { why }, &planner(), now)?;
-    alarm(conn, rollout, evidence, None, now)
+    alarm(conn, rollout, evidence, None, now)?;
+    advance(conn, rollout, &Event::Halt { why }, &planner(), now)
 }
 
 /// Cancels what belongs to a part of the rollout that was stopped and has not begun to install.

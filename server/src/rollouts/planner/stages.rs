@@ -54,6 +54,10 @@ pub(super) fn open(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, 
     if chunk.is_empty() {
         progress.stage_filled_ms = progress.stage_filled_ms.or(Some(now.0));
     }
+    if chunk.is_empty() && room > 0 && bound.is_none() {
+        // Nobody is left: what is missing was taken over by another rollout.
+        progress.opened = progress.admitted;
+    }
     progress.opened = progress.opened.saturating_add(i64::try_from(chunk.len()).unwrap_or(0));
     if progress == rollout.progress {
         return Ok(false);

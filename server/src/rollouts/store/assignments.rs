@@ -347,30 +347,6 @@ pub(in crate::rollouts) fn due(conn: &mut Conn, now: Now, limit: usize) -> Resul
     Ok(rows.into_iter().filter_map(assignment).collect())
 }
 
-/// Assignments of a rollout that write, boot or try the update and whose terminals have been silent for three of their
-/// intervals, five minutes and `allowance_ms`; by the index `assignments_by_phase`.
-pub(in crate::rollouts) fn silent(
-    conn: &mut Conn,
-    rollout_id: i64,
-    now: Now,
-    allowance_ms: i64,
-    limit: usize,
-) -> Result<Vec<Assignment>, db::Error> {
-    const GRACE_MS: i64 = 300_000;
-    let latest = now.0.saturating_sub(GRACE_MS).saturating_sub(allowance_ms);
-    let phases = [Phase::Installing.as_str(), Phase::Rebooting.as_str(), Phase::Trial.as_str()];
-    let ids: Vec<i64> = assignments::table
-        .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(assignments::terminal_id)))
-        .filter(assignments::rollout_id.eq(rollout_id))
-        .filter(assignments::phase.eq_any(phases))
-        .filter((terminal_states::last_seen_ms + terminal_states::interval_s * 3_000).le(latest))
-        .order(assignments::id)
-        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-        .select(assignments::id)
-        .load(conn)?;
-    by_ids(conn, &ids)
-}
-
 /// The next assignments that write, boot or try the firmware, after `after`, in the order of their ids.
 pub(in crate::rollouts) fn in_flight(
     conn: &mut Conn,

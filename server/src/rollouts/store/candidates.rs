@@ -10,6 +10,7 @@ use super::CHUNK;
 use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminal_tags, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
+use crate::rollouts::assignment::Phase;
 use crate::rollouts::filter::{Attributes, Candidate, OfRollout};
 
 type Columns = (
@@ -159,8 +160,18 @@ pub(in crate::rollouts) fn tags_of(
 pub(in crate::rollouts) struct Busy {
     pub assignment_id: i64,
     pub rollout_id: i64,
-    pub is_waiting: bool,
+    pub phase: Phase,
     pub priority: i64,
+    /// Whether its rollout ended or was halted: the assignment only waits for the planner to cancel it.
+    pub is_over: bool,
+}
+
+impl Busy {
+    /// Whether a rollout of this priority may take the terminal over.
+    pub(in crate::rollouts) fn gives_way_to(&self, priority: i64) -> bool {
+        let is_cancellable = self.phase == Phase::Waiting || self.phase.is_withdrawable();
+        (self.phase == Phase::Waiting && self.priority < priority) || (self.is_over && is_cancellable)
+    }
 }
 
 /// The live assignments of these terminals, by the index `assignments_live`.
@@ -175,12 +186,16 @@ pub(in crate::rollouts) fn busy(conn: &mut Conn, terminal_ids: &[i64]) -> Result
             assignments::rollout_id,
             assignments::phase,
             rollouts::priority,
+            rollouts::state,
         ))
-        .load::<(i64, i64, i64, String, i64)>(conn)?;
+        .load::<(i64, i64, i64, String, i64, String)>(conn)?;
     Ok(rows
         .into_iter()
-        .map(|(terminal_id, assignment_id, rollout_id, phase, priority)| {
-            (terminal_id, Busy { assignment_id, rollout_id, is_waiting: phase == "waiting", priority })
+        .map(|(terminal_id, assignment_id, rollout_id, phase, priority, state)| {
+            // A phase that this program does not know is none that gives way.
+            let phase = Phase::parse(&phase).unwrap_or(Phase::Installing);
+            let is_over = matches!(state.as_str(), "cancelled" | "halted");
+            (terminal_id, Busy { assignment_id, rollout_id, phase, priority, is_over })
         })
         .collect())
 }

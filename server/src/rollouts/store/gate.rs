@@ -440,6 +440,7 @@ pub(in crate::rollouts) struct Heard {
     pub hand_picked: i64,
     pub started_at_ms: Option<i64>,
     pub finished_at_ms: Option<i64>,
+    pub phase_since_ms: i64,
     pub last_seen_ms: i64,
     pub interval_s: i64,
 }
@@ -468,6 +469,7 @@ pub(in crate::rollouts) fn heard(
             assignments::hand_picked,
             assignments::started_at_ms,
             assignments::finished_at_ms,
+            assignments::phase_since_ms,
             terminal_states::last_seen_ms,
             terminal_states::interval_s,
         ))

@@ -1,5 +1,7 @@
 //! SQL of what people look at: assignments of a rollout, reasons, a terminal's timeline.
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 
 use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminals, update_events};
@@ -7,7 +9,10 @@ use crate::db::{self, Conn};
 use crate::operators::Scope;
 use crate::rollouts::assignment::Phase;
 use crate::rollouts::strategy::Wait;
-use crate::rollouts::{AssignmentRow, ReasonCount, TimelineEvent};
+use crate::rollouts::{AssignmentRow, ReasonCount, Task, TimelineEvent};
+
+/// Values that one statement binds: below every database's limit.
+const BOUND_MAX: usize = 500;
 
 type AssignmentColumns = (
     (i64, i64, String, String, Option<String>, Option<String>, i64),
@@ -167,6 +172,68 @@ pub(in crate::rollouts) fn has_terminal(conn: &mut Conn, scope: &Scope, terminal
 }
 
 type EventColumns = (i64, i64, i64, String, Option<String>, String, Option<String>, Option<String>, Option<String>);
+
+/// The newest assignment of each terminal: their numbers from the index `assignments_by_terminal` alone, then the rows
+/// by primary key.
+pub(in crate::rollouts) fn tasks(conn: &mut Conn, terminal_ids: &[i64]) -> Result<BTreeMap<i64, Task>, db::Error> {
+    let newest: Vec<Option<i64>> = assignments::table
+        .filter(assignments::terminal_id.eq_any(terminal_ids))
+        .group_by(assignments::terminal_id)
+        .select(diesel::dsl::max(assignments::id))
+        .load(conn)?;
+    let newest: Vec<i64> = newest.into_iter().flatten().collect();
+    let rows: Vec<(i64, i64, Option<String>, String, Option<String>, i64)> = assignments::table
+        .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
+        .left_join(releases::table.on(rollouts::release_id.eq(releases::id.nullable())))
+        .filter(assignments::id.eq_any(newest))
+        .select((
+            assignments::terminal_id,
+            assignments::rollout_id,
+            releases::firmware_version.nullable(),
+            assignments::phase,
+            assignments::reason,
+            assignments::live,
+        ))
+        .load(conn)?;
+    let task = |(terminal_id, rollout_id, version, phase, reason, live): (i64, i64, Option<String>, _, _, i64)| {
+        let release_version = version.unwrap_or_default();
+        (terminal_id, Task { rollout_id, release_version, phase, reason, is_live: live == 1 })
+    };
+    Ok(rows.into_iter().map(task).collect())
+}
+
+/// Terminals whose newest assignment ended badly, by the index `assignments_by_phase` for each of the newest rollouts.
+pub(in crate::rollouts) fn unsuccessful_terminals(
+    conn: &mut Conn,
+    scope: &Scope,
+    rollouts_max: i64,
+    limit: i64,
+) -> Result<Vec<i64>, db::Error> {
+    let recent: Vec<i64> =
+        rollouts::table.order(rollouts::id.desc()).limit(rollouts_max).select(rollouts::id).load(conn)?;
+    let ended_badly = [Phase::Failed, Phase::RolledBack, Phase::TimedOut].map(Phase::as_str);
+    let failed: Vec<(i64, i64)> = assignments::table
+        .filter(assignments::rollout_id.eq_any(recent))
+        .filter(assignments::phase.eq_any(ended_badly))
+        .filter(assignments::org_path.ge(scope.from()))
+        .filter(assignments::org_path.lt(scope.below()))
+        .order(assignments::id.desc())
+        .limit(limit)
+        .select((assignments::id, assignments::terminal_id))
+        .load(conn)?;
+    let mut terminals = Vec::new();
+    for chunk in failed.chunks(BOUND_MAX) {
+        let ids: Vec<i64> = chunk.iter().map(|(_, terminal_id)| *terminal_id).collect();
+        let newest: Vec<Option<i64>> = assignments::table
+            .filter(assignments::terminal_id.eq_any(ids))
+            .group_by(assignments::terminal_id)
+            .select(diesel::dsl::max(assignments::id))
+            .load(conn)?;
+        let is_newest = |id: &i64| newest.contains(&Some(*id));
+        terminals.extend(chunk.iter().filter(|(id, _)| is_newest(id)).map(|(_, terminal_id)| *terminal_id));
+    }
+    Ok(terminals)
+}
 
 /// A terminal's update timeline, newest first, by primary key.
 pub(in crate::rollouts) fn timeline(

@@ -45,7 +45,9 @@ pub enum ImageError {
     #[error("{0} is already published with other contents; raise the release counter")]
     Taken(TargetName),
     /// There is no key to sign with.
-    #[error("this server holds no signing keys (production mode): sign offline and publish the signed files")]
+    #[error(
+        "this server holds no signing keys (production mode): sign elsewhere and put the signed files into its storage"
+    )]
     NoKeys,
     /// The payload is not stored, or has another length.
     #[error("the payload of {0} is not in storage as it was uploaded")]

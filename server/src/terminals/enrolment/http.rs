@@ -1,7 +1,7 @@
 //! REST of activation codes, and the device side of enrolment.
 
 use actix_web::http::StatusCode;
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use serde::Deserialize;
 use tillward_protocol::enrol::{
     ChallengeAnswer, ChallengeRequest, EnrolAnswer, EnrolRequest, SessionAnswer, SessionRequest,
@@ -11,7 +11,7 @@ use super::{CodesRequest, Error, IssuedCode, IssuedCodes};
 use crate::audit::Actor;
 use crate::http::body::{Checked, Json, Path};
 use crate::http::endpoints::{Access, Endpoint};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, sentence};
 use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
 
@@ -36,13 +36,16 @@ pub(in crate::terminals) fn endpoints() -> Vec<Endpoint> {
         .body::<CodesRequest>()
         .returns::<IssuedCodes>(201, "The codes, shown this once"),
         Endpoint::post("/device/v1/enrol", Access::Public, "Redeems an activation code", enrol)
-            .returns_empty(200, "terminal_id, stream, server_time_ms")
+            .body::<EnrolRequest>()
+            .returns::<EnrolAnswer>(200, "The terminal's number and its stream")
             .returns_empty(401, "The signature or the code is not good")
             .returns_empty(403, "The terminal is blocked, lost or retired"),
         Endpoint::post("/device/v1/challenge", Access::Public, "A challenge to sign", challenge)
-            .returns_empty(200, "challenge"),
+            .body::<ChallengeRequest>()
+            .returns::<ChallengeAnswer>(200, "The challenge"),
         Endpoint::post("/device/v1/session", Access::Public, "Opens a session", session)
-            .returns_empty(200, "token, expires_in_s, server_time_ms")
+            .body::<SessionRequest>()
+            .returns::<SessionAnswer>(200, "The session's token")
             .returns_empty(401, "The signature does not hold")
             .returns_empty(403, "The terminal is blocked or retired"),
     ]
@@ -97,13 +100,17 @@ async fn issue(
 
 async fn enrol(
     state: web::Data<State>,
+    asking: HttpRequest,
     Checked(request): Checked<EnrolRequest>,
 ) -> Result<web::Json<EnrolAnswer>, Problem> {
-    state.enrolment_limits.check(request.sn.as_str())?;
+    state.enrolment_limits.check(request.sn.as_str(), state.client_address(&asking))?;
     if !super::is_proven(&request) {
         return Err(Error::NotProven.into());
     }
     let now = state.clock.now();
+    // A stranger's code costs a read, and not a turn of the writer.
+    let asked = request.clone();
+    state.db.read(move |conn| super::check_code(conn, &asked)).await?;
     Ok(web::Json(state.db.write(move |conn| super::enrol(conn, &request, now)).await?))
 }
 
@@ -118,9 +125,10 @@ async fn challenge(
 
 async fn session(
     state: web::Data<State>,
+    asking: HttpRequest,
     Checked(request): Checked<SessionRequest>,
 ) -> Result<web::Json<SessionAnswer>, Problem> {
-    state.enrolment_limits.check(&request.terminal_id.to_string())?;
+    state.enrolment_limits.check(&request.terminal_id.to_string(), state.client_address(&asking))?;
     let now = state.clock.now();
     let shared = state.clone();
     let open = move |conn: &mut _| super::open_session(conn, &shared.tokens, &request, now);
@@ -129,7 +137,7 @@ async fn session(
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let detail = error.to_string();
+        let detail = sentence(&error);
         match error {
             Error::NotProven | Error::BadCode => Self::unauthorized(detail),
             Error::Barred(_) => Self::forbidden(detail),

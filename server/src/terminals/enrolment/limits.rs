@@ -1,6 +1,8 @@
-//! How often one terminal may try: guessing codes or signatures is slow for whoever asks, and cheap to refuse.
+//! How often one address may try about one terminal: guessing codes or signatures is slow for whoever asks, cheap to
+//! refuse, and does not shut out the terminal itself, which calls from elsewhere.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -10,9 +12,10 @@ use governor::nanos::Nanos;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 
+use crate::addresses::customer;
 use crate::clock::Clock;
 
-/// Tries at once for one terminal, then one each six seconds: a person who mistypes does not notice.
+/// Tries at once for one terminal from one address, then one each six seconds: a person who mistypes does not notice.
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 const PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
@@ -44,12 +47,13 @@ impl Limits {
         Self { hasher: RandomState::new(), clock, buckets }
     }
 
-    /// Counts a try about `subject`.
+    /// Counts a try about `subject` from `address`.
     ///
     /// # Errors
     /// [`super::Error::TooMany`].
-    pub fn check(&self, subject: &str) -> Result<(), super::Error> {
-        let bucket = u16::try_from(self.hasher.hash_one(subject) >> 48).unwrap_or(0);
+    pub fn check(&self, subject: &str, address: Option<IpAddr>) -> Result<(), super::Error> {
+        let asking = (subject, address.map(customer));
+        let bucket = u16::try_from(self.hasher.hash_one(asking) >> 48).unwrap_or(0);
         self.buckets.check_key(&bucket).map_err(|until| {
             let wait = until.wait_time_from(self.clock.now());
             super::Error::TooMany { retry_after_s: u32::try_from(wait.as_secs()).unwrap_or(60).saturating_add(1) }
@@ -62,12 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_terminal_that_tries_too_often_waits_and_another_does_not() {
+    fn one_address_that_tries_too_often_waits_and_others_and_other_terminals_do_not() {
         let limits = Limits::new(Clock::system());
-        let refused = (0..30).filter(|_| limits.check("A1").is_err()).count();
+        let stranger = "198.51.100.1".parse().ok();
+        let refused = (0..30).filter(|_| limits.check("A1", stranger).is_err()).count();
         assert!((9..=10).contains(&refused), "{refused}");
-        // Two subjects share a bucket with a chance of 1 in 65,536.
-        let others = (0..100).filter(|n| limits.check(&format!("B{n}")).is_err()).count();
-        assert!(others <= 1, "{others}");
+        // Two of these share a bucket with a chance of 1 in 65,536.
+        let others = (0..100).filter(|n| limits.check(&format!("B{n}"), stranger).is_err()).count();
+        let itself = (0..100).filter(|n| limits.check("A1", format!("203.0.113.{n}").parse().ok()).is_err()).count();
+        assert!(others <= 1 && itself <= 1, "{others} {itself}");
     }
 }

@@ -159,15 +159,27 @@ pub fn is_proven(request: &EnrolRequest) -> bool {
     crypto::verify_hex(&request.public_key, &message, &request.proof)
 }
 
+/// Whether the code of `request` is one for its serial number, used or not.
+///
+/// # Errors
+/// [`Error::BadCode`].
+pub fn check_code(conn: &mut Conn, request: &EnrolRequest) -> Result<(), Error> {
+    find_code(conn, request).map(drop)
+}
+
+fn find_code(conn: &mut Conn, request: &EnrolRequest) -> Result<(String, store::Code), Error> {
+    let hash = ActivationCode::parse(&request.activation_code).ok_or(Error::BadCode)?.hash();
+    let found = store::code(conn, &hash, request.sn.as_str())?.ok_or(Error::BadCode)?;
+    Ok((hash, found))
+}
+
 /// Redeems a code, after [`is_proven`]: the key becomes the terminal's, earlier sessions end, a new stream begins.
 /// The same request again changes nothing and gives the same answer.
 ///
 /// # Errors
 /// [`Error::BadCode`], [`Error::Barred`], [`Error::Changed`].
 pub fn enrol(conn: &mut Conn, request: &EnrolRequest, now: Now) -> Result<EnrolAnswer, Error> {
-    let code = ActivationCode::parse(&request.activation_code).ok_or(Error::BadCode)?;
-    let hash = code.hash();
-    let found = store::code(conn, &hash, request.sn.as_str())?.ok_or(Error::BadCode)?;
+    let (hash, found) = find_code(conn, request)?;
     if is_barred(found.lifecycle) {
         return Err(Error::Barred(found.lifecycle));
     }

@@ -130,6 +130,9 @@ pub(super) fn redeem(
     let used = diesel::update(code)
         .set((activation_codes::used_at_ms.eq(now.0), activation_codes::used_public_key.eq(public_key)))
         .execute(conn)?;
+    // It was signed with the old key, and a terminal that begins anew counts its manifests from one again. Before the
+    // terminal's row, as check-ins write the two, so that neither waits for the other in a circle.
+    diesel::delete(terminal_manifests::table.find(found.terminal_id)).execute(conn)?;
     let terminal =
         terminals::table.filter(terminals::id.eq(found.terminal_id)).filter(terminals::version.eq(found.version));
     let set = diesel::update(terminal)
@@ -141,8 +144,6 @@ pub(super) fn redeem(
             terminals::version.eq(found.version + 1),
         ))
         .execute(conn)?;
-    // It was signed with the old key, and a terminal that begins anew counts its manifests from one again.
-    diesel::delete(terminal_manifests::table.find(found.terminal_id)).execute(conn)?;
     Ok(used == 1 && set == 1)
 }
 

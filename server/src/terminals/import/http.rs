@@ -26,6 +26,7 @@ pub(in crate::terminals) fn endpoints() -> Vec<Endpoint> {
             import,
         )
         .query::<ImportQuery>()
+        .body_file("text/csv", "The file, with a row of headings")
         .returns::<Imported>(200, "What became of the rows"),
         Endpoint::get(
             "/api/v1/terminals/imports/{id}/errors.csv",
@@ -58,6 +59,7 @@ async fn import(
     request: HttpRequest,
     mut payload: web::Payload,
 ) -> Result<web::Json<Imported>, Problem> {
+    let _turn = state.imports.take()?;
     let file = body::read(request.headers(), &mut payload, FILE_BYTES_MAX).await?;
     let actor = Actor::from(&caller).in_request(&request_id.0);
     let asked = Request {

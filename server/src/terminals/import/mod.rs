@@ -6,32 +6,35 @@
 //! terminal to another organization and never empties a field.
 
 pub mod http;
+mod judge;
 mod parse;
+mod reading;
 mod store;
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
-use csv::StringRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tillward_protocol::FieldError;
 
 pub use parse::Encoding;
 
-use super::fields::{NewTerminal, Registration};
+use super::Error;
+use super::fields::NewTerminal;
 use super::store::Record;
-use super::{Error, Model};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db, Sequence, next_ids};
 use crate::operators::Scope;
-use crate::organizations::{self, Organization};
-use crate::profiles;
-use parse::{Columns, Row};
+use crate::{organizations, profiles};
+use judge::{Registry, Verdict};
+use reading::{Reading, Rows};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Largest file, bytes: 100,000 rows of every column stay well below.
+/// Largest file, bytes: 100,000 rows of every column stay well below. It is held in memory as it came and, while it is
+/// imported, as text: an import takes up to three times this, most of it for a compressed GB18030 file.
 pub const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Imports at one time: a bound on what they hold in memory together. Others are told to come back.
+const AT_ONCE: usize = 2;
 /// Most rows of one file.
 pub const ROWS_MAX: u64 = 200_000;
 /// Rows of one transaction: some 30 ms, for which a check-in waits at most.
@@ -81,6 +84,25 @@ pub struct Imported {
     pub errors_url: Option<String>,
 }
 
+/// The places of the imports that run on this server.
+pub struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(AT_ONCE))
+    }
+}
+
+impl Turns {
+    /// A place; to be taken before the file is read, and held to the end.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when all are taken.
+    pub fn take(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.0.try_acquire().map_err(|_| Error::Busy)
+    }
+}
+
 /// Imports `file`, block by block.
 ///
 /// # Errors
@@ -110,7 +132,7 @@ pub async fn run(
                 .ok_or_else(|| FieldError::new("organization_id", "is not an organization of yours"))?;
             store::begin(conn, &import, &owner, now)?;
             let models = super::list_models(conn)?;
-            Ok::<_, Error>(Registry { scope, owner, models, by_code: HashMap::new() })
+            Ok::<_, Error>(Registry::new(scope, owner, models))
         })
         .await?
     };
@@ -149,8 +171,7 @@ async fn open(file: Bytes, request: &Request) -> Result<(Reading, Imported), Err
     let (dry_run, model) = (request.dry_run, request.model.clone());
     blocking(move || {
         let file_sha256 = hex::encode(tillward_protocol::crypto::sha256(&file));
-        let (text, encoding) = parse::decode(&file)?;
-        drop(file);
+        let (text, encoding) = parse::decode(file.into())?;
         let reading = Reading::new(text, model)?;
         let imported = Imported {
             id: uuid::Uuid::now_v7().simple().to_string(),
@@ -185,99 +206,6 @@ impl Imported {
     }
 }
 
-/// A file that is being read.
-struct Reading {
-    reader: csv::Reader<std::io::Cursor<Vec<u8>>>,
-    columns: Columns,
-    model: Option<String>,
-    rows: u64,
-    /// Where each serial number and TUSN stood first.
-    seen: HashMap<String, u64>,
-}
-
-/// Some rows of it.
-struct Rows {
-    /// Good so far.
-    good: Vec<(StringRecord, Row)>,
-    refused: Vec<(StringRecord, FieldError)>,
-    columns: Columns,
-    is_last: bool,
-}
-
-impl Reading {
-    fn new(text: String, model: Option<String>) -> Result<Self, FieldError> {
-        let delimiter = parse::delimiter(&text);
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .flexible(true)
-            .from_reader(std::io::Cursor::new(text.into_bytes()));
-        let headings = reader.headers().map_err(|error| unreadable(&error))?;
-        let columns = Columns::new(headings, model.is_some())?;
-        Ok(Self { reader, columns, model, rows: 0, seen: HashMap::new() })
-    }
-
-    fn next_block(&mut self) -> Result<Rows, FieldError> {
-        let mut rows = Rows { good: Vec::new(), refused: Vec::new(), columns: self.columns.clone(), is_last: false };
-        while rows.good.len() + rows.refused.len() < BLOCK_ROWS {
-            let mut record = StringRecord::new();
-            if !self.reader.read_record(&mut record).map_err(|error| unreadable(&error))? {
-                rows.is_last = true;
-                break;
-            }
-            // Spreadsheets end files with rows of empty cells.
-            if record.iter().all(|cell| cell.trim().is_empty()) {
-                continue;
-            }
-            self.rows += 1;
-            if self.rows > ROWS_MAX {
-                return Err(FieldError::new("body", format!("has more than {ROWS_MAX} rows; send it in parts")));
-            }
-            let row = self.columns.row(&record, self.model.as_deref());
-            match row.and_then(|row| self.once(&row.registration).map(|()| row)) {
-                Ok(row) => rows.good.push((record, row)),
-                Err(error) => rows.refused.push((record, error)),
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Refuses a number that stood in an earlier row.
-    fn once(&mut self, registration: &Registration) -> Result<(), FieldError> {
-        let row = self.rows + 1;
-        let mut note = |field: &str, key: String| match self.seen.insert(key.clone(), row) {
-            None => Ok(()),
-            Some(earlier) => {
-                self.seen.insert(key, earlier);
-                Err(FieldError::new(field, format!("stands in line {earlier} of this file already")))
-            }
-        };
-        note("sn", registration.sn.as_str().to_owned())?;
-        // No serial number holds a colon.
-        registration.tusn.as_ref().map_or(Ok(()), |tusn| note("tusn", format!("tusn:{tusn}")))
-    }
-}
-
-fn unreadable(error: &csv::Error) -> FieldError {
-    let line = error.position().map_or(String::new(), |position| format!(" in line {}", position.line()));
-    FieldError::new("body", format!("is not a CSV file{line}"))
-}
-
-/// What rows are judged by.
-struct Registry {
-    scope: Scope,
-    owner: Organization,
-    models: Vec<Model>,
-    by_code: HashMap<String, Option<Organization>>,
-}
-
-/// One row, judged.
-enum Verdict {
-    Create(Box<Registration>, Organization),
-    Update(Box<Record>, Vec<String>),
-    Unchanged,
-    Refuse(FieldError),
-}
-
 #[derive(Default)]
 struct Outcome {
     rows: u64,
@@ -287,91 +215,6 @@ struct Outcome {
     invalid: u64,
     warnings: u64,
     preview: Vec<NewTerminal>,
-}
-
-impl Registry {
-    fn judge(&mut self, conn: &mut Conn, rows: &[(StringRecord, Row)]) -> Result<Vec<Verdict>, db::Error> {
-        let sns: Vec<&str> = rows.iter().map(|(_, row)| row.registration.sn.as_str()).collect();
-        let tusns: Vec<&str> = rows.iter().filter_map(|(_, row)| row.registration.tusn.as_deref()).collect();
-        let known = store::by_sn(conn, &sns)?;
-        let tusn_of = store::sn_by_tusn(conn, &tusns)?;
-        let ids: Vec<i64> = known.values().map(|record| record.id).collect();
-        let tags = store::tags(conn, &ids)?;
-        let mut verdicts = Vec::with_capacity(rows.len());
-        for (_, row) in rows {
-            let given = &row.registration;
-            let owner = self.owner_of(conn, row)?;
-            let taken =
-                given.tusn.as_ref().and_then(|tusn| tusn_of.get(tusn)).is_some_and(|sn| sn != given.sn.as_str());
-            verdicts.push(match (owner, known.get(given.sn.as_str())) {
-                (Err(error), _) => Verdict::Refuse(error),
-                _ if taken => Verdict::Refuse(FieldError::new("tusn", "belongs to another terminal")),
-                (Ok(owner), None) => match self.models.iter().any(|model| model.code == given.model.as_str()) {
-                    true => Verdict::Create(Box::new(given.clone()), owner),
-                    false => Verdict::Refuse(FieldError::new("model", "is not a known model; create it first")),
-                },
-                (Ok(owner), Some(record)) => {
-                    let old_tags = tags.get(&record.id).map(Vec::as_slice).unwrap_or_default();
-                    let owner = row.organization.is_some().then_some(&owner);
-                    merged(&self.scope, record, old_tags, owner, given)
-                }
-            });
-        }
-        Ok(verdicts)
-    }
-
-    fn owner_of(&mut self, conn: &mut Conn, row: &Row) -> Result<Result<Organization, FieldError>, db::Error> {
-        let Some(code) = &row.organization else { return Ok(Ok(self.owner.clone())) };
-        if !self.by_code.contains_key(code) {
-            let found = organizations::find_by_short_code(conn, &self.scope, code)?;
-            self.by_code.insert(code.clone(), found);
-        }
-        let found = self.by_code.get(code).cloned().flatten();
-        Ok(found.ok_or_else(|| FieldError::new("organization", "is not the short code of an organization of yours")))
-    }
-}
-
-/// What a row changes of a terminal that is known.
-fn merged(
-    scope: &Scope,
-    record: &Record,
-    old_tags: &[String],
-    named: Option<&Organization>,
-    given: &Registration,
-) -> Verdict {
-    let refuse = |field, problem: &str| Verdict::Refuse(FieldError::new(field, problem));
-    if !scope.contains(&record.org_path) {
-        return refuse("sn", "is registered already");
-    }
-    if record.model != given.model.as_str() {
-        return refuse("model", "differs from the registered one");
-    }
-    if given.tusn.is_some() && record.tusn.is_some() && given.tusn != record.tusn {
-        return refuse("tusn", "differs from the registered one");
-    }
-    if named.is_some_and(|owner| owner.id != record.organization_id) {
-        return refuse("organization", "is another one; move terminals by a transfer");
-    }
-    let mut new = record.clone();
-    let fill = |old: &mut Option<String>, given: &Option<String>| {
-        if given.is_some() {
-            old.clone_from(given);
-        }
-    };
-    fill(&mut new.tusn, &given.tusn);
-    fill(&mut new.hardware, &given.hardware);
-    fill(&mut new.merchant_no, &given.merchant_no);
-    fill(&mut new.merchant_name, &given.merchant_name);
-    fill(&mut new.store_name, &given.store_name);
-    fill(&mut new.terminal_no, &given.terminal_no);
-    fill(&mut new.iccid, &given.iccid);
-    fill(&mut new.imei, &given.imei);
-    fill(&mut new.notes, &given.notes);
-    if let Some(region) = &given.region {
-        new.region.clone_from(region);
-    }
-    let tags = if given.tags.is_empty() { old_tags } else { &given.tags };
-    if new == *record && tags == old_tags { Verdict::Unchanged } else { Verdict::Update(Box::new(new), tags.to_vec()) }
 }
 
 /// One block on its way into the database.

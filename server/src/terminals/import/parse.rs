@@ -23,18 +23,23 @@ pub enum Encoding {
 ///
 /// # Errors
 /// [`FieldError`] when it is neither.
-pub(super) fn decode(bytes: &[u8]) -> Result<(String, Encoding), FieldError> {
+pub(super) fn decode(mut bytes: Vec<u8>) -> Result<(String, Encoding), FieldError> {
     let neither = || FieldError::new("body", "is neither UTF-8 nor GB18030 text; save the sheet as CSV");
-    if let Some(rest) = bytes.strip_prefix(b"\xef\xbb\xbf") {
-        let text = std::str::from_utf8(rest).map_err(|_| neither())?;
-        return Ok((text.to_owned(), Encoding::Utf8Bom));
+    // A large file is not copied where it is text as it stands.
+    if bytes.starts_with(MARK) {
+        bytes.drain(..MARK.len());
+        return String::from_utf8(bytes).map(|text| (text, Encoding::Utf8Bom)).map_err(|_| neither());
     }
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return Ok((text.to_owned(), Encoding::Utf8));
-    }
-    let text = encoding_rs::GB18030.decode_without_bom_handling_and_without_replacement(bytes).ok_or_else(neither)?;
+    let bytes = match String::from_utf8(bytes) {
+        Ok(text) => return Ok((text, Encoding::Utf8)),
+        Err(error) => error.into_bytes(),
+    };
+    let text = encoding_rs::GB18030.decode_without_bom_handling_and_without_replacement(&bytes).ok_or_else(neither)?;
     Ok((text.into_owned(), Encoding::Gb18030))
 }
+
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,10 +302,10 @@ mod tests {
         for (bytes, encoding) in
             [(gbk, Encoding::Gb18030), (bom, Encoding::Utf8Bom), (text.as_bytes().to_vec(), Encoding::Utf8)]
         {
-            assert_eq!(decode(&bytes).unwrap(), (text.to_owned(), encoding));
+            assert_eq!(decode(bytes).unwrap(), (text.to_owned(), encoding));
         }
-        assert!(decode(b"\xef\xbb\xbf\xff").is_err());
-        assert!(decode(b"\xff\xff\x00").is_err());
+        assert!(decode(b"\xef\xbb\xbf\xff".to_vec()).is_err());
+        assert!(decode(b"\xff\xff\x00".to_vec()).is_err());
     }
 
     #[test]

@@ -266,6 +266,27 @@ pub fn list(
     Ok(store::rows(conn, &wanted.scope, &ids, now)?)
 }
 
+/// As [`list`], of the terminals `known` only: a few hundred that another domain names.
+///
+/// # Errors
+/// As [`list`].
+#[expect(clippy::too_many_arguments, reason = "those of `list` and one more")]
+pub fn list_among(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &Filter,
+    known: &[i64],
+    sort: Sort,
+    after: Option<Key>,
+    limit: usize,
+    now: Now,
+) -> Result<Vec<TerminalRow>, Error> {
+    let after = after.filter(|key| key.sort == sort);
+    let wanted = Wanted::new(conn, scope, filter, now)?;
+    let ids = search::among(conn, &wanted, known, sort, after, limit)?;
+    Ok(store::rows(conn, &wanted.scope, &ids, now)?)
+}
+
 /// Numbers of up to `limit` terminals above `after`, in order: for work on all terminals of a filter, in chunks.
 ///
 /// # Errors

@@ -61,6 +61,27 @@ pub(super) fn ids(
     Ok(keys.into_iter().map(|key| key.id).collect())
 }
 
+/// Of the terminals `known`, the page's numbers; the text, when there is one, must mean them too.
+pub(super) fn among(
+    conn: &mut Conn,
+    wanted: &Wanted,
+    known: &[i64],
+    sort: Sort,
+    after: Option<Key>,
+    limit: usize,
+) -> Result<Vec<i64>, Error> {
+    let mut keys = store::among(conn, wanted, sort, known)?;
+    if let Some(text) = &wanted.filter.q {
+        let ids: Vec<i64> = keys.iter().map(|key| key.id).collect();
+        let meant = meant(conn, &starts(text)?, &ids)?;
+        keys.retain(|key| meant.contains(&key.id));
+    }
+    keys.retain(|key| after.is_none_or(|after| is_after(key, &after)));
+    keys.sort_by(order);
+    keys.truncate(limit);
+    Ok(keys.into_iter().map(|key| key.id).collect())
+}
+
 /// Of `ids`, those that the text may mean; by primary key.
 fn meant(conn: &mut Conn, starts: &[(Searched, String)], ids: &[i64]) -> Result<HashSet<i64>, db::Error> {
     let texts = store::texts(conn, ids)?;

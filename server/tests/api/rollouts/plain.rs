@@ -1,241 +1,7 @@
-//! Rollouts through REST, the planner, and what the check-in writer and the director call.
+//! A rollout to everybody at once.
 
-use std::collections::BTreeMap;
-
-use diesel::connection::SimpleConnection;
-use diesel::prelude::*;
-use serde_json::{Value, json};
-use tillward_protocol::checkin::Slot;
-use tillward_protocol::ids::{Sha256Hex, TerminalId};
-use tillward_protocol::manifest::{Component, Manifest};
-use tillward_protocol::phase::{Phase, Reason, UpdateReport};
-use tillward_server::audit;
-use tillward_server::clock::Now;
-use tillward_server::db::schema::{assignments, rollout_counts};
-use tillward_server::db::{Conn, Error};
-use tillward_server::operators::hash_of_secret;
-use tillward_server::rollouts::{self, DirectorRow, Report, planner};
-
-use crate::harness::{TestServer, on_each_database, wait_until};
-
-/// Keys of the head office, of its reseller, of the reseller's neighbour and of the head office's auditor.
-const HEAD: &str = "twk_head";
-const RESELLER: &str = "twk_reseller";
-const NEIGHBOUR: &str = "twk_neighbour";
-const AUDITOR: &str = "twk_auditor";
-
-const SHA256: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-const DAY_MS: i64 = 24 * 3600 * 1000;
-
-fn write(server: &TestServer, work: impl FnOnce(&mut Conn) -> Result<(), Error> + Send + 'static) {
-    server.block_on(server.state.db.write(work)).unwrap();
-}
-
-fn sql(server: &TestServer, statements: String) {
-    write(server, move |conn| Ok(conn.batch_execute(&statements)?));
-}
-
-/// Head office 1 with resellers 2 and 3, one model that has releases and one that has not, releases 1 (4.2.0,
-/// published), 2 (a draft) and 3 (4.3.0, the neighbour's).
-fn prepare(server: &TestServer) {
-    let mut statements = String::new();
-    for (id, parent, path) in [(1, "NULL", "/1/"), (2, "1", "/1/2/"), (3, "1", "/1/3/")] {
-        statements.push_str(&format!(
-            "INSERT INTO organizations (id, parent_id, path, level, name, short_code, status, created_at_ms, version)
-             VALUES ({id}, {parent}, '{path}', 0, 'o{id}', 'o{id}', 'active', 0, 1);"
-        ));
-    }
-    statements.push_str(
-        "INSERT INTO operators (id, organization_id, org_path, login, name, password_hash, role, status, language,
-             created_at_ms, version)
-         VALUES (1, 1, '/1/', 'root', 'root', '', 'platform_admin', 'active', 'en', 0, 1);
-         INSERT INTO models (code, name, capabilities, created_at_ms)
-         VALUES ('demo-p1', 'P1', '{}', 0), ('demo-p9', 'P9', '{}', 0);",
-    );
-    for (id, organization, path, role, secret) in [
-        (1, 1, "/1/", "platform_admin", HEAD),
-        (2, 2, "/1/2/", "org_admin", RESELLER),
-        (3, 3, "/1/3/", "org_admin", NEIGHBOUR),
-        (4, 1, "/1/", "auditor", AUDITOR),
-    ] {
-        let hash = hash_of_secret(secret);
-        statements.push_str(&format!(
-            "INSERT INTO api_keys (id, organization_id, org_path, created_by, name, role, key_hash, key_prefix,
-                 created_at_ms, expires_at_ms)
-             VALUES ({id}, {organization}, '{path}', 1, '{secret}', '{role}', '{hash}', '', 0, {});",
-            i64::MAX
-        ));
-    }
-    for (id, organization, path, version, state) in
-        [(1, 1, "/1/", "4.2.0", "published"), (2, 1, "/1/", "4.4.0", "draft"), (3, 3, "/1/3/", "4.3.0", "published")]
-    {
-        statements.push_str(&format!(
-            "INSERT INTO releases (id, organization_id, org_path, name, component, firmware_version, release_counter,
-                 models, requires, sha256, length_bytes, notes, state, created_by, created_by_name, created_at_ms, version)
-             VALUES ({id}, {organization}, '{path}', 'r{id}', 'os', '{version}', {id}, '[\"demo-p1\"]', '[]', '{SHA256}',
-                 1000, '', '{state}', 1, 'root', 0, 1);
-             INSERT INTO release_models (model, component, release_counter, release_id, target_name)
-             VALUES ('demo-p1', 'os', {id}, {id}, 'demo-p1.os.{version}-{id}.bin');"
-        ));
-    }
-    sql(server, statements);
-}
-
-/// One enrolled terminal of model demo-p1 that runs 4.1.0; `change` alters the columns.
-fn terminal(server: &TestServer, id: i64, org_path: &str, change: &[(&str, &str)]) {
-    sql(server, terminal_sql(id, org_path, change));
-}
-
-fn terminal_sql(id: i64, org_path: &str, change: &[(&str, &str)]) -> String {
-    let with = |name: &str, usual: &str| {
-        change.iter().find(|(changed, _)| *changed == name).map_or(usual, |(_, value)| value).to_owned()
-    };
-    let organization = org_path.trim_matches('/').rsplit('/').next().unwrap();
-    let (model, lifecycle) = (with("model", "demo-p1"), with("lifecycle", "active"));
-    let (enrolled, firmware) = (with("enrolled", "0"), with("firmware", "4.1.0"));
-    let mut statement = format!(
-        "INSERT INTO terminals (id, sn, sn_reversed, model, organization_id, org_path, region, lifecycle, session_epoch,
-             enrolled_at_ms, stream, assignment_version, created_at_ms, version)
-         VALUES ({id}, 'SN{id:06}', 'R{id:06}', '{model}', {organization}, '{org_path}', '', '{lifecycle}', 0, {enrolled},
-             0, 0, 0, 1);"
-    );
-    if enrolled != "NULL" {
-        statement.push_str(&format!(
-            "INSERT INTO terminal_states (terminal_id, stream, seq, first_seen_ms, last_seen_ms, next_check_in_ms,
-                 interval_s, sampled_at_ms, check_ins, failures, transactions_ok, transactions_failed, firmware, slot,
-                 agent, access, carrier, signal, report)
-             VALUES ({id}, 1, 1, 0, 0, 77, 900, 0, 1, 0, 0, 0, '{firmware}', 'a', '1', '4g', '', '', '{{}}');"
-        ));
-    }
-    statement
-}
-
-/// A prepared server with terminals 1 to `count` of the head office.
-fn with_terminals(server: &TestServer, count: i64) {
-    prepare(server);
-    let statements: Vec<String> = (1..=count).map(|id| terminal_sql(id, "/1/", &[])).collect();
-    sql(server, statements.concat());
-}
-
-fn draft(server: &TestServer, token: &str, filter: &Value) -> i64 {
-    let body = json!({"name": "spring", "release_id": 1, "filter": filter});
-    server.post("/api/v1/rollouts", token, &body).expect(201).json()["id"].as_i64().unwrap()
-}
-
-fn started(server: &TestServer, filter: &Value) -> i64 {
-    let id = draft(server, HEAD, filter);
-    let preview = server.get(&format!("/api/v1/rollouts/{id}/preview"), HEAD).expect(200).json();
-    let body = json!({"confirm_count": preview["count"]});
-    server.post(&format!("/api/v1/rollouts/{id}/start"), HEAD, &body).expect(200);
-    id
-}
-
-fn act(server: &TestServer, id: i64, verb: &str) {
-    server.post(&format!("/api/v1/rollouts/{id}/{verb}"), HEAD, &json!({"why": "a bad hour"})).expect(200);
-}
-
-fn rollout(server: &TestServer, id: i64) -> Value {
-    server.get(&format!("/api/v1/rollouts/{id}"), HEAD).expect(200).json()
-}
-
-fn wait_for_count(server: &TestServer, id: i64, phase: &str, n: i64) {
-    wait_until(&format!("{n} {phase}"), || rollout(server, id)["counts"][phase] == n);
-}
-
-fn wait_for_state(server: &TestServer, id: i64, state: &str) {
-    wait_until(state, || rollout(server, id)["state"] == state);
-}
-
-fn director(server: &TestServer, terminal_id: i64) -> DirectorRow {
-    server.block_on(server.state.db.read(move |conn| rollouts::director_order(conn, terminal_id))).unwrap()
-}
-
-/// The number of the terminal's order.
-fn order(server: &TestServer, terminal_id: i64) -> i64 {
-    director(server, terminal_id).entries[0].assignment
-}
-
-fn update(assignment: i64, phase: Phase, reason: Option<Reason>) -> UpdateReport {
-    UpdateReport { assignment, phase, reason, detail: None, bytes: None, bytes_total: None, resumed: None }
-}
-
-fn manifest(terminal_id: i64, version: &str, sha256: &str) -> Manifest {
-    Manifest {
-        terminal_id: TerminalId(terminal_id),
-        counter: 1,
-        components: vec![Component {
-            name: "os".to_owned(),
-            version: version.parse().unwrap(),
-            sha256: Some(sha256.parse::<Sha256Hex>().unwrap()),
-            release_counter: 1,
-        }],
-        slot: Slot::B,
-        image_root: 1,
-        director_root: 1,
-        director_version: 1,
-        refusal: None,
-    }
-}
-
-fn report(server: &TestServer, terminal_id: i64, update: Option<UpdateReport>, manifest: Option<Manifest>) {
-    let now = server.clock.now();
-    write(server, move |conn| {
-        let report = Report { terminal_id, update: update.as_ref(), manifest: manifest.as_ref(), firmware: "4.1.0" };
-        rollouts::apply_report(conn, &report, now)
-    });
-}
-
-fn say(server: &TestServer, terminal_id: i64, assignment: i64, phase: Phase, reason: Option<Reason>) {
-    report(server, terminal_id, Some(update(assignment, phase, reason)), None);
-}
-
-fn phase_of(server: &TestServer, assignment: i64) -> (String, Option<String>) {
-    server
-        .block_on(server.state.db.read(move |conn| {
-            let row = assignments::table.find(assignment).select((assignments::phase, assignments::reason));
-            Ok::<_, Error>(row.first(conn)?)
-        }))
-        .unwrap()
-}
-
-/// Checks that no terminal has two live assignments, and that the counts equal a recount. The planner may commit between
-/// the two reads; a count that has drifted never comes back.
-fn assert_counts_hold(server: &TestServer) {
-    wait_until("the counts equal a recount", || {
-        let (counted, kept) =
-            server.block_on(server.state.db.read(|conn| Ok::<_, Error>((recount(conn)?, kept(conn)?)))).unwrap();
-        counted == kept
-    });
-}
-
-type Counts = BTreeMap<(i64, String), i64>;
-
-fn recount(conn: &mut Conn) -> Result<Counts, Error> {
-    let mut counted = Counts::new();
-    let mut live: BTreeMap<i64, i64> = BTreeMap::new();
-    let rows = assignments::table.select((
-        assignments::rollout_id,
-        assignments::phase,
-        assignments::terminal_id,
-        assignments::live,
-    ));
-    for (rollout, phase, terminal, is_live) in rows.load::<(i64, String, i64, i64)>(conn)? {
-        *counted.entry((rollout, phase)).or_default() += 1;
-        *live.entry(terminal).or_default() += is_live;
-    }
-    assert!(live.values().all(|&n| n <= 1), "{live:?}");
-    Ok(counted)
-}
-
-fn kept(conn: &mut Conn) -> Result<Counts, Error> {
-    let rows = rollout_counts::table.filter(rollout_counts::n.ne(0)).select((
-        rollout_counts::rollout_id,
-        rollout_counts::phase,
-        rollout_counts::n,
-    ));
-    let rows = rows.load::<(i64, String, i64)>(conn)?;
-    Ok(rows.into_iter().map(|(rollout, phase, n)| ((rollout, phase), n)).collect())
-}
+use super::*;
+use crate::harness::{on_each_database, on_each_database_with};
 
 #[test]
 fn a_preview_says_how_many_and_why_not_the_others() {
@@ -321,12 +87,12 @@ fn an_offer_becomes_a_success_only_by_the_signed_manifest() {
         wait_for_count(server, id, "offered", 1);
         let row = director(server, 1);
         assert_eq!(row.assignment_version, 1);
-        let entry = &row.entries[0];
+        let entry = &row.orders[0].entry;
         assert_eq!(
-            (entry.target_name.as_str(), entry.length_bytes, entry.sha256.as_str(), entry.release_counter),
+            (entry.name.as_str(), entry.length, entry.sha256.as_str(), entry.matches.release_counter),
             ("demo-p1.os.4.2.0-1.bin", 1000, SHA256, 1)
         );
-        let order = entry.assignment;
+        let order = row.orders[0].assignment;
 
         let mut downloading = update(order, Phase::Downloading, None);
         (downloading.bytes, downloading.bytes_total) = (Some(400), Some(1000));
@@ -345,7 +111,7 @@ fn an_offer_becomes_a_success_only_by_the_signed_manifest() {
         report(server, 1, claim(), Some(manifest(1, "4.2.0", SHA256)));
         assert_eq!(phase_of(server, order).0, "succeeded");
         let done = director(server, 1);
-        assert_eq!((done.assignment_version, done.entries.len()), (2, 0));
+        assert_eq!((done.assignment_version, done.orders.len()), (2, 0));
         wait_for_state(server, id, "succeeded");
         assert_counts_hold(server);
 
@@ -445,7 +211,7 @@ fn a_pause_takes_back_what_is_not_yet_installing_and_a_resume_offers_it_again() 
         say(server, 3, installing, Phase::Installing, None);
         act(server, id, "pause");
         for terminal in 1..=3 {
-            assert_eq!(director(server, terminal).entries, [], "a paused rollout offers nothing");
+            assert_eq!(director(server, terminal).orders, [], "a paused rollout offers nothing");
         }
         wait_for_count(server, id, "waiting", 2);
         assert_eq!(rollout(server, id)["counts"]["installing"], 1);
@@ -473,7 +239,7 @@ fn a_cancelled_rollout_offers_nothing_and_lets_go_of_its_terminals() {
         say(server, 2, trial, Phase::Trial, None);
         act(server, id, "cancel");
         wait_for_count(server, id, "cancelled", 1);
-        assert_eq!((director(server, 1).entries.len(), director(server, 2).entries.len()), (0, 0));
+        assert_eq!((director(server, 1).orders.len(), director(server, 2).orders.len()), (0, 0));
         // What already ran its trial still counts.
         report(server, 2, Some(update(trial, Phase::Succeeded, None)), Some(manifest(2, "4.2.0", SHA256)));
         assert_eq!(phase_of(server, trial).0, "succeeded");
@@ -489,15 +255,21 @@ fn a_cancelled_rollout_offers_nothing_and_lets_go_of_its_terminals() {
 }
 
 #[test]
-fn a_release_that_is_withdrawn_halts_its_rollouts() {
+fn a_release_that_is_withdrawn_halts_its_rollouts_and_every_terminal_that_had_the_order_hears_of_it() {
     on_each_database(|server| {
-        with_terminals(server, 2);
+        with_terminals(server, 3);
         let id = started(server, &json!({}));
-        wait_for_count(server, id, "offered", 2);
-        sql(server, "UPDATE releases SET state = 'withdrawn' WHERE id = 1;".into());
-        assert_eq!(director(server, 1).entries, []);
+        wait_for_count(server, id, "offered", 3);
+        let installing = order(server, 3);
+        say(server, 3, installing, Phase::Installing, None);
+        server.post("/api/v1/releases/1/withdraw", HEAD, &json!({})).expect(200);
+        for terminal in 1..=3 {
+            assert_eq!(director(server, terminal).orders, [], "from the commit on");
+        }
         wait_for_state(server, id, "halted");
         wait_for_count(server, id, "cancelled", 2);
+        // A document of the old version would be taken for the one that the terminal has.
+        wait_until("versions grow", || (1..=3).all(|terminal| director(server, terminal).assignment_version == 2));
         assert_eq!(rollout(server, id)["why"], "the release is not published any more");
         assert_counts_hold(server);
     });
@@ -527,7 +299,7 @@ fn time_limits_end_what_nobody_ends() {
         server.clock.advance_ms(20 * DAY_MS);
         wait_for_state(server, forgotten, "cancelled");
         assert_eq!(rollout(server, forgotten)["why"], "time limit");
-        assert_eq!(director(server, 1).entries, []);
+        assert_eq!(director(server, 1).orders, []);
         assert_counts_hold(server);
     });
 }
@@ -617,12 +389,25 @@ fn a_release_that_was_rolled_back_on_a_terminal_is_not_offered_there_again() {
         let preview = server.get(&format!("/api/v1/rollouts/{again}/preview"), HEAD).expect(200).json();
         assert_eq!(preview["excluded"], json!([{"reason": "rolled_back_before", "count": 1}]));
         assert_eq!(preview["sample"][0]["id"], 2);
+        let unsuccessful = |path: &str| {
+            let scope = Scope::subtree(path);
+            let found = server.state.db.read(move |conn| rollouts::unsuccessful_terminals(conn, &scope));
+            let mut found = server.block_on(found).unwrap();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(unsuccessful("/1/"), [1, 2]);
+        assert_eq!(unsuccessful("/9/"), Vec::<i64>::new(), "those of another organization");
+        let tasks = server.block_on(server.state.db.read(|conn| rollouts::tasks(conn, &[1, 2, 3]))).unwrap();
+        let phases: Vec<_> = tasks.iter().map(|(id, task)| (*id, task.phase.as_str(), task.is_live)).collect();
+        assert_eq!(phases, [(1, "rolled_back", false), (2, "failed", false)]);
     });
 }
 
 #[test]
 fn a_fleet_of_several_windows_is_admitted_whole_and_once() {
-    on_each_database(|server| {
+    let for_one_person = |config: &mut tillward_server::config::Config| config.approval_from_terminals = 10_000;
+    on_each_database_with(for_one_person, |server| {
         with_terminals(server, 1_234);
         let first = started(server, &json!({}));
         wait_for_count(server, first, "offered", 1_234);
@@ -693,6 +478,7 @@ fn planners_at_once_and_reports_in_between_let_no_count_drift() {
                         update: Some(update),
                         manifest: None,
                         firmware: "4.1.0",
+                        is_configured: false,
                     })
                     .collect();
                 rollouts::apply_reports(conn, &reports, now)

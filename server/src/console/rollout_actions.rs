@@ -229,7 +229,9 @@ impl Asked {
         }
     }
 
-    async fn refuse(self, status: StatusCode, text: String) -> Result<HttpResponse, Problem> {
+    async fn refuse(mut self, status: StatusCode, text: String) -> Result<HttpResponse, Problem> {
+        // A form's own address can only be posted to.
+        self.shell.address = format!("/rollouts/{}", self.id);
         let refused = Refused { verb: self.verb, status, text, why: self.why };
         let query = RolloutQuery::of_part(self.part);
         page(self.shell, &self.state, self.acting.caller, self.id, query, Some(refused)).await

@@ -199,11 +199,12 @@ async fn arrange(
 }
 
 async fn create(
-    shell: Shell,
+    mut shell: Shell,
     state: web::Data<State>,
     acting: Acting,
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Result<HttpResponse, Problem> {
+    shell.address = "/rollouts/new".to_owned();
     let mut form = typed(fields)?;
     let mut new = form.read(&shell);
     let Acting { caller, actor } = acting;

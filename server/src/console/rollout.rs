@@ -163,12 +163,19 @@ fn stages(shell: &Shell, detail: &RolloutDetail) -> Vec<StageRow> {
             let planned = view.up_to.map(|up_to| i64::try_from(up_to).unwrap_or(i64::MAX));
             let adds = planned.map(|up_to| (up_to - before).max(0));
             before = planned.unwrap_or(before).max(before);
-            stage_row(shell, rollout, view, adds)
+            let up_to = planned.map(|_| before);
+            stage_row(shell, rollout, view, (adds, up_to))
         })
         .collect()
 }
 
-fn stage_row(shell: &Shell, rollout: &Rollout, view: &StageView, adds: Option<i64>) -> StageRow {
+/// `adds` is how many terminals it is to take in, `up_to` how many are in then; unknown for those that a tag names.
+fn stage_row(
+    shell: &Shell,
+    rollout: &Rollout,
+    view: &StageView,
+    (adds, up_to): (Option<i64>, Option<i64>),
+) -> StageRow {
     let stage = i64::from(view.stage);
     let is_over = matches!(rollout.state.as_str(), "succeeded" | "cancelled" | "halted");
     let is_current = stage == rollout.stage && rollout.state != "succeeded";
@@ -206,9 +213,7 @@ fn stage_row(shell: &Shell, rollout: &Rollout, view: &StageView, adds: Option<i6
         status: Status { tone, word: shell.word("stage-state", word) },
         is_current,
         is_hold_back: view.is_hold_back,
-        up_to: view.up_to.map_or_else(String::new, |up_to| {
-            shell.with("stage-up-to", "n", grouped(i64::try_from(up_to).unwrap_or(i64::MAX)))
-        }),
+        up_to: up_to.map_or_else(String::new, |up_to| shell.with("stage-up-to", "n", grouped(up_to))),
         numbers,
         soak: (is_current && !is_over).then(|| soak(shell, rollout)).flatten(),
         label,
@@ -457,7 +462,7 @@ fn preview_of(shell: &Shell, strategy: &Strategy, preview: Preview) -> PreviewVi
             Planned::UpTo(n) => {
                 let adds_nobody = n <= before;
                 before = before.max(n);
-                PlannedStage { label, up_to: shell.with("stage-up-to", "n", grouped(count(n))), adds_nobody }
+                PlannedStage { label, up_to: shell.with("stage-up-to", "n", grouped(count(before))), adds_nobody }
             }
         }
     });

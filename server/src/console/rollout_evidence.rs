@@ -162,11 +162,13 @@ fn dial(shell: &Shell, evidence: &Evidence) -> Svg {
         mark("mark-health", &shell.say("gate-health"), evidence.e_health),
         mark("mark-peak", &shell.say("gate-peak"), evidence.e_max),
     ];
-    let scopes = evidence.scopes.iter().take(SCOPES_MAX).filter(|scope| scope.e > 1.0);
+    let scopes = evidence.scopes.iter().take(SCOPES_MAX);
     marks.extend(scopes.map(|scope| {
         let name = conditions::attribute(shell, &scope.attribute, &scope.value);
         mark("mark-scope", &name, scope.e)
     }));
+    // What is no evidence has no mark.
+    marks.retain(|mark| mark.e > 1.0);
     Dial {
         e: evidence.e,
         threshold: evidence.threshold,

@@ -56,16 +56,20 @@ pub(super) fn summary(shell: &Shell, rollout: Rollout) -> Summary {
     let share = percent(done, total);
     Summary {
         bar: stacked_bar(&shell.say("rollout-progress"), &parts(shell, &rollout)),
-        summary: [
-            shell.language.with_two(
-                "rollout-done-of",
-                ("done", &shell.number(&done)),
-                ("total", &shell.number(&total)),
-            ),
-            share,
-            shell.count("rollout-failed-n", &failed),
-        ]
-        .join(" · "),
+        summary: if total == 0 {
+            shell.say("rollout-not-started")
+        } else {
+            [
+                shell.language.with_two(
+                    "rollout-done-of",
+                    ("done", &shell.number(&done)),
+                    ("total", &shell.number(&total)),
+                ),
+                share,
+                shell.count("rollout-failed-n", &failed),
+            ]
+            .join(" · ")
+        },
         id: rollout.id,
         release: rollout_words::subject(shell, &rollout),
         notes: notes(shell, &rollout),

@@ -74,9 +74,18 @@ fn a_reseller_finds_a_terminal_reads_a_failure_and_steers_a_rollout() {
     let rollout = create_and_start_rollout(&browser, &server);
     watch_progress(&browser, &admin, rollout, &mut fleet);
     pause_and_resume(&browser, &admin, rollout);
-    for page in
-        ["/", "/terminals", "/terminals/import", "/releases", "/rollouts", "/organizations", "/operators", "/audit"]
-    {
+    for page in [
+        "/",
+        "/terminals",
+        "/terminals/import",
+        "/releases",
+        "/rollouts",
+        "/rollouts/new",
+        "/rollouts/announced",
+        "/organizations",
+        "/operators",
+        "/audit",
+    ] {
         browser.go(&format!("{}{page}", server.url));
         check_page(&browser);
     }
@@ -102,9 +111,14 @@ fn find_terminal_and_read_failure(browser: &Browser, admin: &Admin, wanted: &Reg
 }
 
 fn create_and_start_rollout(browser: &Browser, server: &Server) -> i64 {
-    browser.go(&format!("{}/rollouts", server.url));
+    browser.go(&format!("{}/rollouts/new", server.url));
     browser.type_into("#new input[name=name]", "Autumn update");
-    browser.click("#new button[type=submit]");
+    check_page(browser);
+    // The recommended plan waits for the night.
+    browser.click("#at-once");
+    browser.wait_for("#new input[name=soak][value='0']");
+    browser.wait_for("#new input[name=name][value='Autumn update']");
+    browser.click("#save");
     browser.wait_for_address("?done=draft");
     check_page(browser);
     browser.type_into("#preview input[name=count]", &TERMINALS.to_string());
@@ -167,7 +181,18 @@ fn every_room_fits_a_phone_and_speaks_chinese() {
     browser.wait_for("html[lang=zh-CN] #search");
     browser.shrink_to_phone();
     let terminal = format!("/terminals/{}", fleet[3].0.sn);
-    for page in ["/", "/terminals", &terminal, "/releases", "/rollouts", "/organizations", "/operators", "/audit"] {
+    for page in [
+        "/",
+        "/terminals",
+        &terminal,
+        "/releases",
+        "/rollouts",
+        "/rollouts/new",
+        "/rollouts/announced",
+        "/organizations",
+        "/operators",
+        "/audit",
+    ] {
         browser.go(&format!("{}{page}", server.url));
         check_page(&browser);
         assert_eq!(browser.script("return document.documentElement.lang"), "zh-CN");

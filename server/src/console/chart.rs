@@ -13,6 +13,13 @@ pub(super) const POINTS_MAX: usize = 300;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Svg(String);
 
+impl Svg {
+    /// A drawing that another file has made; its texts are escaped.
+    pub(super) fn of(drawn: String) -> Self {
+        Self(drawn)
+    }
+}
+
 impl Display for Svg {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -311,6 +318,11 @@ pub(super) fn percent(n: i64, total: i64) -> String {
 #[expect(clippy::cast_precision_loss, reason = "a pixel is coarser")]
 fn number(value: i64) -> f64 {
     value as f64
+}
+
+/// Text as it may stand in a drawing.
+pub(super) fn escaped(raw: &str) -> String {
+    text(raw)
 }
 
 fn text(raw: &str) -> String {

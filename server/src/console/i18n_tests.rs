@@ -16,14 +16,37 @@ use crate::failures::incidents::{self, State as IncidentState};
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
-use crate::rollouts::assignment::Phase as AssignmentPhase;
+use crate::rollouts::assignment::{Phase as AssignmentPhase, Withdrawal};
+use crate::rollouts::filter::Exclusion;
+use crate::rollouts::gate::Verdict;
 use crate::rollouts::state::State as RolloutState;
+use crate::rollouts::strategy::Wait;
 use crate::terminals::list::Connection;
 use crate::terminals::{Action, Lifecycle};
 
 /// Calls whose first argument is a key.
 const CALLS: [&str; 8] =
     ["say(\"", ".with(\"", "with_two(\"", "with_values(\"", "count(\"", ".add(\"", ".named(\"", "key(\""];
+
+/// What may happen to a rollout, as refusals name it.
+const EVENTS: [&str; 14] = [
+    "start",
+    "pause",
+    "resume",
+    "cancel",
+    "submit",
+    "approve",
+    "reject",
+    "open_stage",
+    "halt",
+    "override",
+    "finish",
+    "expire",
+    "revise",
+    "stop_scope",
+];
+
+const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
 const FIELDS: [&str; 56] = [
@@ -149,15 +172,24 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("attribute", names(&crate::failures::ATTRIBUTES)),
         (
             "exclusion",
-            names(&[
-                "at_target",
-                "model_mismatch",
-                "lifecycle_not_allowed",
-                "busy_elsewhere",
-                "never_enrolled",
-                "rolled_back_before",
-            ]),
+            Exclusion::ALL
+                .iter()
+                .map(|reason| serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned())
+                .collect(),
         ),
+        ("wait", names(&Wait::ALL.map(Wait::as_str))),
+        ("withdrawn", names(&Withdrawal::ALL.map(Withdrawal::as_str))),
+        ("verdict", names(&VERDICTS.map(Verdict::as_str))),
+        ("verdict-meaning", names(&VERDICTS.map(Verdict::as_str))),
+        ("missing", names(&["started", "health", "outcome", "controls", "soak", "watched", "scope"])),
+        ("left-out", names(&["suppressed_by_site", "out_of_window", "repeated"])),
+        ("failure-class", names(&["hard", "payment"])),
+        ("request", names(&["start", "widen", "override"])),
+        ("stage-state", names(&["closed", "passed", "open", "stopped"])),
+        ("stage-kind", names(&["percent", "count", "tag"])),
+        ("span-unit", names(&["s", "m", "h", "d"])),
+        ("weekday", names(&["1", "2", "3", "4", "5", "6", "7"])),
+        ("rollout-field", names(&[&super::super::rollout_words::field_names()[..], &["count"]].concat())),
         ("incident", {
             let mut states = names(&IncidentState::ALL.map(IncidentState::as_str));
             states.push(incidents::UNRESOLVED.to_owned());
@@ -205,6 +237,12 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "paused",
                 "resumed",
                 "cancelled",
+                "submitted",
+                "agreed",
+                "rejected",
+                "advanced",
+                "overridden",
+                "part_stopped",
                 "acknowledged",
                 "taken",
                 "mitigated",
@@ -215,7 +253,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
         ("moment-in", names(&["seconds", "minutes", "hours", "days"])),
         ("permission", names(&Permission::ALL.map(Permission::as_str))),
-        ("event", names(&["start", "pause", "resume", "cancel"])),
+        ("event", names(&EVENTS)),
         ("field", names(&FIELDS)),
         ("deed", names(&DEEDS)),
         ("problem-title", super::super::problems::names()),

@@ -9,6 +9,7 @@ mod audit;
 mod chart;
 mod conditions;
 mod config;
+mod dial;
 mod evidence;
 mod form;
 mod i18n;
@@ -24,7 +25,12 @@ pub mod problems;
 mod refusals;
 mod releases;
 mod rollout;
+mod rollout_actions;
 mod rollout_events;
+mod rollout_evidence;
+mod rollout_form;
+mod rollout_new;
+mod rollout_words;
 mod rollouts;
 mod shell;
 mod sign_in;
@@ -50,6 +56,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         incident::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
+        rollout_new::endpoints(),
+        rollout_actions::endpoints(),
         rollout::endpoints(),
         rollout_events::endpoints(),
         organizations::endpoints(),

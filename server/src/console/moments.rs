@@ -1,6 +1,7 @@
 //! Moments and spans as people read them: absolute in the console's time zone, relative to now. Pure.
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
 use super::i18n::Language;
@@ -27,6 +28,11 @@ impl Moments {
             _ => TimeZone::UTC,
         });
         Self { zone, language, now }
+    }
+
+    /// The same, at another present moment.
+    pub fn at(&self, now: Now) -> Self {
+        Self { now, ..self.clone() }
     }
 
     /// The present moment.
@@ -57,6 +63,32 @@ impl Moments {
     /// `11-23`, as a chart's axis has it.
     pub fn month_and_day(&self, at_ms: i64) -> String {
         self.formatted(at_ms, "%m-%d")
+    }
+
+    /// `11-23 09:30`, for plans of the next days.
+    pub fn short(&self, at_ms: i64) -> String {
+        self.formatted(at_ms, "%m-%d %H:%M")
+    }
+
+    /// `2026-11-23`.
+    pub fn day(&self, at_ms: i64) -> String {
+        self.formatted(at_ms, "%Y-%m-%d")
+    }
+
+    /// Day of the week, 1 = Monday … 7 = Sunday.
+    pub fn weekday(&self, at_ms: i64) -> String {
+        self.formatted(at_ms, "%u")
+    }
+
+    /// `2026-11-23T09:30`, as a form's field for a moment has it.
+    pub fn field(&self, at_ms: i64) -> String {
+        self.formatted(at_ms, "%Y-%m-%dT%H:%M")
+    }
+
+    /// The moment that a form's field names in the console's zone, Unix ms.
+    pub fn of_field(&self, text: &str) -> Option<i64> {
+        let local: DateTime = text.parse().ok()?;
+        local.to_zoned(self.zone.clone()).ok().map(|moment| moment.timestamp().as_millisecond())
     }
 
     /// How long ago, in the largest unit that fits: `3 分钟前`.
@@ -111,6 +143,16 @@ mod tests {
         assert_eq!(moments.absolute(moments.floor(NOW.0, DAY_MS)), "2026-11-23 00:00:00");
         let unknown = Moments::new("No/Where", Language::English, NOW);
         assert_eq!(unknown.absolute(NOW.0), "2026-11-23 01:30:00");
+    }
+
+    #[test]
+    fn a_moment_survives_the_way_through_a_form() {
+        let moments = Moments::new("Asia/Shanghai", Language::Chinese, NOW);
+        assert_eq!(moments.field(NOW.0), "2026-11-23T09:30");
+        assert_eq!(moments.of_field("2026-11-23T09:30"), Some(NOW.0));
+        assert_eq!(moments.of_field("tomorrow"), None);
+        assert_eq!((moments.short(NOW.0), moments.weekday(NOW.0)), ("11-23 09:30".to_owned(), "1".to_owned()));
+        assert_eq!(moments.at(Now(NOW.0 + 60_000)).ago(NOW.0), "1 分钟前");
     }
 
     #[test]

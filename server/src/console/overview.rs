@@ -5,10 +5,10 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::chart::{Part, Svg, percent, stacked_bar};
-use super::conditions;
 use super::rollouts::{self as rollout_list, Summary};
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
+use super::{conditions, organizations};
 use crate::failures::{self, Explanation};
 use crate::http::State;
 use crate::http::body::{Query, query_pair};
@@ -26,8 +26,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 /// fault that is older than a short window shows only in a longer one.
 const WINDOWS: [(&str, u32); 3] = [("24h", 24), ("3d", 72), ("7d", 168)];
 const HOUR_MS: i64 = 3_600_000;
-/// Running rollouts shown.
+/// Rollouts shown of each state that somebody may have to act on.
 const ROLLOUTS_MAX: u32 = 5;
+/// These states, the most urgent first.
+const ACTIVE: [&str; 4] = ["halted", "awaiting_approval", "running", "paused"];
+/// Announced updates shown.
+const TOLD_MAX: usize = 6;
 /// Versions with a colour of their own.
 const VERSIONS_MAX: usize = 5;
 const VERSION_CLASSES: [&str; VERSIONS_MAX] = ["part-1", "part-2", "part-3", "part-4", "part-5"];
@@ -75,6 +79,7 @@ struct OverviewPage {
     combinations: Vec<Combination>,
     outcomes: Vec<(String, i64)>,
     rollouts: Vec<Summary>,
+    days: Vec<rollout_list::Day>,
     may_see_rollouts: bool,
     versions: Vec<Version>,
     versions_bar: Svg,
@@ -98,19 +103,25 @@ async fn show(
     let now = shell.moments.now();
     let may_see_rollouts = shell.may(Permission::RolloutsRead);
     let scope = caller.scope.clone();
-    let (fleet, running, unsuccessful) = state
+    let (fleet, active, announced, unsuccessful) = state
         .db
         .read(move |conn| {
             let fleet = overview(conn, &scope, now)?;
-            let running = if may_see_rollouts {
-                rollouts::list(conn, &scope, Some("running"), None, ROLLOUTS_MAX)?
-            } else {
-                Vec::new()
-            };
             let unsuccessful = if may_see_rollouts { rollouts::unsuccessful_terminals(conn, &scope)?.len() } else { 0 };
-            Ok::<_, Problem>((fleet, running, unsuccessful))
+            let mut active = Vec::new();
+            let mut announced = (Vec::new(), Vec::new());
+            if may_see_rollouts {
+                for name in ACTIVE {
+                    active.extend(rollouts::list(conn, &scope, Some(name), None, ROLLOUTS_MAX)?);
+                }
+                announced = rollout_list::announced_to(conn, &scope)?;
+            }
+            Ok::<_, Problem>((fleet, active, announced, unsuccessful))
         })
         .await?;
+    let (mut told, own) = announced;
+    told.truncate(TOLD_MAX);
+    let tree = if told.is_empty() { Vec::new() } else { organizations::within(&state, caller.scope.clone()).await? };
     let failed = failures::overview(&state.db, caller.scope, hours, now).await?;
     let versions = versions(&shell, &fleet);
     let parts: Vec<Part> = versions
@@ -131,7 +142,8 @@ async fn show(
         baseline: baseline(&shell, &failed, hours),
         combinations: failed.explanations.iter().map(|found| combination(&shell, found)).collect(),
         outcomes: outcomes.map(|(name, n)| (conditions::outcome(&shell, name), *n)).collect(),
-        rollouts: running.into_iter().map(|rollout| rollout_list::summary(&shell, rollout)).collect(),
+        days: rollout_list::days(&shell, told, &own, &tree),
+        rollouts: active.into_iter().map(|rollout| rollout_list::summary(&shell, rollout)).collect(),
         may_see_rollouts,
         versions_bar: stacked_bar(&shell.say("overview-versions"), &parts),
         versions,

@@ -13,14 +13,14 @@ use askama::Template;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::rollout::Progress;
+use super::rollout::{Look, Progress};
 use super::shell::Shell;
 use crate::http::State;
 use crate::http::body::Path;
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::operators::{self, Caller, Permission};
-use crate::rollouts;
+use crate::rollouts::{self, Rollout};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![Endpoint::get("/rollouts/{id}/events", Access::Page(Permission::RolloutsRead), "", events)]
@@ -60,6 +60,8 @@ struct Follower {
     caller: Caller,
     id: i64,
     last: String,
+    /// State, stage and request as they were sent last.
+    last_state: String,
     quiet: u32,
     is_over: bool,
     _place: Place,
@@ -75,7 +77,17 @@ async fn events(
     state.db.read(move |conn| rollouts::get(conn, &scope, id)).await?;
     let place = Place::take().ok_or_else(|| Problem::busy(10))?;
     let retry_ms = RETRY_MS + rand::random::<u64>() % RETRY_MS;
-    let follower = Follower { shell, state, caller, id, last: String::new(), quiet: 0, is_over: false, _place: place };
+    let follower = Follower {
+        shell,
+        state,
+        caller,
+        id,
+        last: String::new(),
+        last_state: String::new(),
+        quiet: 0,
+        is_over: false,
+        _place: place,
+    };
     let first = stream::once(async move { Ok::<_, Problem>(Bytes::from(format!("retry: {retry_ms}\n\n"))) });
     let rest = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
@@ -101,12 +113,18 @@ impl Follower {
                 return Some(Bytes::from_static(b"event: end\ndata:\n\n"));
             }
             let (scope, id) = (self.caller.scope.clone(), self.id);
-            let detail = self.state.db.read(move |conn| rollouts::get(conn, &scope, id)).await.ok()?;
-            let html = Progress::of(&self.shell, &detail.rollout).render().ok()?;
-            let is_final = matches!(detail.rollout.state.as_str(), "succeeded" | "cancelled" | "halted");
+            let may_incidents = self.shell.may(Permission::IncidentsRead);
+            let look = self.state.db.read(move |conn| Look::at(conn, &scope, id, may_incidents)).await.ok()?;
+            self.shell.moments = self.shell.moments.at(self.state.clock.now());
+            let html = Progress::of(&self.shell, &look).render().ok()?;
+            let rollout = &look.detail.rollout;
+            let is_final = matches!(rollout.state.as_str(), "succeeded" | "cancelled");
             if html != self.last {
-                let event = event(&html, is_final);
-                self.last = html;
+                let now = state_of(rollout);
+                // The first event repeats what the page was loaded with.
+                let has_stepped = !self.last_state.is_empty() && now != self.last_state;
+                let event = event(&html, has_stepped, is_final);
+                (self.last, self.last_state) = (html, now);
                 self.quiet = 0;
                 self.is_over = is_final;
                 return Some(event);
@@ -129,8 +147,15 @@ impl Follower {
     }
 }
 
-/// One event; each line of the fragment is a line of data.
-fn event(html: &str, is_final: bool) -> Bytes {
+/// What the buttons of the page follow from.
+fn state_of(rollout: &Rollout) -> String {
+    let asked_ms = rollout.request.as_ref().map(|request| request.at_ms);
+    format!("{} {} {asked_ms:?}", rollout.state, rollout.stage)
+}
+
+/// One event; each line of the fragment is a line of data. A step of the rollout is an event of its own, on which the
+/// page asks for its buttons anew.
+fn event(html: &str, has_stepped: bool, is_final: bool) -> Bytes {
     let mut text = String::from("event: progress\n");
     for line in html.lines() {
         text.push_str("data: ");
@@ -138,6 +163,9 @@ fn event(html: &str, is_final: bool) -> Bytes {
         text.push('\n');
     }
     text.push('\n');
+    if has_stepped {
+        text.push_str("event: state\ndata:\n\n");
+    }
     if is_final {
         text.push_str("event: end\ndata:\n\n");
     }
@@ -150,9 +178,10 @@ mod tests {
 
     #[test]
     fn a_fragment_of_several_lines_is_one_event() {
-        let sent = event("<p>\n1</p>", false);
+        let sent = event("<p>\n1</p>", false, false);
         assert_eq!(sent, "event: progress\ndata: <p>\ndata: 1</p>\n\n");
-        assert!(event("x", true).ends_with(b"event: end\ndata:\n\n"));
+        assert!(event("x", false, true).ends_with(b"event: end\ndata:\n\n"));
+        assert!(event("x", true, false).ends_with(b"event: state\ndata:\n\n"));
     }
 
     #[test]

@@ -1,36 +1,30 @@
-//! Rollouts: the list, and a new draft.
+//! Rollouts: the list, and the updates that organizations were told of.
 
 use actix_web::{HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
 
 use super::chart::{Part, Svg, percent, stacked_bar};
-use super::form::Form;
-use super::organizations::{self, Choice};
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
+use super::{organizations, rollout_evidence, rollout_words};
+use crate::db::Conn;
 use crate::http::State;
-use crate::http::auth::Acting;
 use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
-use crate::operators::{Caller, Permission};
-use crate::releases::{self, ReleaseState};
+use crate::operators::{Caller, Permission, Scope};
+use crate::organizations::Organization;
 use crate::rollouts::assignment::Phase;
-use crate::rollouts::filter::Filter;
-use crate::rollouts::{self, NewRollout, Rollout, state};
-use crate::terminals;
+use crate::rollouts::{self, Announced, Rollout, state};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/rollouts", Access::Page(Permission::RolloutsRead), "", list),
-        Endpoint::post("/rollouts", Access::Page(Permission::RolloutsWrite), "", create),
+        Endpoint::get("/rollouts/announced", Access::Page(Permission::RolloutsRead), "", announced),
     ]
 }
-
-/// Releases that the form offers: the newest ones.
-const RELEASES_OFFERED: u32 = 50;
 
 /// A link that narrows the list.
 pub(super) struct Chip {
@@ -47,6 +41,8 @@ pub(super) struct Summary {
     pub(super) status: Status,
     pub(super) bar: Svg,
     pub(super) summary: String,
+    /// Stage, verdict, who is asked: what a row says beside its state.
+    pub(super) notes: Vec<Status>,
     pub(super) owner: String,
     pub(super) made: String,
     pub(super) made_at: String,
@@ -60,24 +56,47 @@ pub(super) fn summary(shell: &Shell, rollout: Rollout) -> Summary {
     let share = percent(done, total);
     Summary {
         bar: stacked_bar(&shell.say("rollout-progress"), &parts(shell, &rollout)),
-        summary: [
-            shell.language.with_two(
-                "rollout-done-of",
-                ("done", &shell.number(&done)),
-                ("total", &shell.number(&total)),
-            ),
-            share,
-            shell.count("rollout-failed-n", &failed),
-        ]
-        .join(" · "),
+        summary: if total == 0 {
+            shell.say("rollout-not-started")
+        } else {
+            [
+                shell.language.with_two(
+                    "rollout-done-of",
+                    ("done", &shell.number(&done)),
+                    ("total", &shell.number(&total)),
+                ),
+                share,
+                shell.count("rollout-failed-n", &failed),
+            ]
+            .join(" · ")
+        },
         id: rollout.id,
-        release: format!("{} {}", rollout.release_name, rollout.release_version),
+        release: rollout_words::subject(shell, &rollout),
+        notes: notes(shell, &rollout),
         status: status(shell, &rollout.state),
         owner: rollout.created_by,
         made: shell.moments.ago(rollout.created_at_ms),
         made_at: shell.moments.absolute(rollout.created_at_ms),
         name: rollout.name,
     }
+}
+
+fn notes(shell: &Shell, rollout: &Rollout) -> Vec<Status> {
+    let mut notes = Vec::new();
+    let is_moving = matches!(rollout.state.as_str(), "running" | "paused" | "halted");
+    if let Some(verdict) = rollout.verdict.as_deref().filter(|_| is_moving) {
+        notes.push(Status { tone: rollout_evidence::tone(verdict), word: shell.word("verdict", verdict) });
+    }
+    if is_moving && rollout.stages > 1 {
+        let (at, of) = ((rollout.stage + 1).to_string(), rollout.stages.to_string());
+        let word = shell.language.with_two("rollout-stage-of", ("stage", &at), ("stages", &of));
+        notes.push(Status { tone: Tone::Quiet, word });
+    }
+    if let Some(request) = rollout.request.as_ref().filter(|_| rollout.state != "awaiting_approval") {
+        let word = shell.word("request", request.kind.as_str());
+        notes.push(Status { tone: Tone::Warning, word });
+    }
+    notes
 }
 
 pub(super) fn status(shell: &Shell, state: &str) -> Status {
@@ -126,8 +145,7 @@ struct RolloutsPage {
     rows: Vec<Summary>,
     next: Option<String>,
     may_create: bool,
-    releases: Vec<Choice>,
-    organizations: Vec<Choice>,
+    announced: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -136,9 +154,6 @@ struct RolloutQuery {
     state: Option<String>,
     #[serde(default)]
     after: Option<String>,
-    /// Chosen in the form for a new one.
-    #[serde(default)]
-    release: Option<i64>,
 }
 
 async fn list(
@@ -150,21 +165,19 @@ async fn list(
     let page = PageQuery { after: query.after, size: None };
     let (size, before) = (page.size()?, page.after::<i64>()?);
     let chosen = query.state.filter(|name| state::State::NAMES.contains(&name.as_str()));
-    let found = state
+    let (found, announced) = state
         .db
         .read({
             let (scope, chosen) = (caller.scope.clone(), chosen.clone());
-            move |conn| rollouts::list(conn, &scope, chosen.as_deref(), before, size + 1)
+            move |conn| {
+                let announced = rollouts::announcements(conn, &scope)?.len();
+                Ok::<_, Problem>((rollouts::list(conn, &scope, chosen.as_deref(), before, size + 1)?, announced))
+            }
         })
         .await?;
     let page = Page::from_rows(found, size, |rollout| rollout.id);
     let may_create = shell.may(Permission::RolloutsWrite);
-    let (releases, organizations) = if may_create {
-        let tree = organizations::within(&state, caller.scope.clone()).await?;
-        (published(&state, &caller, query.release).await?, organizations::choices(&tree, None))
-    } else {
-        (Vec::new(), Vec::new())
-    };
+    let announced = i64::try_from(announced).unwrap_or(i64::MAX);
     let address = |state: &str| format!("/rollouts?{}", query_pair("state", state));
     let all = Chip { href: "/rollouts".to_owned(), word: shell.say("filter-any"), is_current: chosen.is_none() };
     let narrowed = state::State::NAMES.into_iter().map(|name| Chip {
@@ -178,71 +191,78 @@ async fn list(
         format!("/rollouts?{state}{}", query_pair("after", &cursor))
     });
     let rows = page.items.into_iter().map(|rollout| summary(&shell, rollout)).collect();
-    shell::ok(&RolloutsPage { chips, rows, next, may_create, releases, organizations, shell })
+    shell::ok(&RolloutsPage { chips, rows, next, may_create, announced, shell })
 }
 
-async fn published(state: &State, caller: &Caller, chosen: Option<i64>) -> Result<Vec<Choice>, Problem> {
-    let filter = releases::Filter { state: Some(ReleaseState::Published), ..releases::Filter::default() };
-    let found = releases::list(&state.db, caller.scope.clone(), filter, None, RELEASES_OFFERED).await?;
-    let choice = |release: releases::Release| Choice {
-        value: release.id.to_string(),
-        word: format!(
-            "{} · {} {} · {}",
-            release.name,
-            release.component,
-            release.firmware_version,
-            release.models.join(" ")
-        ),
-        is_chosen: chosen == Some(release.id),
-    };
-    Ok(found.into_iter().map(choice).collect())
+/// One update that an organization was told of.
+pub(super) struct Told {
+    pub(super) rollout_id: i64,
+    pub(super) name: String,
+    pub(super) what: String,
+    pub(super) organization: String,
+    pub(super) at: String,
+    pub(super) ahead: String,
+    /// Whether the reader may open the rollout.
+    pub(super) is_own: bool,
 }
 
-/// A new rollout as the form sends it; several names of one kind are set apart by blanks or commas.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Draft {
-    release_id: i64,
-    name: String,
-    #[serde(default)]
-    organization_id: Option<i64>,
-    #[serde(default)]
-    model: String,
-    #[serde(default)]
-    firmware: String,
-    #[serde(default)]
-    tag: String,
-    #[serde(default)]
-    sns: String,
+/// Updates that are due on one day.
+pub(super) struct Day {
+    pub(super) date: String,
+    pub(super) weekday: String,
+    pub(super) told: Vec<Told>,
 }
 
-async fn create(state: web::Data<State>, acting: Acting, Form(draft): Form<Draft>) -> Result<HttpResponse, Problem> {
-    let Acting { caller, actor } = acting;
-    let now = state.clock.now();
-    let id = state
-        .db
-        .write(move |conn| {
-            let mut terminal_ids = Vec::new();
-            for sn in names(&draft.sns) {
-                match terminals::id_of_sn(conn, &caller.scope, &sn)? {
-                    Some(id) => terminal_ids.push(id),
-                    None => return Err(Problem::invalid("sns", format!("{sn} is not one of your terminals"))),
-                }
+/// The announced updates by day, the earliest first.
+pub(super) fn days(shell: &Shell, announced: Vec<Announced>, own: &[i64], tree: &[Organization]) -> Vec<Day> {
+    let mut days: Vec<Day> = Vec::new();
+    for one in announced {
+        let date = shell.moments.day(one.not_before_ms);
+        let organization = tree.iter().find(|organization| organization.id == one.organization_id);
+        let told = Told {
+            rollout_id: one.rollout_id,
+            is_own: own.contains(&one.rollout_id),
+            name: one.name,
+            what: format!("{} {}", one.release_name, one.release_version),
+            organization: organization.map_or_else(|| shell.say("told-above"), |found| found.name.clone()),
+            at: shell.moments.hour_and_minute(one.not_before_ms),
+            ahead: shell.moments.ahead(one.not_before_ms),
+        };
+        match days.last_mut().filter(|day| day.date == date) {
+            Some(day) => day.told.push(told),
+            None => {
+                let weekday = shell.word("weekday", &shell.moments.weekday(one.not_before_ms));
+                days.push(Day { date, weekday, told: vec![told] });
             }
-            let filter = Filter {
-                organization_id: draft.organization_id,
-                models: names(&draft.model),
-                firmware: names(&draft.firmware),
-                tags: names(&draft.tag),
-                terminal_ids,
-                ..Filter::default()
-            };
-            let release_id = Some(draft.release_id);
-            let new = NewRollout { name: draft.name, release_id, filter, ..NewRollout::default() };
-            Ok(rollouts::create(conn, &caller, new, &actor, now)?)
-        })
-        .await?;
-    Ok(shell::see_other(&format!("/rollouts/{id}?done=draft")))
+        }
+    }
+    days
+}
+
+/// What the caller was told of, with the numbers of the rollouts that it may open.
+pub(super) fn announced_to(conn: &mut Conn, scope: &Scope) -> Result<(Vec<Announced>, Vec<i64>), Problem> {
+    let announced = rollouts::announcements(conn, scope)?;
+    let mut own = Vec::new();
+    for one in &announced {
+        if !own.contains(&one.rollout_id) && rollouts::is_known(conn, scope, one.rollout_id)? {
+            own.push(one.rollout_id);
+        }
+    }
+    Ok((announced, own))
+}
+
+#[derive(Template)]
+#[template(path = "announced.html")]
+struct AnnouncedPage {
+    shell: Shell,
+    days: Vec<Day>,
+}
+
+async fn announced(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let scope = caller.scope.clone();
+    let (announced, own) = state.db.read(move |conn| announced_to(conn, &scope)).await?;
+    let tree = organizations::within(&state, caller.scope).await?;
+    shell::ok(&AnnouncedPage { days: days(&shell, announced, &own, &tree), shell })
 }
 
 /// The names in a text, as people paste them: set apart by blanks, commas, `、` or lines, each once, in their order.

@@ -9,7 +9,7 @@ use super::conditions::{self, FailureView};
 use super::config::{self, ConfigView};
 use super::form::Form;
 use super::organizations;
-use super::rollout::phase_status;
+use super::rollout::{self, phase_status};
 use super::shell::{self, Shell};
 use super::sign_in::Nothing;
 use super::status::{Status, Tone};
@@ -24,7 +24,7 @@ use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission};
 use crate::organizations::Organization;
 use crate::profiles::{self, TerminalConfig};
-use crate::rollouts::{self, TimelineEvent};
+use crate::rollouts::{self, LiveAssignment, TimelineEvent};
 use crate::terminals::enrolment::{CodesRequest, IssuedCode, issue_codes};
 use crate::terminals::lifecycle::step;
 use crate::terminals::list::{TerminalRow, row};
@@ -145,6 +145,7 @@ struct Read {
     failures: Vec<FailureRow>,
     marked: Vec<FailureRow>,
     timeline: Vec<TimelineEvent>,
+    live: Option<LiveAssignment>,
     config: TerminalConfig,
 }
 
@@ -183,6 +184,7 @@ async fn page(
                 failures: failures::list(conn, &scope, &of_terminal, None, FAILURES_MAX)?,
                 marked: failures::list(conn, &scope, &in_span, None, MARKS_MAX)?,
                 timeline: rollouts::timeline(conn, id)?,
+                live: rollouts::live_assignment(conn, &scope, id, now)?,
                 config: profiles::terminal_config(conn, &scope, id)?,
             })
         })
@@ -192,7 +194,7 @@ async fn page(
 }
 
 fn assemble(shell: Shell, read: Read, tree: &[Organization], span: Span, code: Option<IssuedCode>) -> TerminalPage {
-    let Read { terminal, row, samples, failures, marked, timeline, config } = read;
+    let Read { terminal, row, samples, failures, marked, timeline, live, config } = read;
     let connection = row.connection.as_str();
     let lifecycle = terminal.lifecycle.as_str();
     let latest = timeline.first();
@@ -202,6 +204,7 @@ fn assemble(shell: Shell, read: Read, tree: &[Organization], span: Span, code: O
         failures: &failures,
         failures_max: usize::try_from(FAILURES_MAX).unwrap_or(usize::MAX),
         latest,
+        live: live.as_ref(),
     };
     let (why_tone, why) = why::sentences(&shell, &facts);
     let chart = draw(&shell, &terminal.sn, span, &samples, &marked);
@@ -361,7 +364,7 @@ fn key(key: &'static str) -> &'static str {
 }
 
 fn update_line(shell: &Shell, event: TimelineEvent) -> UpdateLine {
-    let reason = event.reason.as_deref().map(|reason| shell.word("reason", reason));
+    let reason = event.reason.as_deref().map(|name| rollout::reason(shell, &event.phase, name));
     let detail: Vec<String> = [reason, event.detail].into_iter().flatten().collect();
     UpdateLine {
         status: phase_status(shell, &event.phase, event.reason.as_deref()),

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::conditions;
+use super::rollout::why_there;
 use super::shell::Shell;
 use super::status::Tone;
 use crate::failures::FailureRow;
-use crate::rollouts::TimelineEvent;
 use crate::rollouts::filter::LIFECYCLES_UPDATED;
+use crate::rollouts::{LiveAssignment, TimelineEvent};
 use crate::terminals::list::{Connection, TerminalRow};
 use crate::terminals::{Lifecycle, Terminal};
 
@@ -24,6 +25,8 @@ pub(super) struct Facts<'a> {
     pub(super) failures_max: usize,
     /// The last thing that happened to an update of it.
     pub(super) latest: Option<&'a TimelineEvent>,
+    /// The update that it is in the middle of.
+    pub(super) live: Option<&'a LiveAssignment>,
 }
 
 /// The sentences, and how grave they are together.
@@ -93,8 +96,33 @@ pub(super) fn is_live(phase: &str) -> bool {
     !matches!(phase, "succeeded" | "failed" | "rolled_back" | "timed_out" | "cancelled")
 }
 
+/// The live update in one sentence: what, how far, what it waits for, and when the terminal calls next.
+fn live_update(shell: &Shell, live: &LiveAssignment) -> Vec<String> {
+    let LiveAssignment { rollout, row } = live;
+    let is_put_off = row.phase == "offered" && row.reason.is_some();
+    let phase = shell.word("phase", if is_put_off { "deferred" } else { &row.phase });
+    let version = format!("{} {}", rollout.release_name, rollout.release_version);
+    let reason = why_there(shell, rollout, row);
+    let sentence = if reason.is_empty() {
+        shell.language.with_two("why-update", ("version", &version), ("phase", &phase))
+    } else {
+        shell.language.with_values("why-live", &[("version", &version), ("phase", &phase), ("reason", &reason)])
+    };
+    let next = row.next_check_in_ms.map(|at_ms| {
+        if at_ms < shell.moments.now().0 {
+            shell.with("why-overdue", "ago", shell.moments.ago(at_ms))
+        } else {
+            shell.with("why-next-call", "when", shell.moments.ahead(at_ms))
+        }
+    });
+    [Some(sentence), next].into_iter().flatten().collect()
+}
+
 /// Why it is not updated yet, and when it goes on.
 fn update(shell: &Shell, facts: &Facts<'_>) -> Vec<String> {
+    if let Some(live) = facts.live {
+        return live_update(shell, live);
+    }
     let Some(event) = facts.latest else { return Vec::new() };
     if event.phase == "succeeded" {
         return vec![shell.say("why-current")];

@@ -13,6 +13,27 @@ use crate::clock::Now;
 use crate::db::Conn;
 use crate::operators::{Caller, Scope};
 
+/// Writes a draft anew, as `new` says; the draft `id` ends. Returns the number of the new one.
+///
+/// # Errors
+/// [`Error::Refused`] for what is no draft any more, [`Error::NotFound`], and as [`super::create`].
+pub fn revise(
+    conn: &mut Conn,
+    caller: &Caller,
+    id: i64,
+    new: NewRollout,
+    actor: &Actor,
+    now: Now,
+) -> Result<i64, Error> {
+    let draft = store::get(conn, &caller.scope, id)?.ok_or(Error::NotFound)?;
+    if draft.state != State::Draft {
+        return Err(Error::Refused(super::state::Refusal { state: draft.state.as_str(), event: "revise" }));
+    }
+    let revised = create_child(conn, caller, new, draft.parent_id, actor, now)?;
+    advance(conn, &draft, &Event::Cancel { why: format!("revised as {revised}") }, actor, now)?;
+    Ok(revised)
+}
+
 /// Stops offering until [`resume`]; terminals that already install go on.
 ///
 /// # Errors
@@ -111,7 +132,7 @@ pub fn stop_scope(
     let why = checked_text("why", why)?;
     let rollout = store::get(conn, &caller.scope, id)?.ok_or(Error::NotFound)?;
     if !matches!(rollout.state, State::Running { .. } | State::Paused { .. } | State::Halted { .. }) {
-        let event = "stop a part of itself";
+        let event = "stop_scope";
         return Err(Error::Refused(super::state::Refusal { state: rollout.state.as_str(), event }));
     }
     if !Attributes::NAMES.contains(&attribute) {

@@ -24,16 +24,16 @@ use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
 use tillward_protocol::pan::contains_card_data;
 
-pub use actions::{advance_stage, cancel, override_halt, pause, resume, retry, stop_scope, undo};
+pub use actions::{advance_stage, cancel, override_halt, pause, resume, retry, revise, stop_scope, undo};
 pub use approval::{Kind as RequestKind, Request, approve, reject, start, submit};
 pub use failures::{TerminalFailure, note_failures};
 pub use judging::{ClassEvidence, Evidence, Forgiven, ScopeEvidence};
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{
-    Announced, AssignmentRow, ReasonCount, Rollout, RolloutDetail, StageView, StopView, TIMELINE_MAX, Task,
-    TimelineEvent, UNSUCCESSFUL_MAX, announcements, assignments, get, list, tasks, timeline, timeline_in,
-    unsuccessful_terminals,
+    Announced, AssignmentRow, LiveAssignment, PartCounts, ReasonCount, Rollout, RolloutDetail, StageView, StopView,
+    TIMELINE_MAX, Task, TimelineEvent, UNSUCCESSFUL_MAX, announcements, assignments, get, is_known, list,
+    live_assignment, part_counts, tasks, timeline, timeline_in, unsuccessful_terminals,
 };
 
 use crate::audit::{self, Actor, Deed};

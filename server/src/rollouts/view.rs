@@ -80,6 +80,8 @@ pub struct Rollout {
     pub state_since_ms: i64,
     /// When this state's time limit passes, Unix ms; absent in final states.
     pub deadline_ms: Option<i64>,
+    /// Until when the running stage is watched, Unix ms; absent before all of it is open.
+    pub soak_until_ms: Option<i64>,
     /// An offer's time limit, s.
     pub assignment_timeout_s: i64,
     /// Whether every terminal that the filter means has its assignment.
@@ -300,6 +302,14 @@ pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<RolloutDetail, Err
     Ok(RolloutDetail { rollout, reasons, stage_views, evidence, stops, parts })
 }
 
+/// Whether there is such a rollout within the scope.
+///
+/// # Errors
+/// [`Error::Db`].
+pub fn is_known(conn: &mut Conn, scope: &Scope, id: i64) -> Result<bool, Error> {
+    Ok(store::get(conn, scope, id)?.is_some())
+}
+
 fn stage_views(conn: &mut Conn, row: &Stored) -> Result<Vec<StageView>, Error> {
     let total = row.progress.admitted.max(row.targeted.unwrap_or(0));
     let total = u64::try_from(total).unwrap_or(0);
@@ -343,6 +353,9 @@ fn shown(conn: &mut Conn, rows: Vec<Stored>) -> Result<Vec<Rollout>, Error> {
                 Subject::Release(_) => (None, None),
                 Subject::Profile { id, layer } => (Some(*id), Some(layer.clone())),
             };
+            let soak_ms = i64::from(row.strategy.soak_s).saturating_mul(1000);
+            let filled_ms = row.progress.stage_filled_ms.filter(|_| row.state.offers());
+            let soak_until_ms = filled_ms.map(|filled_ms| filled_ms.saturating_add(soak_ms));
             Rollout {
                 state: row.state.as_str().to_owned(),
                 why: row.state.why().to_owned(),
@@ -373,6 +386,7 @@ fn shown(conn: &mut Conn, rows: Vec<Stored>) -> Result<Vec<Rollout>, Error> {
                 parent_id: row.parent_id,
                 state_since_ms: row.state_since_ms,
                 deadline_ms: row.deadline_ms,
+                soak_until_ms,
                 assignment_timeout_s: row.assignment_timeout_s,
                 created_by: row.created_by_name,
                 created_at_ms: row.created_at_ms,
@@ -482,6 +496,73 @@ impl AssignmentRow {
     pub fn key(&self, phase: Option<Phase>) -> i64 {
         if phase.is_some() { self.id } else { self.terminal_id }
     }
+}
+
+/// The update that a terminal is in the middle of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveAssignment {
+    /// The rollout.
+    pub rollout: Rollout,
+    /// The terminal's part in it.
+    pub row: AssignmentRow,
+}
+
+/// The update that a terminal within the scope is in the middle of, also one of an organization above: by the unique
+/// index on live assignments.
+///
+/// # Errors
+/// [`Error::Db`].
+pub fn live_assignment(
+    conn: &mut Conn,
+    scope: &Scope,
+    terminal_id: i64,
+    now: Now,
+) -> Result<Option<LiveAssignment>, Error> {
+    let Some(rollout_id) = store::pages::live_rollout(conn, terminal_id)? else { return Ok(None) };
+    let Some(stored) = store::get_any(conn, rollout_id)? else { return Ok(None) };
+    let rows = store::pages::assignments_of(conn, scope, rollout_id, None, terminal_id.saturating_sub(1), 1)?;
+    let Some(mut row) = rows.into_iter().find(|row| row.terminal_id == terminal_id) else { return Ok(None) };
+    if row.phase == Phase::Waiting.as_str() {
+        row.wait = Some(why_waiting(&stored, &row, now));
+    }
+    let rollout = shown(conn, vec![stored])?.pop();
+    Ok(rollout.map(|rollout| LiveAssignment { rollout, row }))
+}
+
+/// What stopping a part of a rollout alone would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartCounts {
+    /// Assignments that it would cancel: not offered yet, offered, or downloading.
+    pub open: i64,
+    /// Terminals that are past that and go on: installing, rebooting or on trial.
+    pub installing: i64,
+}
+
+/// What stopping this part alone would do now. Counts the terminals that are at it, so it is for the moment in which a
+/// person decides, not for every look at a page.
+///
+/// # Errors
+/// [`Error::NotFound`], also out of the scope.
+pub fn part_counts(conn: &mut Conn, scope: &Scope, id: i64, attribute: &str, value: &str) -> Result<PartCounts, Error> {
+    let rollout = store::get(conn, scope, id)?.ok_or(Error::NotFound)?;
+    let cells: BTreeSet<i64> = store::gate::cells(conn, rollout.id)?
+        .into_iter()
+        .filter(|cell| cell.attributes.value(attribute) == Some(value))
+        .map(|cell| cell.cell)
+        .collect();
+    let mut counts = PartCounts::default();
+    for count in store::gate::counts(conn, rollout.id)?.iter().filter(|count| cells.contains(&count.cell)) {
+        counts.open += count.waiting;
+    }
+    let under_way = [Phase::Offered, Phase::Downloading, Phase::Installing, Phase::Rebooting, Phase::Trial];
+    for (phase, cell, n) in store::pages::count_by_cell(conn, rollout.id, &under_way)? {
+        match Phase::parse(&phase) {
+            Some(Phase::Offered | Phase::Downloading) if cells.contains(&cell) => counts.open += n,
+            Some(_) if cells.contains(&cell) => counts.installing += n,
+            _ => {}
+        }
+    }
+    Ok(counts)
 }
 
 /// The last update that a terminal was given.

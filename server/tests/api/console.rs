@@ -5,12 +5,14 @@ use crate::harness::{Answer, TestServer, on_each_database};
 use serde_json::json;
 use tillward_server::operators;
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "/",
     "/terminals",
     "/terminals/import",
     "/releases",
     "/rollouts",
+    "/rollouts/new",
+    "/rollouts/announced",
     "/incidents",
     "/organizations",
     "/operators",
@@ -19,8 +21,10 @@ const PAGES: [&str; 9] = [
 
 /// A browser: one cookie jar, forms, no redirects followed.
 pub struct Browser<'a> {
-    server: &'a TestServer,
-    cookies: String,
+    /// Whom it talks to.
+    pub server: &'a TestServer,
+    /// Its cookies, as it sends them.
+    pub cookies: String,
 }
 
 impl<'a> Browser<'a> {

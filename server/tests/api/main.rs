@@ -10,6 +10,7 @@ mod bad_input;
 mod check_in;
 mod config;
 mod console;
+mod console_rollouts;
 mod enrolment;
 mod failures;
 mod fixtures;

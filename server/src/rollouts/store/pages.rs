@@ -112,6 +112,31 @@ fn assignment_row(row: AssignmentColumns) -> AssignmentRow {
     }
 }
 
+/// The rollout of a terminal's live assignment, by the unique index on live assignments.
+pub(in crate::rollouts) fn live_rollout(conn: &mut Conn, terminal_id: i64) -> Result<Option<i64>, db::Error> {
+    Ok(assignments::table
+        .filter(assignments::terminal_id.eq(terminal_id))
+        .filter(assignments::live.eq(1))
+        .select(assignments::rollout_id)
+        .first(conn)
+        .optional()?)
+}
+
+/// Assignments of a rollout in these phases by phase and cell, by the index `assignments_by_phase`.
+pub(in crate::rollouts) fn count_by_cell(
+    conn: &mut Conn,
+    rollout_id: i64,
+    phases: &[Phase],
+) -> Result<Vec<(String, i64, i64)>, db::Error> {
+    let phases: Vec<&str> = phases.iter().map(|phase| phase.as_str()).collect();
+    Ok(assignments::table
+        .filter(assignments::rollout_id.eq(rollout_id))
+        .filter(assignments::phase.eq_any(phases))
+        .group_by((assignments::phase, assignments::cell))
+        .select((assignments::phase, assignments::cell, diesel::dsl::count_star()))
+        .load(conn)?)
+}
+
 /// How often each reason stands in these phases of a rollout, most frequent first, by the index `assignments_by_phase`.
 pub(in crate::rollouts) fn reasons(
     conn: &mut Conn,

@@ -147,7 +147,8 @@ fn reread(conn: &mut Conn, assignment: &Assignment) -> Result<Assignment, db::Er
 fn heard(assignment: &Assignment, report: &Report<'_>, now: Now) -> (State, Option<i64>) {
     let mut state = assignment.state;
     let mut events: Vec<Event> = Vec::with_capacity(2);
-    if let Some(update) = report.update {
+    // Before its stage opens nothing was ever offered: whatever the terminal speaks of, it is not this.
+    if let Some(update) = report.update.filter(|_| assignment.is_open()) {
         events.push(Event::Report(update.phase, update.reason));
     }
     if is_proven(assignment, report) {

@@ -167,14 +167,14 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// A database of its own for one test; dropped with it.
-struct PostgresDatabase {
+pub struct PostgresDatabase {
     server: String,
     name: String,
-    url: String,
+    pub url: String,
 }
 
 impl PostgresDatabase {
-    fn create() -> Option<Self> {
+    pub fn create() -> Option<Self> {
         static SAID: OnceLock<()> = OnceLock::new();
         let Ok(server) = std::env::var("TILLWARD_TEST_POSTGRES") else {
             // Past the test harness's capture: a skipped suite is always said.

@@ -41,6 +41,13 @@ pub(in crate::rollouts) struct Assignment {
     pub target: Target,
 }
 
+impl Assignment {
+    /// Whether its stage is open, or it went on without that.
+    pub(in crate::rollouts) fn is_open(&self) -> bool {
+        self.state != State::Waiting || self.ready_ms.is_some()
+    }
+}
+
 /// What a terminal must show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::rollouts) enum Target {

@@ -20,8 +20,11 @@ use tillward_server::{audit, releases};
 
 use crate::harness::{TestServer, wait_until};
 
+mod faults;
+mod invariants;
 mod plain;
 mod stages;
+mod walks;
 
 /// Keys of the head office, of its reseller, of the reseller's neighbour and of the head office's auditor.
 pub(super) const HEAD: &str = "twk_head";
@@ -43,6 +46,11 @@ pub(super) fn sql(server: &TestServer, statements: String) {
 /// Head office 1 with resellers 2 and 3, one model that has releases and one that has not, releases 1 (4.2.0,
 /// published), 2 (a draft) and 3 (4.3.0, the neighbour's).
 pub(super) fn prepare(server: &TestServer) {
+    sql(server, prepared());
+}
+
+/// The statements of [`prepare`].
+pub(super) fn prepared() -> String {
     let mut statements = String::new();
     for (id, parent, path) in [(1, "NULL", "/1/"), (2, "1", "/1/2/"), (3, "1", "/1/3/")] {
         statements.push_str(&format!(
@@ -83,7 +91,7 @@ pub(super) fn prepare(server: &TestServer) {
              VALUES ('demo-p1', 'os', {id}, {id}, 'demo-p1.os.{version}-{id}.bin');"
         ));
     }
-    sql(server, statements);
+    statements
 }
 
 /// One enrolled terminal of model demo-p1 that runs 4.1.0; `change` alters the columns.

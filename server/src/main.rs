@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use tillward_server::cli;
 use tillward_server::clock::Clock;
 use tillward_server::config::Config;
-use tillward_server::simulate::bench;
+use tillward_server::simulate::bench::{self, planner};
 use tillward_server::simulate::command::{self, SimulateArgs};
 use tillward_server::simulate::demo::{self, DemoArgs};
 
@@ -84,6 +84,27 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// A rollout over a large fleet beside that fleet's check-ins, in one run.
+    Planner {
+        /// Terminals of the fleet.
+        #[arg(long, default_value_t = 1_000_000)]
+        terminals: i64,
+        /// Length of the parts in which nothing is waited for, s.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Connections of the generator.
+        #[arg(long, default_value_t = 256)]
+        connections: usize,
+        /// A PostgreSQL server to measure as well; a database is made there and dropped.
+        #[arg(long, value_name = "URL")]
+        postgres: Option<String>,
+        /// Leaves SQLite out.
+        #[arg(long, requires = "postgres")]
+        postgres_only: bool,
+        /// Prints one JSON object instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -110,6 +131,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(Bench::CheckIn { connections, seconds, rounds, terminals, postgres, json }) => {
             let options = bench::Options { connections, seconds, rounds, terminals, postgres };
             cli::bench::run(&options, json)
+        }
+        Command::Bench(Bench::Planner { terminals, seconds, connections, postgres, postgres_only, json }) => {
+            let options = planner::Options { terminals, seconds, connections, postgres, postgres_only };
+            cli::bench::run_planner(&options, json)
         }
         Command::Gate(args) => cli::gate::run(&args, &mut std::io::stdout().lock()),
         Command::Operator(command) => cli::with_database(&config()?, async |db| {

@@ -11,6 +11,7 @@ mod pool;
 pub mod schema;
 pub mod settings;
 mod sqlite;
+pub mod timing;
 pub mod types;
 
 use std::path::PathBuf;

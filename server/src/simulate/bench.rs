@@ -5,6 +5,10 @@
 //! cells in one transaction with every commit synced, and answers after the commit. Quote the ratio: the machine's own
 //! speed is in both rates.
 
+mod parts;
+pub mod planner;
+mod store;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;

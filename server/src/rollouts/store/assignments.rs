@@ -354,22 +354,28 @@ pub(in crate::rollouts) fn due(conn: &mut Conn, now: Now, limit: usize) -> Resul
     Ok(rows.into_iter().filter_map(assignment).collect())
 }
 
-/// The next assignments that write, boot or try the firmware, after `after`, in the order of their ids.
+/// The next assignments that write, boot or try the firmware, after `after`, in the order of their ids. Phase by phase:
+/// over several at once the index `assignments_by_phase` would be read whole and sorted for each chunk.
 pub(in crate::rollouts) fn in_flight(
     conn: &mut Conn,
     rollout_id: i64,
     after: i64,
     limit: usize,
 ) -> Result<Vec<(i64, i64)>, db::Error> {
-    let phases = [Phase::Installing.as_str(), Phase::Rebooting.as_str(), Phase::Trial.as_str()];
-    Ok(assignments::table
-        .filter(assignments::rollout_id.eq(rollout_id))
-        .filter(assignments::phase.eq_any(phases))
-        .filter(assignments::id.gt(after))
-        .order(assignments::id)
-        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-        .select((assignments::id, assignments::terminal_id))
-        .load(conn)?)
+    let mut found = Vec::new();
+    for phase in [Phase::Installing, Phase::Rebooting, Phase::Trial] {
+        let rows = assignments::table
+            .filter(assignments::rollout_id.eq(rollout_id))
+            .filter(assignments::phase.eq(phase.as_str()))
+            .filter(assignments::id.gt(after))
+            .order(assignments::id)
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .select((assignments::id, assignments::terminal_id));
+        found.extend(rows.load::<(i64, i64)>(conn)?);
+    }
+    found.sort_unstable();
+    found.truncate(limit);
+    Ok(found)
 }
 
 /// What came with a report, beside the step itself.

@@ -168,10 +168,16 @@ pub(in crate::rollouts) fn see_controls(
     rollout_id: i64,
     seen: &BTreeMap<i64, i64>,
 ) -> Result<(), db::Error> {
+    // Cells that grow by the same go together: a step of the look sees hundreds of cells and few different numbers.
+    let mut by_growth: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for (cell, n) in seen {
-        diesel::update(gate_cells::table.find((rollout_id, *cell)))
-            .set(gate_cells::controls_seen.eq(gate_cells::controls_seen + *n))
-            .execute(conn)?;
+        by_growth.entry(*n).or_default().push(*cell);
+    }
+    for (n, cells) in by_growth {
+        let rows = gate_cells::table
+            .filter(gate_cells::rollout_id.eq(rollout_id))
+            .filter(gate_cells::cell.eq_any(cells));
+        diesel::update(rows).set(gate_cells::controls_seen.eq(gate_cells::controls_seen + n)).execute(conn)?;
     }
     Ok(())
 }

@@ -158,11 +158,9 @@ impl Ledger {
             let row = rollout_counts::table.find((rollout_id, phase.as_str()));
             diesel::update(row).set(rollout_counts::n.eq(rollout_counts::n + by)).execute(conn)?;
         }
-        for ((rollout_id, stage, cell), growth) in self.gate {
-            if growth != Growth::default() {
-                grow(conn, (rollout_id, stage, cell), growth)?;
-            }
-        }
+        let grown = self.gate.into_iter().filter(|(_, growth)| *growth != Growth::default());
+        let grown: Vec<NewCount> = grown.map(|(key, growth)| NewCount::of(key, growth)).collect();
+        grow(conn, &grown)?;
         for ((rollout_id, minute_ms, cell), n) in self.commits {
             let row = NewCommits { rollout_id, minute_ms, cell, n };
             on_backend!(conn, |c| {
@@ -178,23 +176,42 @@ impl Ledger {
     }
 }
 
-fn grow(conn: &mut Conn, key: (i64, i64, i64), by: Growth) -> Result<(), db::Error> {
-    let (rollout_id, stage, cell) = key;
-    let Growth { waiting, started, failed, finished } = by;
-    let row = NewCount { rollout_id, stage, cell, waiting, started, failed, finished };
-    on_backend!(conn, |c| {
-        diesel::insert_into(gate_counts::table)
-            .values(&row)
-            .on_conflict((gate_counts::rollout_id, gate_counts::stage, gate_counts::cell))
-            .do_update()
-            .set((
-                gate_counts::waiting.eq(gate_counts::waiting + excluded(gate_counts::waiting)),
-                gate_counts::started.eq(gate_counts::started + excluded(gate_counts::started)),
-                gate_counts::failed.eq(gate_counts::failed + excluded(gate_counts::failed)),
-                gate_counts::finished.eq(gate_counts::finished + excluded(gate_counts::finished)),
-            ))
-            .execute(c)
-    })?;
+impl NewCount {
+    fn of((rollout_id, stage, cell): (i64, i64, i64), by: Growth) -> Self {
+        let Growth { waiting, started, failed, finished } = by;
+        Self { rollout_id, stage, cell, waiting, started, failed, finished }
+    }
+}
+
+/// A chunk of a large rollout touches some hundred rows: on PostgreSQL they go in one statement, in their order.
+fn grow(conn: &mut Conn, rows: &[NewCount]) -> Result<(), db::Error> {
+    macro_rules! upsert {
+        ($conn:ident, $rows:ident) => {
+            diesel::insert_into(gate_counts::table)
+                .values($rows)
+                .on_conflict((gate_counts::rollout_id, gate_counts::stage, gate_counts::cell))
+                .do_update()
+                .set((
+                    gate_counts::waiting.eq(gate_counts::waiting + excluded(gate_counts::waiting)),
+                    gate_counts::started.eq(gate_counts::started + excluded(gate_counts::started)),
+                    gate_counts::failed.eq(gate_counts::failed + excluded(gate_counts::failed)),
+                    gate_counts::finished.eq(gate_counts::finished + excluded(gate_counts::finished)),
+                ))
+                .execute($conn)?
+        };
+    }
+    match conn {
+        Conn::Sqlite(c) => {
+            for row in rows {
+                upsert!(c, row);
+            }
+        }
+        Conn::Postgres(c) => {
+            for rows in rows.chunks(CHUNK) {
+                upsert!(c, rows);
+            }
+        }
+    }
     Ok(())
 }
 

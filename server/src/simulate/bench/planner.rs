@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-pub use super::parts::{Part, Percentiles, Slow};
 use super::parts::{Driven, part};
+pub use super::parts::{Part, Percentiles, Slow};
 use super::store::{self, MODELS, OwnDatabase, Reached};
 use super::{CheckIns, Running};
 use crate::audit::Actor;
@@ -174,11 +174,8 @@ impl Run {
             server.write(move |conn| Ok(store::fill(conn, from, count, leaves, now)?))?;
         }
         server.write(|conn| Ok(store::analyze(conn)?))?;
-        let caller = Caller {
-            organization_id: home.id,
-            scope: Scope::subtree(home.path.clone()),
-            ..Caller::command("bench")
-        };
+        let caller =
+            Caller { organization_id: home.id, scope: Scope::subtree(home.path.clone()), ..Caller::command("bench") };
         let (maker, path) = (caller.clone(), home.path);
         let rollout = server.write(move |conn| {
             let release_id = store::publish(conn, (maker.organization_id, &path), "4.2.0", now)?;
@@ -264,9 +261,8 @@ impl Run {
         let began = Instant::now();
         if stage > 0 {
             let (caller, actor) = (self.caller.clone(), Actor::system("bench"));
-            self.server.write(move |conn| {
-                Ok(rollouts::advance_stage(conn, &caller, id, "bench", u64::MAX, &actor, now)?)
-            })?;
+            self.server
+                .write(move |conn| Ok(rollouts::advance_stage(conn, &caller, id, "bench", u64::MAX, &actor, now)?))?;
             self.server.state()?.planner.wake();
         }
         self.wait("the first offer", |reached| reached.offered > before)?;

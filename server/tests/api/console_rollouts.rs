@@ -30,10 +30,8 @@ fn fleet(server: &TestServer, count: i64) -> String {
 /// The administrator's browser in a language.
 fn browser<'a>(server: &'a TestServer, login: &str, language: &str) -> Browser<'a> {
     let browser = Browser::signed_in(server, login);
-    let csrf = browser.csrf();
-    browser.post("/preferences", &[("csrf", &csrf), ("language", language)]);
-    let cookies = format!("{}; tillward_language={language}", browser.cookies);
-    Browser { server, cookies }
+    browser.post("/preferences", &[("language", language)]).expect(303);
+    browser
 }
 
 const PLAIN: [(&str, &str); 9] = [

@@ -116,7 +116,7 @@ pub(super) fn fill(
 
 /// The ranges in which [`fill`] is called for `count` terminals.
 pub(super) fn chunks(count: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..count.div_ceil(FILL_CHUNK)).map(move |at| (at * FILL_CHUNK + 1, FILL_CHUNK.min(count - at * FILL_CHUNK)))
+    (0..(count + FILL_CHUNK - 1) / FILL_CHUNK).map(move |at| (at * FILL_CHUNK + 1, FILL_CHUNK.min(count - at * FILL_CHUNK)))
 }
 
 /// Lets PostgreSQL look at the new rows, as it does by itself some minutes later.

@@ -29,7 +29,7 @@ const ROWS_ADDED: usize = 2;
 const UNITS: [&str; 4] = ["s", "m", "h", "d"];
 
 /// Fields that stand once.
-const FIELDS: [&str; 40] = [
+const FIELDS: [&str; 41] = [
     "name",
     "subject",
     "release_id",
@@ -52,6 +52,7 @@ const FIELDS: [&str; 40] = [
     "soak_unit",
     "in_flight",
     "in_flight_site",
+    "wifi_only",
     "retry_max",
     "retry_wait",
     "retry_wait_unit",
@@ -254,9 +255,20 @@ impl Typed {
         let kept = ["starts", "ends", "method", "priority"];
         let is_strategy = |name: &str| {
             ROW_FIELDS.iter().any(|field| name.starts_with(field) && !field.starts_with("told"))
-                || ["hold_back", "soak", "in_flight", "retry", "timeout", "budget", "watch", "opens", "stage_rows"]
-                    .iter()
-                    .any(|start| name.starts_with(start))
+                || [
+                    "hold_back",
+                    "soak",
+                    "in_flight",
+                    "wifi",
+                    "retry",
+                    "timeout",
+                    "budget",
+                    "watch",
+                    "opens",
+                    "stage_rows",
+                ]
+                .iter()
+                .any(|start| name.starts_with(start))
         };
         self.values.retain(|(name, _)| kept.contains(&name.as_str()) || !is_strategy(name));
     }
@@ -312,6 +324,7 @@ impl Typed {
         self.set_span("watch", i64::from(strategy.gate.watch_s));
         self.set("budget", budget(strategy.gate.outcome_budget_bp));
         self.set("opens_stages", if strategy.gate.opens_stages { "yes" } else { "" });
+        self.set("wifi_only", if strategy.wifi_only { "yes" } else { "" });
         let limit = |limit: Option<u32>| limit.map(|limit| limit.to_string()).unwrap_or_default();
         self.set("in_flight", limit(strategy.in_flight_max));
         self.set("in_flight_site", limit(strategy.in_flight_per_site_max));
@@ -499,6 +512,7 @@ impl Typed {
             in_flight_max: noted(wrong, "in_flight", self.number("in_flight", "in-flight")).flatten(),
             in_flight_per_site_max: noted(wrong, "in_flight_site", self.number("in_flight_site", "in-flight-site"))
                 .flatten(),
+            wifi_only: self.value("wifi_only") == "yes",
             is_dynamic: self.value("method") == "dynamic",
             gate: self.gate(wrong),
         }

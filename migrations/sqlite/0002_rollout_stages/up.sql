@@ -91,7 +91,8 @@ INSERT INTO rollout_counts SELECT rollout_id, phase, n FROM rollout_counts_befor
 
 -- One terminal's part in a rollout.
 CREATE TABLE assignments (
-    id BIGINT NOT NULL PRIMARY KEY,
+    -- So spelt it is the row's own number: one tree less to write, and one less to go down for each row.
+    id INTEGER NOT NULL PRIMARY KEY,
     rollout_id BIGINT NOT NULL REFERENCES rollouts (id),
     terminal_id BIGINT NOT NULL REFERENCES terminals (id),
     org_path TEXT NOT NULL,

@@ -13,6 +13,7 @@ mod stages;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::assignment::{self, Event as Step, Phase, State as Assigned};
 use super::state::{Event, State};
@@ -30,6 +31,9 @@ use crate::profiles;
 const ROUNDS_MAX: usize = 64;
 /// A rollout that takes in later matches walks all terminals this often, ms.
 const RESCAN_MS: i64 = 300_000;
+
+/// Longest pause between two transactions.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// What a pass leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,16 +74,30 @@ async fn one<F>(db: &Db, id: i64, work: F) -> bool
 where
     F: FnOnce(&mut Conn, &Stored) -> Result<bool, Error> + Send + 'static,
 {
-    let done = db.write(move |conn| {
-        if !store::leads(conn)? {
-            return Ok(false);
-        }
-        match store::get_any(conn, id)? {
-            Some(rollout) => work(conn, &rollout),
-            None => Ok(false),
-        }
+    let done = in_turn(db, move |conn| match store::get_any(conn, id)? {
+        Some(rollout) => work(conn, &rollout),
+        None => Ok(false),
     });
     logged(id, done.await)
+}
+
+/// One transaction of the leader. What did something is followed by a pause as long as it took itself, so that the
+/// planner never has more than half of a database that check-ins wait for.
+async fn in_turn<F>(db: &Db, work: F) -> Result<bool, Error>
+where
+    F: FnOnce(&mut Conn) -> Result<bool, Error> + Send + 'static,
+{
+    let done: Result<(bool, Instant), Error> = db
+        .write(move |conn| {
+            let began = Instant::now();
+            Ok((store::leads(conn)? && work(conn)?, began))
+        })
+        .await;
+    let (is_done, began) = done?;
+    if is_done {
+        tokio::time::sleep(began.elapsed().min(PAUSE_MAX)).await;
+    }
+    Ok(is_done)
 }
 
 fn logged(rollout: i64, done: Result<bool, Error>) -> bool {
@@ -117,10 +135,7 @@ async fn time_out(db: &Db, now: Now) -> bool {
     if !logged(0, due.map(|due| !due.is_empty())) {
         return false;
     }
-    let done = db.write(move |conn| {
-        if !store::leads(conn)? {
-            return Ok(false);
-        }
+    let done = in_turn(db, move |conn| {
         let due = assignments::due(conn, now, CHUNK)?;
         let (closed, late): (Vec<Assignment>, Vec<Assignment>) = due.iter().cloned().partition(|one| {
             one.state.phase().is_withdrawable()

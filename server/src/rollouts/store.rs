@@ -6,7 +6,10 @@ pub(super) mod gate;
 pub(super) mod ledger;
 pub(super) mod pages;
 
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
 use super::Request;
 use super::assignment::Phase;
@@ -31,6 +34,17 @@ pub(super) const PASSED: i64 = i64::MAX;
 /// PostgreSQL's advisory lock under which one planner writes at a time ("rollouts" in base 36, cut to 63 bits).
 const LEADER_LOCK: i64 = 2_161_985_047_108;
 
+/// Whether an assignment is live, and whether one waits, as the partial indexes say it: with a parameter in its place a
+/// prepared statement is planned for every value, and may not use them.
+pub(super) fn is_live() -> SqlLiteral<Bool> {
+    sql("assignments.live = 1")
+}
+
+/// See [`is_live`].
+pub(super) fn is_waiting() -> SqlLiteral<Bool> {
+    sql("assignments.phase = 'waiting'")
+}
+
 /// Another writer was faster; the transaction is given up and the next pass looks anew.
 pub(super) fn raced() -> db::Error {
     db::Error::Query(diesel::result::Error::RollbackTransaction)
@@ -42,7 +56,7 @@ pub(super) fn leads(conn: &mut Conn) -> Result<bool, db::Error> {
         Conn::Sqlite(_) => Ok(true),
         Conn::Postgres(c) => {
             let ask = format!("pg_try_advisory_xact_lock({LEADER_LOCK})");
-            Ok(diesel::select(diesel::dsl::sql::<diesel::sql_types::Bool>(&ask)).get_result(c)?)
+            Ok(diesel::select(sql::<Bool>(&ask)).get_result(c)?)
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
 use super::ledger::{CLOSED, Ledger, has_started};
-use super::{CHUNK, raced};
+use super::{CHUNK, is_live, is_waiting, raced};
 use crate::clock::Now;
 use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminals};
 use crate::db::{self, Conn, Sequence, next_ids};
@@ -159,7 +161,7 @@ pub(in crate::rollouts) fn live_of(conn: &mut Conn, terminals: &[i64]) -> Result
     for terminals in terminals.chunks(CHUNK) {
         let rows = joined!()
             .filter(assignments::terminal_id.eq_any(terminals))
-            .filter(assignments::live.eq(1))
+            .filter(is_live())
             .load::<Columns>(conn)?;
         found.extend(rows.into_iter().filter_map(assignment));
     }
@@ -192,7 +194,7 @@ pub(in crate::rollouts) fn unopened(
 ) -> Result<Vec<Assignment>, db::Error> {
     let rows = joined!()
         .filter(assignments::rollout_id.eq(rollout_id))
-        .filter(assignments::phase.eq("waiting"))
+        .filter(is_waiting())
         .filter(assignments::ready_ms.is_null())
         .filter(assignments::rank.lt(bound.unwrap_or(i64::MAX)))
         .order(assignments::rank)
@@ -211,7 +213,7 @@ pub(in crate::rollouts) fn ready(
 ) -> Result<Vec<Assignment>, db::Error> {
     let rows = joined!()
         .filter(assignments::rollout_id.eq(rollout_id))
-        .filter(assignments::phase.eq("waiting"))
+        .filter(is_waiting())
         .filter(assignments::ready_ms.le(now.0))
         .order(assignments::ready_ms)
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -223,7 +225,7 @@ pub(in crate::rollouts) fn ready(
 pub(in crate::rollouts) fn is_ready(conn: &mut Conn, rollout_id: i64, now: Now) -> Result<bool, db::Error> {
     let first: Option<i64> = assignments::table
         .filter(assignments::rollout_id.eq(rollout_id))
-        .filter(assignments::phase.eq("waiting"))
+        .filter(is_waiting())
         .filter(assignments::ready_ms.le(now.0))
         .select(assignments::id)
         .first(conn)
@@ -242,7 +244,7 @@ pub(in crate::rollouts) fn in_cells(
     let rows = joined!()
         .filter(assignments::rollout_id.eq(rollout_id))
         .filter(assignments::cell.eq_any(cells))
-        .filter(assignments::live.eq(1))
+        .filter(is_live())
         .filter(assignments::phase.eq_any(["waiting", "offered", "downloading"]))
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .load::<Columns>(conn)?;
@@ -298,9 +300,7 @@ pub(in crate::rollouts) struct Circumstances {
 pub(in crate::rollouts) fn at_sites(conn: &mut Conn, sites: &[i64]) -> Result<HashMap<i64, i64>, db::Error> {
     let rows = assignments::table
         .filter(assignments::site.eq_any(sites))
-        .filter(assignments::live.eq(1))
-        .filter(assignments::site.ne(0))
-        .filter(assignments::phase.ne("waiting"))
+        .filter(sql::<Bool>("assignments.live = 1 AND assignments.site <> 0 AND assignments.phase <> 'waiting'"))
         .group_by(assignments::site)
         .select((assignments::site, diesel::dsl::count_star()))
         .load::<(i64, i64)>(conn)?;
@@ -317,7 +317,7 @@ pub(in crate::rollouts) fn open(
 ) -> Result<(), db::Error> {
     let rows = assignments::table
         .filter(assignments::id.eq_any(ids))
-        .filter(assignments::phase.eq("waiting"))
+        .filter(is_waiting())
         .filter(assignments::ready_ms.is_null());
     let written = diesel::update(rows)
         .set((
@@ -332,7 +332,7 @@ pub(in crate::rollouts) fn open(
 
 /// Puts off these waiting assignments until `ready_ms`.
 pub(in crate::rollouts) fn put_off(conn: &mut Conn, ids: &[i64], ready_ms: i64, wait: Wait) -> Result<(), db::Error> {
-    let rows = assignments::table.filter(assignments::id.eq_any(ids)).filter(assignments::phase.eq("waiting"));
+    let rows = assignments::table.filter(assignments::id.eq_any(ids)).filter(is_waiting());
     let written = diesel::update(rows)
         .set((
             assignments::ready_ms.eq(ready_ms),
@@ -346,7 +346,7 @@ pub(in crate::rollouts) fn put_off(conn: &mut Conn, ids: &[i64], ready_ms: i64, 
 /// Live assignments whose time is over, by the index `assignments_due`.
 pub(in crate::rollouts) fn due(conn: &mut Conn, now: Now, limit: usize) -> Result<Vec<Assignment>, db::Error> {
     let rows = joined!()
-        .filter(assignments::live.eq(1))
+        .filter(is_live())
         .filter(assignments::deadline_ms.le(now.0))
         .order(assignments::deadline_ms)
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))

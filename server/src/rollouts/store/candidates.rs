@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use tillward_protocol::crypto::sha256;
 
-use super::CHUNK;
+use super::{CHUNK, is_live};
 use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminal_tags, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
@@ -179,7 +179,7 @@ pub(in crate::rollouts) fn busy(conn: &mut Conn, terminal_ids: &[i64]) -> Result
     let rows = assignments::table
         .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
         .filter(assignments::terminal_id.eq_any(terminal_ids))
-        .filter(assignments::live.eq(1))
+        .filter(is_live())
         .select((
             assignments::terminal_id,
             assignments::id,

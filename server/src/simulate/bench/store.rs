@@ -116,7 +116,10 @@ pub(super) fn fill(
 
 /// The ranges in which [`fill`] is called for `count` terminals.
 pub(super) fn chunks(count: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..(count + FILL_CHUNK - 1) / FILL_CHUNK).map(move |at| (at * FILL_CHUNK + 1, FILL_CHUNK.min(count - at * FILL_CHUNK)))
+    (0..)
+        .map(|at| at * FILL_CHUNK)
+        .take_while(move |done| *done < count)
+        .map(move |done| (done + 1, FILL_CHUNK.min(count - done)))
 }
 
 /// Lets PostgreSQL look at the new rows, as it does by itself some minutes later.

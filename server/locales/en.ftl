@@ -1337,3 +1337,5 @@ event-revise = be changed
 event-stop_scope = stop a part of itself
 refusal-rollout-not-a-field = is not a field of this form
 rollout-not-started = Not started yet
+form-network = Download network
+form-wifi-only = Download over WiFi only

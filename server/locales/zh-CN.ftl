@@ -1259,3 +1259,5 @@ event-revise = 修改
 event-stop_scope = 停止部分范围
 refusal-rollout-not-a-field = 本表单没有这个字段
 rollout-not-started = 还没有开始
+form-network = 下载网络
+form-wifi-only = 仅在 WiFi 下下载

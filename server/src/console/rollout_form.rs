@@ -52,6 +52,7 @@ const FIELDS: [&str; 41] = [
     "soak_unit",
     "in_flight",
     "in_flight_site",
+    "wifi_only",
     "retry_max",
     "retry_wait",
     "retry_wait_unit",
@@ -255,9 +256,20 @@ impl Typed {
         let kept = ["starts", "ends", "method", "priority"];
         let is_strategy = |name: &str| {
             ROW_FIELDS.iter().any(|field| name.starts_with(field) && !field.starts_with("told"))
-                || ["hold_back", "soak", "in_flight", "retry", "timeout", "budget", "watch", "opens", "stage_rows"]
-                    .iter()
-                    .any(|start| name.starts_with(start))
+                || [
+                    "hold_back",
+                    "soak",
+                    "in_flight",
+                    "wifi",
+                    "retry",
+                    "timeout",
+                    "budget",
+                    "watch",
+                    "opens",
+                    "stage_rows",
+                ]
+                .iter()
+                .any(|start| name.starts_with(start))
         };
         self.values.retain(|(name, _)| kept.contains(&name.as_str()) || !is_strategy(name));
     }

@@ -123,6 +123,7 @@ pub(super) fn strategy(shell: &Shell, rollout: &Rollout) -> Vec<(String, String)
         (key("form-windows"), windows(shell, strategy)),
         (key("form-in-flight"), strategy.in_flight_max.map(many)),
         (key("form-in-flight-site"), strategy.in_flight_per_site_max.map(many)),
+        (key("form-network"), strategy.wifi_only.then(|| shell.say("form-wifi-only"))),
         (key("form-timeout"), Some(span(shell, rollout.assignment_timeout_s))),
         (key("form-retries"), retries(shell, rollout)),
         (key("form-priority"), (rollout.priority > 0).then(|| rollout.priority.to_string())),

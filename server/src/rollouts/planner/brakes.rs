@@ -126,20 +126,31 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
     advance(conn, rollout, &Event::Halt { why }, &planner(), now)
 }
 
+/// Cells of the parts that were stopped.
+fn stopped_cells(conn: &mut Conn, rollout: &Stored) -> Result<Vec<i64>, db::Error> {
+    let stops = gate_store::stops(conn, rollout.id)?;
+    if stops.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cells = gate_store::cells(conn, rollout.id)?.into_iter();
+    Ok(cells.filter(|cell| stops.iter().any(|stop| stop.stops(&cell.attributes))).map(|cell| cell.cell).collect())
+}
+
+/// Whether something is left to cancel of a part that was stopped.
+pub(super) fn has_stopped(conn: &mut Conn, rollout: &Stored) -> Result<bool, db::Error> {
+    let cells = stopped_cells(conn, rollout)?;
+    Ok(!cells.is_empty() && !assignments::in_cells(conn, rollout.id, &cells, 1)?.is_empty())
+}
+
 /// Cancels what belongs to a part of the rollout that was stopped and has not begun to install.
 pub(super) fn close_stopped(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
     if !rollout.state.offers() {
         return Ok(false);
     }
-    let stops = gate_store::stops(conn, rollout.id)?;
-    if stops.is_empty() {
+    let cells = stopped_cells(conn, rollout)?;
+    if cells.is_empty() {
         return Ok(false);
     }
-    let cells: Vec<i64> = gate_store::cells(conn, rollout.id)?
-        .into_iter()
-        .filter(|cell| stops.iter().any(|stop| stop.stops(&cell.attributes)))
-        .map(|cell| cell.cell)
-        .collect();
     let chunk = assignments::in_cells(conn, rollout.id, &cells, CHUNK)?;
     if chunk.is_empty() {
         return Ok(false);

@@ -1,7 +1,7 @@
 //! `kill -9` at every write: a process that carries a rollout on is killed before its n-th write or right after its n-th
 //! commit, for n = 1, 2, 3 … until it completes. Each time another one goes on with what is in the database.
 //!
-//! The process is this test program itself. `TILLWARD_KILL_EVERY=1` tries each n; usually about thirty are.
+//! The process is this test program itself. `TILLWARD_KILL_EVERY=1` tries each n; usually about fifteen are.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -130,7 +130,7 @@ fn a_planner_killed_at_any_write_leaves_what_the_next_one_completes_on_sqlite() 
         if !kill_once(&Place::Sqlite(folder.path()), database.to_str().unwrap(), writes) {
             break;
         }
-        writes += every(13);
+        writes += every(41);
     }
     assert!(writes > 200, "the rollout has only {writes} writes");
 }
@@ -144,7 +144,7 @@ fn a_planner_killed_at_any_write_leaves_what_the_next_one_completes_on_postgresq
         if !kill_once(&Place::Postgres(&database.url), &database.url, writes) {
             break;
         }
-        writes += every(61);
+        writes += every(199);
     }
     assert!(writes > 100, "the rollout has only {writes} writes");
 }

@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod python;
 pub mod server;
 pub mod terminal;
+pub mod updating;
 
 /// Says that something was not tested, past the capture of the test harness; fails instead when
 /// `TILLWARD_TEST_NO_SKIP` is set, as it is where everything should be at hand.

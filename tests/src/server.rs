@@ -73,6 +73,11 @@ impl Server {
         self.process.kill();
     }
 
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
     /// Starts it again on the same data and address.
     ///
     /// # Panics

@@ -218,7 +218,8 @@ fn is_dynamic(rollout: &Stored, now: Now) -> bool {
 fn is_admitting(rollout: &Stored, now: Now) -> bool {
     let progress = &rollout.progress;
     progress.admitted_up_to != PASSED
-        || (is_dynamic(rollout, now) && progress.scanned_at_ms.is_none_or(|at| now.0 >= at.saturating_add(RESCAN_MS)))
+        || (is_dynamic(rollout, now)
+            && progress.scanned_at_ms.is_none_or(|at| now.0 >= at.saturating_add(RESCAN_MS) || now.0 < at))
 }
 
 /// Does the first thing there is to do. Taking back and judging come before offering, and offering before admitting more.

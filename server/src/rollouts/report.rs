@@ -158,6 +158,12 @@ fn heard(assignment: &Assignment, report: &Report<'_>, now: Now) -> (State, Opti
         state = step(state, event).unwrap_or(state);
     }
     match state {
+        // The attempt that failed is over already, and the next one is not offered yet: the terminal says it again.
+        State::Failed(reason)
+            if is_worth_another_attempt(reason) && assignment.state == State::Waiting && assignment.attempts > 0 =>
+        {
+            (State::Waiting, None)
+        }
         State::Failed(reason) if is_worth_another_attempt(reason) && assignment.attempts < assignment.retry_max => {
             match step(assignment.state, Event::Again) {
                 Ok(waiting) => {

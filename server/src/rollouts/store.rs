@@ -449,16 +449,15 @@ pub(super) fn swap(conn: &mut Conn, before: &Stored, after: &State, now: Now) ->
     if written != 1 {
         return Ok(false);
     }
-    let mut progress = before.progress.clone();
+    // Only what the step changes: the planner may have gone on with the rest since this rollout was read.
+    let progress = rollout_progress::table.find(before.id);
     if before.state.offers() != after.offers() {
-        progress.signalled_up_to = 0;
+        diesel::update(progress).set(rollout_progress::signalled_up_to.eq(0)).execute(conn)?;
     }
     if after.stage().is_some() && (after.stage() != before.state.stage() || before.started_at_ms.is_none()) {
-        progress.stage_opened_ms = Some(now.0);
-        progress.stage_filled_ms = None;
-    }
-    if progress != before.progress {
-        write_progress(conn, before.id, &progress)?;
+        let anew =
+            (rollout_progress::stage_opened_ms.eq(Some(now.0)), rollout_progress::stage_filled_ms.eq(None::<i64>));
+        diesel::update(progress).set(anew).execute(conn)?;
     }
     Ok(true)
 }

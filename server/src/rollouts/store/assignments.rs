@@ -495,6 +495,8 @@ pub(in crate::rollouts) fn renew(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::rollouts) struct Bulk {
     pub from: Phase,
+    /// Whether the terminal had accepted the order before: the gate counts by it.
+    pub had_started: bool,
     pub after: State,
     /// When a waiting assignment may be offered again.
     pub ready_ms: Option<i64>,
@@ -517,6 +519,7 @@ impl Bulk {
         let (give_up_ms, deadline_ms) = time_limits(&before, after.phase(), now);
         Self {
             from: assignment.state.phase(),
+            had_started: assignment.started_at_ms.is_some(),
             after,
             ready_ms: ready.map(|(at, _)| at),
             wait: ready.map(|(_, wait)| wait),
@@ -545,8 +548,10 @@ pub(in crate::rollouts) fn lock(conn: &mut Conn, ids: &[i64]) -> Result<(), db::
 pub(in crate::rollouts) fn swap_all(conn: &mut Conn, bulk: &Bulk, ids: &[i64], now: Now) -> Result<(), db::Error> {
     let phase = bulk.after.phase();
     for ids in ids.chunks(CHUNK) {
-        let rows =
-            assignments::table.filter(assignments::id.eq_any(ids)).filter(assignments::phase.eq(bulk.from.as_str()));
+        let rows = assignments::table
+            .filter(assignments::id.eq_any(ids))
+            .filter(assignments::phase.eq(bulk.from.as_str()))
+            .filter(assignments::started_at_ms.is_not_null().eq(bulk.had_started));
         let written = diesel::update(rows)
             .set((
                 assignments::phase.eq(phase.as_str()),

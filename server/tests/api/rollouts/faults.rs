@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, Once};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
@@ -26,6 +26,8 @@ struct Plan {
     deed: Mutex<Option<Deed>>,
     /// Moments that have passed.
     passed: AtomicI64,
+    /// Whether what only reads is no moment.
+    is_of_writes: AtomicBool,
 }
 
 static PLANS: Mutex<BTreeMap<String, Arc<Plan>>> = Mutex::new(BTreeMap::new());
@@ -38,6 +40,11 @@ impl Faults {
         let plan = Arc::new(Plan { left: AtomicI64::new(-1), ..Plan::default() });
         PLANS.lock().unwrap().insert(url.to_owned(), Arc::clone(&plan));
         Self { url: url.to_owned(), plan }
+    }
+
+    /// Counts only what writes from now on, and the ends of commits.
+    pub(super) fn count_writes(&self) {
+        self.plan.is_of_writes.store(true, Ordering::SeqCst);
     }
 
     /// Ends the transaction in which this many moments have passed from now on: each statement is one, and so is the end
@@ -108,8 +115,13 @@ impl Instrumentation for Watch {
             InstrumentationEvent::BeginTransaction { .. } => self.at = At::Inside,
             InstrumentationEvent::CommitTransaction { .. } => self.at = At::Commit,
             InstrumentationEvent::RollbackTransaction { .. } => self.at = At::RollBack,
-            InstrumentationEvent::StartQuery { .. } => match (self.at, &self.plan) {
-                (At::Inside | At::Commit, Some(plan)) => plan.pass(),
+            InstrumentationEvent::StartQuery { query, .. } => match (self.at, &self.plan) {
+                (At::Inside | At::Commit, Some(plan)) => {
+                    let is_read = || query.to_string().starts_with("SELECT");
+                    if !(plan.is_of_writes.load(Ordering::SeqCst) && is_read()) {
+                        plan.pass();
+                    }
+                }
                 (At::Outside | At::RollBack, _) | (_, None) => {}
             },
             InstrumentationEvent::FinishQuery { .. } => match self.at {

@@ -37,6 +37,7 @@ pub(super) struct AssignmentRow {
     pub ready_ms: Option<i64>,
     pub started_at_ms: Option<i64>,
     pub deadline_ms: Option<i64>,
+    pub attempts: i64,
 }
 
 impl AssignmentRow {
@@ -107,6 +108,7 @@ pub(super) fn snapshot(conn: &mut Conn) -> Result<Snapshot, Error> {
             assignments::ready_ms,
             assignments::started_at_ms,
             assignments::deadline_ms,
+            assignments::attempts,
         ))
         .load(conn)?;
     let gate_counts = gate_counts::table
@@ -281,11 +283,17 @@ fn check_limits(seen: &Snapshot, late: &BTreeSet<i64>) {
     for (id, rollout) in &seen.rollouts {
         let rows = || seen.assignments.iter().filter(|one| one.rollout_id == *id);
         let stage = u32::try_from(rollout.stage).unwrap();
-        if let Planned::UpTo(n) = rollout.strategy.plan(stage, u64::try_from(rollout.admitted).unwrap()) {
-            // Those that a stage before named by tag may be more than this one's number.
+        let admitted = u64::try_from(rollout.admitted).unwrap();
+        // A share of few terminals may be less than an earlier stage's number.
+        let plans = (0..=stage).filter_map(|stage| match rollout.strategy.plan(stage, admitted) {
+            Planned::UpTo(n) => Some(n),
+            Planned::Below(_) => None,
+        });
+        if let Some(n) = plans.max() {
+            // Those that a stage names by tag may be more than the next one's number.
             let named = rollout.strategy.tags().count();
             let drawn = rows().filter(|one| one.stage >= i64::try_from(named).unwrap()).count();
-            assert!(u64::try_from(drawn).unwrap() <= n, "{drawn} are open of {n} in stage {stage} of rollout {id}");
+            assert!(u64::try_from(drawn).unwrap() <= n, "{drawn} are open of {n} in rollout {id}: {rollout:?}");
         }
         let at_it: Vec<&AssignmentRow> = rows().filter(|one| one.is_ordered() && !late.contains(&one.id)).collect();
         let most = rollout.strategy.in_flight_max.map_or(usize::MAX, |most| most as usize);

@@ -20,9 +20,13 @@ use tillward_server::{audit, releases};
 
 use crate::harness::{TestServer, wait_until};
 
+mod bare;
+mod clocks;
 mod faults;
 mod invariants;
+mod kills;
 mod plain;
+mod races;
 mod stages;
 mod walks;
 

@@ -7,20 +7,17 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
 
 use futures_util::future::{join, join_all};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tillward_server::audit::Actor;
-use tillward_server::db::{Db, Location};
 use tillward_server::operators::Caller;
+use tillward_server::rollouts::NewRollout;
 use tillward_server::rollouts::gate::Class;
 use tillward_server::rollouts::planner::Left;
-use tillward_server::rollouts::{NewRollout, TerminalFailure, note_failures};
-use tokio::runtime::{Handle, Runtime};
 
-use super::faults::Faults;
+use super::bare::{BEGIN_MS, Bare, Deed, Place, perform, walker};
 use super::invariants::{Answers, AssignmentRow, Snapshot, Watchdog, snapshot};
 use super::*;
 use crate::harness::PostgresDatabase;
@@ -30,8 +27,6 @@ const STEPS: u32 = 120;
 /// Walks on each database when nobody asks for more.
 const WALKS: u64 = 8;
 const HOUR_MS: i64 = 3_600_000;
-/// A Tuesday, 03:00 in China: within the night's window.
-const BEGIN_MS: i64 = 1_789_498_800_000;
 /// Moments of the longest transaction here, about.
 const MOMENTS: i64 = 40;
 
@@ -57,11 +52,6 @@ fn seeds() -> std::ops::Range<u64> {
     first..first + number("TILLWARD_WALKS", WALKS)
 }
 
-enum Place<'a> {
-    Sqlite(&'a Path),
-    Postgres(&'a str),
-}
-
 fn walk(seed: u64, place: &Place<'_>) {
     let mut walk = Walk::prepare(seed, place);
     let walked = catch_unwind(AssertUnwindSafe(|| walk.whole()));
@@ -78,12 +68,7 @@ fn walk(seed: u64, place: &Place<'_>) {
 
 struct Walk {
     random: StdRng,
-    runtime: Runtime,
-    faults: Faults,
-    /// What the faults are in, and what goes on at the same time; two servers' on PostgreSQL, the same on SQLite.
-    one: Db,
-    two: Db,
-    is_postgres: bool,
+    bare: Bare,
     now_ms: i64,
     caller: Caller,
     dog: Watchdog,
@@ -92,40 +77,13 @@ struct Walk {
     steps: Vec<String>,
 }
 
-/// Something that happens, apart from a pass: drawn first, so that it can be done at any place.
-#[derive(Debug, Clone)]
-enum Deed {
-    Pass,
-    Reports(Vec<(i64, UpdateReport, bool)>),
-    Act { rollout: i64, verb: &'static str, part: (&'static str, &'static str) },
-    Calls { one_in: i64 },
-    Failures(Vec<(i64, Class)>),
-    NewTerminal(i64),
-}
-
 impl Walk {
     fn prepare(seed: u64, place: &Place<'_>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let (first, second) = match place {
-            Place::Sqlite(folder) => (folder.join("db").to_str().unwrap().to_owned(), None),
-            // What waits for a lock that the other one holds gives up: the other one waits for it here.
-            Place::Postgres(url) => {
-                (format!("{url}?application_name=one"), Some(format!("{url}?options=-clock_timeout%3D60")))
-            }
-        };
-        let faults = Faults::of(&first);
-        let one = Db::open(&Location::parse(&first)).unwrap();
-        let two = second.as_ref().map_or_else(|| one.clone(), |url| Db::open(&Location::parse(url)).unwrap());
-        let caller = Caller { organization_id: 1, scope: Scope::subtree("/1/"), id: 1, ..Caller::command("walker") };
         let mut walk = Self {
             random: StdRng::seed_from_u64(seed),
-            runtime,
-            faults,
-            one,
-            two,
-            is_postgres: second.is_some(),
+            bare: Bare::open(place),
             now_ms: BEGIN_MS,
-            caller,
+            caller: walker(),
             dog: Watchdog::default(),
             late: BTreeSet::new(),
             steps: Vec::new(),
@@ -145,16 +103,16 @@ impl Walk {
              VALUES ('demo-p1', 'os', 5, 5, 'demo-p1.os.4.5.0-5.bin');"
         ));
         (1..=TERMINALS).for_each(|id| statements.push_str(&self.terminal(id)));
-        let filled = self.one.write(move |conn| Ok::<_, Error>(conn.batch_execute(&statements)?));
-        self.runtime.block_on(filled).unwrap();
+        let filled = self.bare.one.write(move |conn| Ok::<_, Error>(conn.batch_execute(&statements)?));
+        self.bare.runtime.block_on(filled).unwrap();
         for (release, priority) in [(1, 0), (5, 5), (5, 2)] {
             let new = self.draft(release, priority);
             let (caller, now) = (self.caller.clone(), Now(self.now_ms));
-            let made = self.one.write(move |conn| {
+            let made = self.bare.one.write(move |conn| {
                 let actor = Actor::from(&caller);
                 rollouts::create(conn, &caller, new, &actor, now)
             });
-            self.runtime.block_on(made).unwrap();
+            self.bare.runtime.block_on(made).unwrap();
         }
     }
 
@@ -236,12 +194,12 @@ impl Walk {
         self.note_late(&deed, &seen);
         match self.random.random_range(0..10) {
             0 | 1 => self.do_with_crash(deed),
-            2 | 3 if self.is_postgres => {
+            2 | 3 if self.bare.is_postgres => {
                 let other = self.draw(&seen);
                 self.note_late(&other, &seen);
                 self.do_with_another_in_between(deed, other);
             }
-            4 if self.is_postgres => self.two_planners(),
+            4 if self.bare.is_postgres => self.two_planners(),
             5 | 6 => self.move_clock(),
             _ => self.do_plainly(deed),
         }
@@ -255,7 +213,7 @@ impl Walk {
     /// Passes until there is nothing left to do, and checks what must hold then.
     fn settle(&mut self) {
         for _ in 0..20 {
-            match self.runtime.block_on(planner::pass(&self.one, Now(self.now_ms))) {
+            match self.bare.runtime.block_on(planner::pass(&self.bare.one, Now(self.now_ms))) {
                 Ok(Left::Nothing) => break,
                 Ok(Left::More) => {}
                 Err(error) => panic!("a pass without a fault failed: {error:?}"),
@@ -268,13 +226,13 @@ impl Walk {
     }
 
     fn look(&self) -> Snapshot {
-        self.runtime.block_on(self.one.read(snapshot)).unwrap()
+        self.bare.runtime.block_on(self.bare.one.read(snapshot)).unwrap()
     }
 
     fn check(&mut self, seen: &Snapshot) -> Answers {
-        let answers = self.runtime.block_on(join_all((1..=TERMINALS).map(|terminal_id| {
+        let answers = self.bare.runtime.block_on(join_all((1..=TERMINALS).map(|terminal_id| {
             let session = TerminalSession { terminal_id: TerminalId(terminal_id), epoch: 0, expires_s: i64::MAX };
-            releases::desired(&self.one, session)
+            releases::desired(&self.bare.one, session)
         })));
         let answers: Answers = answers
             .into_iter()
@@ -368,16 +326,18 @@ impl Walk {
 
     fn do_plainly(&mut self, deed: Deed) {
         self.steps.push(format!("{} {deed:?}", self.now_ms));
-        let done = self.runtime.block_on(perform(self.one.clone(), self.caller.clone(), deed, Now(self.now_ms)));
+        let done =
+            self.bare.runtime.block_on(perform(self.bare.one.clone(), self.caller.clone(), deed, Now(self.now_ms)));
         done.unwrap_or_else(|error| panic!("the database refused without a fault: {error}"));
     }
 
     fn do_with_crash(&mut self, deed: Deed) {
         let moments = self.random.random_range(0..MOMENTS);
         self.steps.push(format!("{} crash after {moments} in {deed:?}", self.now_ms));
-        self.faults.crash_after(moments);
-        let done = self.runtime.block_on(perform(self.one.clone(), self.caller.clone(), deed, Now(self.now_ms)));
-        let has_crashed = self.faults.clear();
+        self.bare.faults.crash_after(moments);
+        let done =
+            self.bare.runtime.block_on(perform(self.bare.one.clone(), self.caller.clone(), deed, Now(self.now_ms)));
+        let has_crashed = self.bare.faults.clear();
         assert!(has_crashed || done.is_ok(), "the database refused without a fault: {done:?}");
     }
 
@@ -385,19 +345,20 @@ impl Walk {
     fn do_with_another_in_between(&mut self, deed: Deed, other: Deed) {
         let moments = self.random.random_range(0..MOMENTS);
         self.steps.push(format!("{} after {moments} in {deed:?} comes {other:?}", self.now_ms));
-        let (db, caller, now) = (self.two.clone(), self.caller.clone(), Now(self.now_ms));
-        let handle: Handle = self.runtime.handle().clone();
+        let (db, caller, now) = (self.bare.two.clone(), self.caller.clone(), Now(self.now_ms));
+        let handle = self.bare.runtime.handle().clone();
         // Where it needs what the open transaction holds it is refused, as it would have to wait.
-        self.faults.after(moments, move || drop(handle.block_on(perform(db, caller, other, now))));
-        let done = self.runtime.block_on(perform(self.one.clone(), self.caller.clone(), deed, now));
-        self.faults.clear();
+        self.bare.faults.after(moments, move || drop(handle.block_on(perform(db, caller, other, now))));
+        let done = self.bare.runtime.block_on(perform(self.bare.one.clone(), self.caller.clone(), deed, now));
+        self.bare.faults.clear();
         drop(done);
     }
 
     fn two_planners(&mut self) {
         self.steps.push(format!("{} two planners", self.now_ms));
         let now = Now(self.now_ms);
-        let (one, two) = self.runtime.block_on(join(planner::pass(&self.one, now), planner::pass(&self.two, now)));
+        let (one, two) =
+            self.bare.runtime.block_on(join(planner::pass(&self.bare.one, now), planner::pass(&self.bare.two, now)));
         one.unwrap();
         drop(two);
     }
@@ -426,109 +387,8 @@ impl Walk {
         let seen = self.look();
         let live: Vec<&AssignmentRow> = seen.assignments.iter().filter(|one| !one.is_final()).collect();
         assert!(live.is_empty(), "{live:?}");
-        let verdict = self.runtime.block_on(audit::verify(&self.one, None)).unwrap();
+        let verdict = self.bare.runtime.block_on(audit::verify(&self.bare.one, None)).unwrap();
         assert_eq!(verdict.problem, None);
-        assert!(self.faults.passed() > 0, "no transaction was watched");
+        assert!(self.bare.faults.passed() > 0, "no transaction was watched");
     }
-}
-
-/// Does it; an error is one of the database's: refusals are answers.
-async fn perform(db: Db, caller: Caller, deed: Deed, now: Now) -> Result<(), String> {
-    match deed {
-        Deed::Pass => planner::pass(&db, now).await.map(drop).map_err(|error| format!("{error:?}")),
-        Deed::Reports(said) => db.write(move |conn| hear(conn, &said, now)).await.map_err(|error| format!("{error:?}")),
-        Deed::Act { rollout, verb, part } => match act_on(&db, caller, rollout, verb, part, now).await {
-            Err(rollouts::Error::Db(error)) => Err(format!("{error:?}")),
-            Ok(()) | Err(_) => Ok(()),
-        },
-        Deed::Calls { one_in } => {
-            let statement =
-                format!("UPDATE terminal_states SET last_seen_ms = {} WHERE terminal_id % {one_in} = 0", now.0);
-            execute(&db, statement).await
-        }
-        Deed::Failures(failures) => {
-            let failed = db.write(move |conn| {
-                let failures: Vec<TerminalFailure> = failures
-                    .into_iter()
-                    .map(|(terminal_id, class)| TerminalFailure {
-                        terminal_id,
-                        class,
-                        event: format!("failure:{}", now.0),
-                        at_ms: now.0,
-                    })
-                    .collect();
-                note_failures(conn, &failures, now)
-            });
-            failed.await.map_err(|error| format!("{error:?}"))
-        }
-        // The second of one number is refused.
-        Deed::NewTerminal(id) => {
-            drop(execute(&db, terminal_sql(id, "/1/", &[])).await);
-            Ok(())
-        }
-    }
-}
-
-async fn execute(db: &Db, statements: String) -> Result<(), String> {
-    let done = db.write(move |conn| Ok::<_, Error>(conn.batch_execute(&statements)?));
-    done.await.map_err(|error| format!("{error:?}"))
-}
-
-fn hear(conn: &mut Conn, said: &[(i64, UpdateReport, bool)], now: Now) -> Result<(), Error> {
-    let of: BTreeMap<i64, i64> = {
-        let rows = assignments::table.inner_join(
-            tillward_server::db::schema::rollouts::table
-                .on(tillward_server::db::schema::rollouts::id.eq(assignments::rollout_id)),
-        );
-        let rows = rows.select((assignments::id, tillward_server::db::schema::rollouts::release_id.assume_not_null()));
-        rows.load::<(i64, i64)>(conn)?.into_iter().collect()
-    };
-    let manifests: Vec<Option<Manifest>> = said
-        .iter()
-        .map(|(terminal, update, has_proof)| {
-            let version = if of.get(&update.assignment) == Some(&5) { "4.5.0" } else { "4.2.0" };
-            has_proof.then(|| manifest(*terminal, version, SHA256))
-        })
-        .collect();
-    let reports: Vec<Report<'_>> = said
-        .iter()
-        .zip(&manifests)
-        .map(|((terminal_id, update, _), manifest)| Report {
-            terminal_id: *terminal_id,
-            update: Some(update),
-            manifest: manifest.as_ref(),
-            firmware: "4.1.0",
-            is_configured: false,
-        })
-        .collect();
-    rollouts::apply_reports(conn, &reports, now)
-}
-
-async fn act_on(
-    db: &Db,
-    caller: Caller,
-    id: i64,
-    verb: &'static str,
-    (attribute, value): (&'static str, &'static str),
-    now: Now,
-) -> Result<(), rollouts::Error> {
-    let (actor, scope) = (Actor::from(&caller), caller.scope.clone());
-    let why = "a walk";
-    if verb == "start" {
-        let preview = {
-            let scope = scope.clone();
-            db.read(move |conn| rollouts::preview(conn, &scope, id)).await?
-        };
-        return rollouts::start(db, scope, id, preview.count, u64::MAX, actor, now).await;
-    }
-    db.write(move |conn| match verb {
-        "pause" => rollouts::pause(conn, &scope, id, why, &actor, now),
-        "resume" => rollouts::resume(conn, &scope, id, &actor, now),
-        "cancel" => rollouts::cancel(conn, &scope, id, why, &actor, now),
-        "advance" => rollouts::advance_stage(conn, &caller, id, why, u64::MAX, &actor, now),
-        "override" => rollouts::override_halt(conn, &caller, id, why, u64::MAX, &actor, now),
-        "stop" => rollouts::stop_scope(conn, &caller, id, (attribute, value, why), &actor, now),
-        other => panic!("nobody can {other}"),
-    })
-    .await
 }

@@ -78,7 +78,7 @@ impl Writer {
                 Ok(()) => break,
                 Err(mpsc::TrySendError::Full(back)) => {
                     job = back;
-                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
                 }
                 Err(mpsc::TrySendError::Disconnected(_)) => return Err(E::from(Error::Closed)),
             }

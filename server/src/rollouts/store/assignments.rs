@@ -152,10 +152,8 @@ pub(in crate::rollouts) fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<Vec<As
 pub(in crate::rollouts) fn live_of(conn: &mut Conn, terminals: &[i64]) -> Result<Vec<Assignment>, db::Error> {
     let mut found = Vec::new();
     for terminals in terminals.chunks(CHUNK) {
-        let rows = joined!()
-            .filter(assignments::terminal_id.eq_any(terminals))
-            .filter(is_live())
-            .load::<Columns>(conn)?;
+        let rows =
+            joined!().filter(assignments::terminal_id.eq_any(terminals)).filter(is_live()).load::<Columns>(conn)?;
         found.extend(rows.into_iter().filter_map(assignment));
     }
     Ok(found)

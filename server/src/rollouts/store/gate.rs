@@ -174,9 +174,8 @@ pub(in crate::rollouts) fn see_controls(
         by_growth.entry(*n).or_default().push(*cell);
     }
     for (n, cells) in by_growth {
-        let rows = gate_cells::table
-            .filter(gate_cells::rollout_id.eq(rollout_id))
-            .filter(gate_cells::cell.eq_any(cells));
+        let rows =
+            gate_cells::table.filter(gate_cells::rollout_id.eq(rollout_id)).filter(gate_cells::cell.eq_any(cells));
         diesel::update(rows).set(gate_cells::controls_seen.eq(gate_cells::controls_seen + n)).execute(conn)?;
     }
     Ok(())

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-pub use super::parts::{Part, Percentiles, Slow};
 use super::parts::{Driven, part};
+pub use super::parts::{Part, Percentiles, Slow};
 use super::store::{self, MODELS, OwnDatabase, Reached};
 use super::{CheckIns, Running};
 use crate::audit::Actor;
@@ -174,11 +174,8 @@ impl Run {
             server.write(move |conn| Ok(store::fill(conn, from, count, leaves, now)?))?;
         }
         server.write(|conn| Ok(store::analyze(conn)?))?;
-        let caller = Caller {
-            organization_id: home.id,
-            scope: Scope::subtree(home.path.clone()),
-            ..Caller::command("bench")
-        };
+        let caller =
+            Caller { organization_id: home.id, scope: Scope::subtree(home.path.clone()), ..Caller::command("bench") };
         let (maker, path) = (caller.clone(), home.path);
         let rollout = server.write(move |conn| {
             let release_id = store::publish(conn, (maker.organization_id, &path), "4.2.0", now)?;
@@ -216,7 +213,10 @@ impl Run {
         let (measured, shares) = driven.stop()?;
         self.shares = shares;
         let log = std::fs::metadata(self.folder.join("tillward.db-wal")).ok().map(|file| file.len() >> 20);
-        self.parts.push(Part { log_mib: log, ..part(name, began, measured.as_ref()) });
+        let part = Part { log_mib: log, ..part(name, began, measured.as_ref()) };
+        // A run over a million terminals takes minutes.
+        eprintln!("{name}: {:.1} s, {:.0} check-ins/s", part.seconds, part.check_ins_per_s.unwrap_or_default());
+        self.parts.push(part);
         done
     }
 
@@ -264,9 +264,8 @@ impl Run {
         let began = Instant::now();
         if stage > 0 {
             let (caller, actor) = (self.caller.clone(), Actor::system("bench"));
-            self.server.write(move |conn| {
-                Ok(rollouts::advance_stage(conn, &caller, id, "bench", u64::MAX, &actor, now)?)
-            })?;
+            self.server
+                .write(move |conn| Ok(rollouts::advance_stage(conn, &caller, id, "bench", u64::MAX, &actor, now)?))?;
             self.server.state()?.planner.wake();
         }
         self.wait("the first offer", |reached| reached.offered > before)?;

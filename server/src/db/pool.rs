@@ -24,6 +24,15 @@ pub(super) fn open(manager: Manager, size_max: u32) -> Result<Pool<Manager>, Err
         .map_err(|error| Error::Open(error.to_string()))
 }
 
+/// Plans are made for the values at hand and for the table as large as it is: one that was kept from when a table was
+/// empty reads all of it, and none that must hold for every value uses a partial index.
+fn open_postgres(url: &str) -> ConnectionResult<PgConnection> {
+    let mut conn = PgConnection::establish(url)?;
+    conn.batch_execute("SET plan_cache_mode = force_custom_plan")
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
+}
+
 #[derive(Debug)]
 struct LogErrors;
 
@@ -40,7 +49,7 @@ impl ManageConnection for Manager {
     fn connect(&self) -> Result<Conn, Self::Error> {
         match self {
             Self::SqliteReader(path) => sqlite::open_reader(path).map(Conn::Sqlite),
-            Self::Postgres(url) => PgConnection::establish(url).map(Conn::Postgres),
+            Self::Postgres(url) => open_postgres(url).map(Conn::Postgres),
         }
         .map_err(diesel::r2d2::Error::ConnectionError)
     }

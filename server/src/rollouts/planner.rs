@@ -3,8 +3,8 @@
 //! that a pause or a halt that was committed is always seen. An error anywhere leaves things as they are: nothing is
 //! offered that the tables do not say.
 //!
-//! Each transaction works on at most one chunk of one rollout. Brakes come before offers: what is withdrawn, judged or
-//! stopped is done first.
+//! Each transaction works on at most one chunk of one rollout, and is followed by a pause as long as it took. Brakes come
+//! before offers: what is withdrawn, judged or stopped is done first.
 
 mod admission;
 mod brakes;
@@ -229,10 +229,19 @@ fn carry_on(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> 
         || brakes::judge(conn, rollout, now)?
         || brakes::close_stopped(conn, rollout, now)?
         || offers::offer(conn, rollout, now)?
-        || stages::open(conn, rollout, now)?
+        || open(conn, rollout, now)?
         || admission::admit(conn, rollout, now)?
         || watch::look(conn, rollout, now)?
         || finish(conn, rollout, now)?)
+}
+
+/// Opens the stage for a chunk and offers it in the same transaction: the rows are at hand, and written once.
+fn open(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
+    let is_opened = stages::open(conn, rollout, now)?;
+    if is_opened {
+        offers::offer(conn, rollout, now)?;
+    }
+    Ok(is_opened)
 }
 
 /// Ends a rollout whose terminals all have their outcome.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use super::filter::{Candidate, Exclusion, Facts, Filter, Obstacles, ReleaseFacts, Requirement, judge};
+use super::state::State;
 use super::store::candidates::Busy;
 use super::store::gate::Stop;
 use super::store::{self, Stored, Subject, candidates};
@@ -69,6 +70,8 @@ pub(super) struct Plan {
     release_id: Option<i64>,
     facts: Facts,
     stops: Vec<Stop>,
+    /// Whether terminals that are still to be walked may have a part in it already.
+    has_members: bool,
 }
 
 impl Plan {
@@ -99,7 +102,13 @@ impl Plan {
             release_id: rollout.subject.release_id(),
             facts,
             stops: store::gate::stops(conn, rollout.id)?,
+            has_members: !matches!(rollout.state, State::Draft | State::AwaitingApproval),
         })
+    }
+
+    /// The plan of a rollout that walks all terminals once: none before it has met them.
+    pub(super) fn of_first_walk(conn: &mut Conn, rollout: &Stored) -> Result<Self, Error> {
+        Ok(Self { has_members: false, ..Self::of(conn, rollout)? })
     }
 }
 
@@ -190,7 +199,10 @@ impl Known {
                 }
             }
         }
-        let members = candidates::members(conn, plan.rollout_id, &ids)?;
+        let members = match plan.has_members {
+            true => candidates::members(conn, plan.rollout_id, &ids)?,
+            false => HashSet::new(),
+        };
         Ok(Self { members, busy: candidates::busy(conn, &ids)?, rolled_back, counters })
     }
 

@@ -213,7 +213,10 @@ impl Run {
         let (measured, shares) = driven.stop()?;
         self.shares = shares;
         let log = std::fs::metadata(self.folder.join("tillward.db-wal")).ok().map(|file| file.len() >> 20);
-        self.parts.push(Part { log_mib: log, ..part(name, began, measured.as_ref()) });
+        let part = Part { log_mib: log, ..part(name, began, measured.as_ref()) };
+        // A run over a million terminals takes minutes.
+        eprintln!("{name}: {:.1} s, {:.0} check-ins/s", part.seconds, part.check_ins_per_s.unwrap_or_default());
+        self.parts.push(part);
         done
     }
 

@@ -1261,7 +1261,6 @@ form-budget-hint = Share of updates that may fail by themselves, 0.01 to 20.
 form-watch = Watch after the update
 form-watch-hint = How long each terminal is watched after its update, 1 minute to 7 days.
 form-opens-stages = Open the next stage by itself after a pass
-form-wifi-only = Download over WiFi only
 form-next-stage = Next stage
 rollout-field-name = A name has 1 to 200 bytes, no control characters and nothing like a card number.
 rollout-field-why = Give a reason of 1 to 200 bytes without card numbers.

@@ -1183,7 +1183,6 @@ form-budget-hint = 升级本身允许失败的比例，0.01 到 20。
 form-watch = 升级后观察
 form-watch-hint = 每台升级后观察这么久，1 分钟到 7 天。
 form-opens-stages = 判定通过后自动放行下一批
-form-wifi-only = 仅在 WiFi 下下载
 form-next-stage = 下一批
 rollout-field-name = 名称为 1 到 200 字节，不能含控制字符或卡号。
 rollout-field-why = 请写明原因，1 到 200 字节，不能含卡号。

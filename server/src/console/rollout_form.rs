@@ -63,7 +63,6 @@ const FIELDS: [&str; 41] = [
     "watch",
     "watch_unit",
     "opens_stages",
-    "wifi_only",
     "revises",
     "of_rollout",
     "of_phases",

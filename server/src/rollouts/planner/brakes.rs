@@ -6,7 +6,7 @@ use super::super::judging::{self, Judged};
 use super::super::state::{Event, State};
 use super::super::store::assignments::{Assignment, Bulk};
 use super::super::store::gate::{self as gate_store, Stop};
-use super::super::store::ledger::Ledger;
+use super::super::store::ledger::{CLOSED, Ledger};
 use super::super::store::{self, CHUNK, PASSED, Progress, Stored, assignments};
 use super::super::strategy::Wait;
 use super::super::{Error, advance, alarm, stop_part};
@@ -166,7 +166,7 @@ pub(super) fn close_stopped(conn: &mut Conn, rollout: &Stored, now: Now) -> Resu
         return Ok(false);
     }
     // Those whose stage was closed count as opened from now on: the stages' plan counts every assignment once.
-    let closed = chunk.iter().filter(|one| one.ready_ms.is_none()).count();
+    let closed = chunk.iter().filter(|one| one.stage == CLOSED).count();
     let opened = rollout.progress.opened.saturating_add(i64::try_from(closed).unwrap_or(0));
     if !store::hold(conn, rollout, &Progress { opened, ..rollout.progress.clone() })? {
         return Ok(false);

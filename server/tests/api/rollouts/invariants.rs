@@ -233,8 +233,9 @@ impl Watchdog {
                     let can_end = one.phase == "waiting" || one.is_withdrawable();
                     assert!(!(is_stopped && can_end), "{one:?} belongs to a part that was stopped");
                 }
-                "paused" => assert!(!one.is_withdrawable(), "{one:?} of a paused rollout"),
-                "halted" | "cancelled" => {
+                // What a gate halted waits for a person.
+                "paused" | "halted" => assert!(!one.is_withdrawable(), "{one:?} of a {} rollout", rollout.state),
+                "cancelled" => {
                     assert!(!one.is_withdrawable() && one.phase != "waiting", "{one:?} of a {} rollout", rollout.state);
                 }
                 other => panic!("{one:?} is live in a {other} rollout"),
@@ -259,7 +260,7 @@ fn check_counts(seen: &Snapshot) {
             *commits.entry((one.rollout_id, one.cell)).or_default() += 1;
         }
         assert_eq!(one.live == 1, !one.is_final(), "{one:?}");
-        assert!(one.is_final() || (one.stage >= 0) == one.ready_ms.is_some(), "{one:?}");
+        assert!(one.phase != "waiting" || (one.stage >= 0) == one.ready_ms.is_some(), "{one:?}");
         *live.entry(one.terminal_id).or_default() += one.live;
     }
     gate.retain(|_, counts| *counts != [0; 4]);

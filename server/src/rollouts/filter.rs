@@ -275,10 +275,10 @@ pub fn judge(candidate: &Candidate, facts: &Facts, obstacles: Obstacles) -> Resu
     if obstacles.is_blocked {
         return Err(Exclusion::BlockListed);
     }
-    if let Facts::Release(release) = facts {
-        if !release.models.contains(&candidate.model) {
-            return Err(Exclusion::ModelMismatch);
-        }
+    if let Facts::Release(release) = facts
+        && !release.models.contains(&candidate.model)
+    {
+        return Err(Exclusion::ModelMismatch);
     }
     if !LIFECYCLES_UPDATED.contains(&candidate.lifecycle.as_str()) {
         return Err(Exclusion::LifecycleNotAllowed);

@@ -362,8 +362,8 @@ fn take_in(conn: &mut Conn, rollout: &Stored, fleet: &mut Fleet, windows: &Windo
     }
     let mut fresh = store::unjudged(conn, rollout.id, LINES_MAX)?;
     fresh.sort_by_key(|line| (line.at_ms, gate::tie_order(&line.event)));
-    let mut next = journal.last().and_then(|line| line.judged).map_or(1, |judged| judged + 1);
-    for mut line in fresh {
+    let next = journal.last().and_then(|line| line.judged).map_or(1, |judged| judged + 1);
+    for (number, mut line) in (next..).zip(fresh) {
         let (arm, class) = (arm(&line), class(&line));
         let failure = RawFailure {
             at_ms: line.at_ms,
@@ -379,11 +379,10 @@ fn take_in(conn: &mut Conn, rollout: &Stored, fleet: &mut Fleet, windows: &Windo
         let fate = gate::fate(&failure, &known, windows);
         let at_risk = (fate == Fate::Counted).then(|| fleet.risks(&line, arm, class, windows.of(class)));
         let at_risk = at_risk.and_then(|risks| serde_json::to_string(&risks).ok());
-        store::settle(conn, rollout.id, &line, next, fate, at_risk.as_deref())?;
-        line.judged = Some(next);
+        store::settle(conn, rollout.id, &line, number, fate, at_risk.as_deref())?;
+        line.judged = Some(number);
         line.verdict = Some(fate.as_str().to_owned());
         line.at_risk = at_risk;
-        next += 1;
         remember(&line, &mut before, &mut at_site, fleet);
         journal.push(line);
     }

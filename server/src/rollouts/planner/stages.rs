@@ -68,7 +68,7 @@ pub(super) fn open(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, 
     let ids: Vec<i64> = chunk.iter().map(|one| one.terminal_id).collect();
     let promised = store::announced(conn, &rollout.strategy.announcements)?;
     let known = assignments::circumstances(conn, &ids)?;
-    let mut groups: Vec<((i64, Option<Wait>), Vec<i64>)> = Vec::new();
+    let mut groups: Vec<(Ready, Vec<i64>)> = Vec::new();
     let mut ledger = Ledger::default();
     for one in &chunk {
         let turn = match known.get(&one.terminal_id) {
@@ -91,6 +91,9 @@ pub(super) fn open(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, 
     ledger.write(conn)?;
     Ok(true)
 }
+
+/// When an assignment may be offered at the earliest, Unix ms, and what holds it until then.
+type Ready = (i64, Option<Wait>);
 
 /// When a terminal may be offered the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

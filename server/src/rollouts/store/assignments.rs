@@ -254,7 +254,8 @@ pub(in crate::rollouts) fn circumstances(
     conn: &mut Conn,
     terminal_ids: &[i64],
 ) -> Result<HashMap<i64, Circumstances>, db::Error> {
-    let rows: Vec<(i64, String, Option<i64>, Option<i64>, Option<i64>)> = terminals::table
+    type Columns = (i64, String, Option<i64>, Option<i64>, Option<i64>);
+    let rows: Vec<Columns> = terminals::table
         .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
         .filter(terminals::id.eq_any(terminal_ids))
         .select((

@@ -182,7 +182,8 @@ pub(in crate::rollouts) fn tasks(conn: &mut Conn, terminal_ids: &[i64]) -> Resul
         .select(diesel::dsl::max(assignments::id))
         .load(conn)?;
     let newest: Vec<i64> = newest.into_iter().flatten().collect();
-    let rows: Vec<(i64, i64, Option<String>, String, Option<String>, i64)> = assignments::table
+    type Columns = (i64, i64, Option<String>, String, Option<String>, i64);
+    let rows: Vec<Columns> = assignments::table
         .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
         .left_join(releases::table.on(rollouts::release_id.eq(releases::id.nullable())))
         .filter(assignments::id.eq_any(newest))

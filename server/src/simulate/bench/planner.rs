@@ -138,16 +138,25 @@ fn measure(database: &'static str, url: Option<String>, options: &Options) -> an
     timing::take();
     let (preview_s, count) = run.preview()?;
     anyhow::ensure!(count == u64::try_from(options.terminals)?, "{count} of {} terminals", options.terminals);
-    run.driven("(warm-up)", |_| Ok(std::thread::sleep(WARM_UP)))?;
+    run.driven("(warm-up)", |_| {
+        std::thread::sleep(WARM_UP);
+        Ok(())
+    })?;
     run.parts.pop();
     let length = Duration::from_secs(options.seconds);
-    run.driven("check-ins alone", |_| Ok(std::thread::sleep(length)))?;
+    run.driven("check-ins alone", |_| {
+        std::thread::sleep(length);
+        Ok(())
+    })?;
     let (admission_s, mut stages) = run.driven("admission", |run| run.admit(count))?;
     for stage in 0..4 {
         let times = run.driven(&format!("stage {stage}"), |run| run.stage(stage))?;
         stages.push(times);
     }
-    run.driven("watching", |_| Ok(std::thread::sleep(length)))?;
+    run.driven("watching", |_| {
+        std::thread::sleep(length);
+        Ok(())
+    })?;
     run.driven("taking back", Run::cancel)?;
     let admitted = run.reached()?.admitted;
     Ok(run.measurement(database, fill_s, preview_s, (admission_s, admitted), stages))

@@ -316,8 +316,8 @@ pub(in crate::rollouts) fn open(
 ) -> Result<(), db::Error> {
     let rows = assignments::table
         .filter(assignments::id.eq_any(ids))
-        .filter(is_waiting())
-        .filter(assignments::ready_ms.is_null());
+        // So spelt the index `assignments_unopened` does not hold it: only the primary key is left.
+        .filter(sql::<Bool>("assignments.phase || '' = 'waiting' AND (assignments.ready_ms + 0) IS NULL"));
     let written = diesel::update(rows)
         .set((
             assignments::stage.eq(stage),

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use tillward_protocol::crypto::sha256;
 
-use super::{CHUNK, is_live};
+use super::CHUNK;
 use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminal_tags, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
@@ -174,12 +174,12 @@ impl Busy {
     }
 }
 
-/// The live assignments of these terminals, by the index `assignments_live`.
+/// The live assignments of these terminals, by the index `assignments_by_terminal`.
 pub(in crate::rollouts) fn busy(conn: &mut Conn, terminal_ids: &[i64]) -> Result<HashMap<i64, Busy>, db::Error> {
     let rows = assignments::table
         .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
         .filter(assignments::terminal_id.eq_any(terminal_ids))
-        .filter(is_live())
+        .filter((assignments::live + 0).eq(1))
         .select((
             assignments::terminal_id,
             assignments::id,
@@ -200,14 +200,15 @@ pub(in crate::rollouts) fn busy(conn: &mut Conn, terminal_ids: &[i64]) -> Result
         .collect())
 }
 
-/// Which of these terminals take part in this rollout already, in whatever phase, by its unique index on both.
+/// Which of these terminals take part in this rollout already, in whatever phase, by the index
+/// `assignments_by_terminal`.
 pub(in crate::rollouts) fn members(
     conn: &mut Conn,
     rollout_id: i64,
     terminal_ids: &[i64],
 ) -> Result<HashSet<i64>, db::Error> {
     let rows = assignments::table
-        .filter(assignments::rollout_id.eq(rollout_id))
+        .filter((assignments::rollout_id + 0).eq(rollout_id))
         .filter(assignments::terminal_id.eq_any(terminal_ids))
         .select(assignments::terminal_id);
     Ok(rows.load::<i64>(conn)?.into_iter().collect())

@@ -169,7 +169,6 @@ struct Run {
     rollout: i64,
     shares: Vec<CheckIns>,
     parts: Vec<Part>,
-    folder: std::path::PathBuf,
 }
 
 impl Run {
@@ -202,7 +201,7 @@ impl Run {
             Ok(rollouts::create(conn, &maker, new, &Actor::system("bench"), now)?)
         })?;
         let shares = server.shares(terminals, options.connections)?;
-        Ok(Self { server, caller, rollout, shares, parts: Vec::new(), folder: folder.to_owned() })
+        Ok(Self { server, caller, rollout, shares, parts: Vec::new() })
     }
 
     fn preview(&mut self) -> anyhow::Result<(f64, u64)> {
@@ -221,7 +220,8 @@ impl Run {
         let done = work(self);
         let (measured, shares) = driven.stop()?;
         self.shares = shares;
-        let log = std::fs::metadata(self.folder.join("tillward.db-wal")).ok().map(|file| file.len() >> 20);
+        let log = self.server.state()?.db.sqlite_path().map(|path| format!("{}-wal", path.display()));
+        let log = log.and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len() >> 20);
         let part = Part { log_mib: log, ..part(name, began, measured.as_ref()) };
         // A run over a million terminals takes minutes.
         eprintln!("{name}: {:.1} s, {:.0} check-ins/s", part.seconds, part.check_ins_per_s.unwrap_or_default());

@@ -30,7 +30,7 @@ fn check(result: &Value) {
         assert_eq!(part["failed"], 0, "{name}");
         let is_driven = name != "preview";
         assert_eq!(part["check_ins_per_s"].as_f64().is_some_and(|rate| rate > 0.0), is_driven, "{name}");
-        assert_eq!(part["transactions"]["count"].as_i64().unwrap() > 0, is_driven, "{name}");
+        assert!(!is_driven || part["transactions"]["count"].as_i64().unwrap() > 0, "{name}");
         assert!(part["statements"]["count"].as_i64().unwrap() > 0, "{name}");
     }
     assert!(result["ratio"].as_f64().unwrap() > 0.0);

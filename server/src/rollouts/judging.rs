@@ -20,7 +20,7 @@ use crate::db::{self, Conn};
 
 /// Journal lines that one judgement takes in at most; the rest follows with the next.
 const LINES_MAX: i64 = 500;
-/// Lines of a journal that are read. A rollout with so many failures was decided long before.
+/// Lines that a journal may have since a person last went on. Beyond, a rollout cannot be judged any more, and is halted.
 const JOURNAL_MAX: i64 = 20_000;
 
 /// The gate's newest judgement of a rollout, with the numbers behind it.
@@ -127,6 +127,8 @@ pub(super) struct Judged {
     pub evidence: Evidence,
     /// The part to stop alone instead of everything.
     pub narrow_to: Option<(String, String)>,
+    /// Whether the journal is full: later failures would be no evidence.
+    pub is_full: bool,
 }
 
 /// One attribute with one value.
@@ -256,7 +258,7 @@ fn scopes(cells: &BTreeMap<i64, Cell>, populations: &BTreeMap<i64, u64>) -> Vec<
 
 /// Who was at risk, as a journal line keeps it: treated and control, then whether the failing one is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Risks {
+pub(super) struct Risks {
     stratum: u16,
     all: (u64, u64),
     scopes: BTreeMap<String, (u64, u64, bool)>,
@@ -283,16 +285,16 @@ pub(super) fn windows(rollout: &Stored) -> Windows {
 pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Judged, db::Error> {
     let windows = windows(rollout);
     let mut fleet = Fleet::load(conn, rollout, &windows, now)?;
-    let journal = take_in(conn, rollout, &mut fleet, &windows)?;
+    let last = store::judgement(conn, rollout.id)?.unwrap_or_default();
+    let forgiven = last.forgiven;
+    let journal = take_in(conn, rollout, &mut fleet, &windows, forgiven.lines)?;
+    let is_full = i64::try_from(journal.len()).unwrap_or(i64::MAX) >= JOURNAL_MAX;
     let budget = f64::from(rollout.strategy.gate.outcome_budget_bp) / 10_000.0;
     let settings = Settings { outcome_budget: Some(budget), ..Settings::default() };
     let mut folded = gate::Evidence::new(fleet.scopes.len(), &settings);
     let mut left_out: BTreeMap<String, u64> = BTreeMap::new();
-    let last = store::judgement(conn, rollout.id)?;
-    let last: Evidence = last.and_then(|(.., json)| serde_json::from_str(&json).ok()).unwrap_or_default();
-    let forgiven = last.forgiven;
-    for line in journal.iter().filter(|line| line.judged.is_some_and(|judged| judged > forgiven.lines)) {
-        match event(&fleet, line) {
+    for line in &journal {
+        match event(&fleet, line)? {
             Some(event) => folded.add(&event),
             None => *left_out.entry(line.verdict.clone().unwrap_or_default()).or_default() += 1,
         }
@@ -321,16 +323,14 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Judge
     let narrow_to = judgement.can_narrow_to.and_then(|at| fleet.scopes.get(usize::from(at)));
     let narrow_to = narrow_to.map(|(attribute, value)| ((*attribute).to_owned(), value.clone()));
     let evidence = Evidence { at_ms: now.0, forgiven, ..evidence };
-    let json = serde_json::to_string(&evidence).unwrap_or_default();
-    store::keep_judgement(conn, rollout.id, rollout.stage, judgement.verdict.as_str(), &json, now)?;
-    Ok(Judged { verdict: judgement.verdict, evidence, narrow_to })
+    store::keep_judgement(conn, rollout.id, rollout.stage, &evidence)?;
+    Ok(Judged { verdict: judgement.verdict, evidence, narrow_to, is_full })
 }
 
 /// A person goes on after a halt: what stopped the rollout is theirs to answer for, and only what comes on top of it is
 /// evidence from now on.
 pub(super) fn forgive(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<(), db::Error> {
-    let Some((_, _, _, json)) = store::judgement(conn, rollout.id)? else { return Ok(()) };
-    let last: Evidence = serde_json::from_str(&json).unwrap_or_default();
+    let Some(last) = store::judgement(conn, rollout.id)? else { return Ok(()) };
     let number = |n: i64| u64::try_from(n).unwrap_or(0);
     let counts = store::counts(conn, rollout.id)?;
     let lines = store::judged_up_to(conn, rollout.id)?;
@@ -340,10 +340,9 @@ pub(super) fn forgive(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<(),
         failed: number(counts.iter().map(|count| count.failed).sum()),
         at_ms: now.0,
     };
-    let verdict = Verdict::Insufficient.as_str();
-    let evidence = Evidence { verdict: verdict.to_owned(), e: 1.0, e_max: 0.0, forgiven, ..last };
-    let json = serde_json::to_string(&evidence).unwrap_or_default();
-    store::keep_judgement(conn, rollout.id, rollout.stage, verdict, &json, now)
+    let verdict = Verdict::Insufficient.as_str().to_owned();
+    let evidence = Evidence { verdict, at_ms: now.0, e: 1.0, e_max: 0.0, forgiven, ..last };
+    store::keep_judgement(conn, rollout.id, rollout.stage, &evidence)
 }
 
 /// Whether the running stage's soak time has passed since all of it was open.
@@ -352,17 +351,24 @@ pub(super) fn is_soaked(rollout: &Stored, now: Now) -> bool {
     rollout.progress.stage_filled_ms.is_some_and(|filled| now.0 >= filled.saturating_add(soak_ms))
 }
 
-/// Decides about the journal's new lines and returns all decided ones, in the order of judging.
-fn take_in(conn: &mut Conn, rollout: &Stored, fleet: &mut Fleet, windows: &Windows) -> Result<Vec<Line>, db::Error> {
-    let mut journal = store::judged(conn, rollout.id, JOURNAL_MAX)?;
+/// Decides about the journal's new lines and returns all decided ones after the number `after`, in the order of judging.
+fn take_in(
+    conn: &mut Conn,
+    rollout: &Stored,
+    fleet: &mut Fleet,
+    windows: &Windows,
+    after: i64,
+) -> Result<Vec<Line>, db::Error> {
+    let mut journal = store::judged(conn, rollout.id, after, JOURNAL_MAX)?;
     let mut before: HashMap<(i64, Class), i64> = HashMap::new();
     let mut at_site: HashMap<(i64, Class), i64> = HashMap::new();
     for line in &journal {
         remember(line, &mut before, &mut at_site, fleet);
     }
-    let mut fresh = store::unjudged(conn, rollout.id, LINES_MAX)?;
+    let room = JOURNAL_MAX.saturating_sub(i64::try_from(journal.len()).unwrap_or(i64::MAX));
+    let mut fresh = store::unjudged(conn, rollout.id, LINES_MAX.min(room))?;
     fresh.sort_by_key(|line| (line.at_ms, gate::tie_order(&line.event)));
-    let next = journal.last().and_then(|line| line.judged).map_or(1, |judged| judged + 1);
+    let next = journal.last().and_then(|line| line.judged).unwrap_or(after).saturating_add(1);
     for (number, mut line) in (next..).zip(fresh) {
         let (arm, class) = (arm(&line), class(&line));
         let failure = RawFailure {
@@ -378,11 +384,9 @@ fn take_in(conn: &mut Conn, rollout: &Stored, fleet: &mut Fleet, windows: &Windo
         };
         let fate = gate::fate(&failure, &known, windows);
         let at_risk = (fate == Fate::Counted).then(|| fleet.risks(&line, arm, class, windows.of(class)));
-        let at_risk = at_risk.and_then(|risks| serde_json::to_string(&risks).ok());
-        store::settle(conn, rollout.id, &line, number, fate, at_risk.as_deref())?;
+        line.at_risk = store::settle(conn, rollout.id, &line, number, fate, at_risk.as_ref())?;
         line.judged = Some(number);
         line.verdict = Some(fate.as_str().to_owned());
-        line.at_risk = at_risk;
         remember(&line, &mut before, &mut at_site, fleet);
         journal.push(line);
     }
@@ -408,9 +412,10 @@ fn remember(
     }
 }
 
-/// A counted line as the gate reads it.
-fn event(fleet: &Fleet, line: &Line) -> Option<Event> {
-    let risks: Risks = serde_json::from_str(line.at_risk.as_deref()?).ok()?;
+/// A counted line as the gate reads it; nothing for one that is no evidence.
+fn event(fleet: &Fleet, line: &Line) -> Result<Option<Event>, db::Error> {
+    let Some(text) = line.at_risk.as_deref() else { return Ok(None) };
+    let risks: Risks = store::read(text)?;
     let scopes = (0..)
         .zip(&fleet.scopes)
         .filter_map(|(scope, (attribute, value))| {
@@ -418,13 +423,13 @@ fn event(fleet: &Fleet, line: &Line) -> Option<Event> {
             Some(ScopeAtRisk { scope, is_in, at_risk: AtRisk { treated, control } })
         })
         .collect();
-    Some(Event {
+    Ok(Some(Event {
         class: class(line),
         arm: arm(line),
         stratum: risks.stratum,
         at_risk: AtRisk { treated: risks.all.0, control: risks.all.1 },
         scopes,
-    })
+    }))
 }
 
 /// Sums over the cells that were not stopped.

@@ -82,8 +82,8 @@ pub(super) fn is_due(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool
     if !gate_store::unjudged(conn, rollout.id, 1)?.is_empty() {
         return Ok(true);
     }
-    let last = gate_store::judgement(conn, rollout.id)?;
-    Ok(last.is_none_or(|(at_ms, ..)| now.0 >= at_ms.saturating_add(JUDGE_MS) || now.0 < at_ms))
+    let last = gate_store::judged_at(conn, rollout.id)?;
+    Ok(last.is_none_or(|at_ms| now.0 >= at_ms.saturating_add(JUDGE_MS) || now.0 < at_ms))
 }
 
 /// Asks the gate, and does what it says: halts, stops a part, or opens the next stage.
@@ -98,6 +98,12 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
     let judged = judging::judge(conn, rollout, now)?;
     match judged.verdict {
         Verdict::Fail => stop(conn, rollout, &judged, now)?,
+        // Without evidence nothing new is offered: a person looks, and the journal begins anew.
+        Verdict::Pass | Verdict::Insufficient if judged.is_full => {
+            alarm(conn, rollout, &judged.evidence, None, now)?;
+            let why = "the gate: its journal of failures is full, and it cannot judge any more".to_owned();
+            advance(conn, rollout, &Event::Halt { why }, &planner(), now)?;
+        }
         Verdict::Pass | Verdict::Insufficient if is_running => {
             if stages::may_open_next(conn, rollout, judged.verdict, now)? {
                 advance(conn, rollout, &Event::OpenStage, &planner(), now)?;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::CHUNK;
-use crate::clock::Now;
 use crate::db::schema::{
     assignments, gate_cells, gate_commits, gate_counts, gate_events, gate_judgements, rollout_stops, rollouts,
     terminal_states,
@@ -15,6 +16,7 @@ use crate::on_backend;
 use crate::rollouts::assignment::Phase;
 use crate::rollouts::filter::Attributes;
 use crate::rollouts::gate::{Arm, Class, Fate};
+use crate::rollouts::judging::{Evidence, Risks};
 
 /// Combinations of attributes that get a number of their own; later ones share number 0.
 const CELLS_MAX: usize = 512;
@@ -299,9 +301,14 @@ macro_rules! lines {
     };
 }
 
-/// Lines that are judged, in the order of judging, by the index `gate_events_judged`.
-pub(in crate::rollouts) fn judged(conn: &mut Conn, rollout_id: i64, limit: i64) -> Result<Vec<Line>, db::Error> {
-    let lines = lines!(rollout_id).filter(gate_events::judged.is_not_null());
+/// Lines that are judged, after the number `after`, in the order of judging, by the index `gate_events_judged`.
+pub(in crate::rollouts) fn judged(
+    conn: &mut Conn,
+    rollout_id: i64,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Line>, db::Error> {
+    let lines = lines!(rollout_id).filter(gate_events::judged.is_not_null()).filter(gate_events::judged.gt(after));
     Ok(lines.order(gate_events::judged).limit(limit).load(conn)?)
 }
 
@@ -323,33 +330,44 @@ pub(in crate::rollouts) fn unjudged(conn: &mut Conn, rollout_id: i64, limit: i64
     Ok(lines.order((gate_events::at_ms, gate_events::event)).limit(limit).load(conn)?)
 }
 
-/// Writes what became of a line.
+/// Writes what became of a line; returns who was at risk, as it is written.
 pub(in crate::rollouts) fn settle(
     conn: &mut Conn,
     rollout_id: i64,
     line: &Line,
     judged: i64,
     fate: Fate,
-    at_risk: Option<&str>,
-) -> Result<(), db::Error> {
+    at_risk: Option<&Risks>,
+) -> Result<Option<String>, db::Error> {
+    let at_risk = at_risk.map(json).transpose()?;
     diesel::update(gate_events::table.find((rollout_id, line.terminal_id, &line.event)))
-        .set((gate_events::judged.eq(judged), gate_events::verdict.eq(fate.as_str()), gate_events::at_risk.eq(at_risk)))
+        .set((
+            gate_events::judged.eq(judged),
+            gate_events::verdict.eq(fate.as_str()),
+            gate_events::at_risk.eq(&at_risk),
+        ))
         .execute(conn)?;
-    Ok(())
+    Ok(at_risk)
 }
 
-/// The newest judgement: when, of which stage, the verdict, the evidence as JSON.
-pub(in crate::rollouts) fn judgement(
-    conn: &mut Conn,
-    rollout_id: i64,
-) -> Result<Option<(i64, i64, String, String)>, db::Error> {
-    let row = gate_judgements::table.find(rollout_id).select((
-        gate_judgements::at_ms,
-        gate_judgements::stage,
-        gate_judgements::verdict,
-        gate_judgements::evidence,
-    ));
-    Ok(row.first(conn).optional()?)
+/// What a gate reads back must be what it wrote: anything else is an error, and never taken for "no evidence".
+pub(in crate::rollouts) fn read<T: DeserializeOwned>(text: &str) -> Result<T, db::Error> {
+    serde_json::from_str(text).map_err(|error| diesel::result::Error::DeserializationError(error.into()).into())
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String, db::Error> {
+    serde_json::to_string(value).map_err(|error| diesel::result::Error::SerializationError(error.into()).into())
+}
+
+/// When the rollout was judged last, by primary key.
+pub(in crate::rollouts) fn judged_at(conn: &mut Conn, rollout_id: i64) -> Result<Option<i64>, db::Error> {
+    Ok(gate_judgements::table.find(rollout_id).select(gate_judgements::at_ms).first(conn).optional()?)
+}
+
+/// The newest judgement, by primary key.
+pub(in crate::rollouts) fn judgement(conn: &mut Conn, rollout_id: i64) -> Result<Option<Evidence>, db::Error> {
+    let row = gate_judgements::table.find(rollout_id).select(gate_judgements::evidence);
+    row.first::<String>(conn).optional()?.map(|text| read(&text)).transpose()
 }
 
 /// The newest verdicts of these rollouts, by primary key.
@@ -365,15 +383,14 @@ pub(in crate::rollouts) fn keep_judgement(
     conn: &mut Conn,
     rollout_id: i64,
     stage: i64,
-    verdict: &str,
-    evidence: &str,
-    now: Now,
+    evidence: &Evidence,
 ) -> Result<(), db::Error> {
+    let text = json(evidence)?;
     let values = (
-        gate_judgements::at_ms.eq(now.0),
+        gate_judgements::at_ms.eq(evidence.at_ms),
         gate_judgements::stage.eq(stage),
-        gate_judgements::verdict.eq(verdict),
-        gate_judgements::evidence.eq(evidence),
+        gate_judgements::verdict.eq(&evidence.verdict),
+        gate_judgements::evidence.eq(&text),
     );
     on_backend!(conn, |c| {
         diesel::insert_into(gate_judgements::table)

@@ -715,3 +715,43 @@ fn a_profile_goes_out_in_stages_and_becomes_the_layers_own_in_the_end() {
         assert_counts_hold(server);
     });
 }
+
+#[test]
+fn a_gate_whose_journal_is_full_stops_and_one_that_cannot_be_read_offers_nothing_new() {
+    on_each_database(|server| {
+        with_terminals(server, 30);
+        let id = running(server, &json!({"stages": [{"count": 10}], "soak_s": 3600}));
+        wait_for_count(server, id, "offered", 10);
+        let line =
+            |at: i64| format!("({id}, {at}, 'failure:1', 1, 0, 1, 'control', 'payment', {at}, 'suppressed_by_site')");
+        let columns = "rollout_id, terminal_id, event, at_ms, site, cell, arm, class, judged, verdict";
+        for from in (1..=20_000).step_by(1_000) {
+            let lines: Vec<String> = (from..from + 1_000).map(line).collect();
+            sql(server, format!("INSERT INTO gate_events ({columns}) VALUES {}", lines.join(", ")));
+        }
+        server.clock.advance_ms(10_000);
+        wait_for_state(server, id, "halted");
+        let why = rollout(server, id)["why"].as_str().unwrap().to_owned();
+        assert!(why.contains("journal of failures is full"), "{why}");
+        // A person goes on; the journal begins anew behind what they looked at.
+        post(server, &format!("/api/v1/rollouts/{id}/override"), &json!({"why": "a weak network, not the build"}), 200);
+        wait_for_count(server, id, "offered", 10);
+        assert_eq!(rollout(server, id)["evidence"]["forgiven"]["lines"], 20_000);
+        server.clock.advance_ms(10_000);
+        server.block_on(planner::pass(&server.state.db, server.clock.now())).unwrap();
+        assert_eq!(rollout(server, id)["state"], "running");
+        // A judgement that cannot be read is no clean sheet: the next stage stays closed.
+        sql(server, format!("UPDATE gate_judgements SET evidence = '{{' WHERE rollout_id = {id}"));
+        ordered(server, id).into_iter().for_each(|order| succeed(server, order));
+        server.clock.advance_ms(2 * HOUR_MS);
+        server.block_on(planner::pass(&server.state.db, server.clock.now())).unwrap();
+        assert_eq!(rollout_row(server, id), ("running".to_owned(), 0));
+    });
+}
+
+/// State and stage as the table has them.
+fn rollout_row(server: &TestServer, id: i64) -> (String, i64) {
+    use tillward_server::db::schema::rollouts;
+    let row = rollouts::table.find(id).select((rollouts::state, rollouts::stage));
+    server.block_on(server.state.db.read(move |conn| Ok::<_, Error>(row.first(conn)?))).unwrap()
+}

@@ -510,6 +510,58 @@ diesel::table! {
 }
 
 diesel::table! {
+    gate_folds (rollout_id) {
+        rollout_id -> BigInt,
+        version -> BigInt,
+        up_to -> BigInt,
+        since -> BigInt,
+        cleared_up_to -> BigInt,
+        state -> Text,
+    }
+}
+
+diesel::table! {
+    gate_failed (rollout_id, terminal_id, class) {
+        rollout_id -> BigInt,
+        terminal_id -> BigInt,
+        class -> Text,
+        at_ms -> BigInt,
+        judged -> BigInt,
+    }
+}
+
+diesel::table! {
+    gate_sites (rollout_id, site, class) {
+        rollout_id -> BigInt,
+        site -> BigInt,
+        class -> Text,
+        at_ms -> BigInt,
+        judged -> BigInt,
+    }
+}
+
+diesel::table! {
+    gate_losses (rollout_id, minute_ms, cell, arm, class) {
+        rollout_id -> BigInt,
+        minute_ms -> BigInt,
+        cell -> BigInt,
+        arm -> Text,
+        class -> Text,
+        n -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollout_reasons (rollout_id, phase, reason, cell) {
+        rollout_id -> BigInt,
+        phase -> Text,
+        reason -> Text,
+        cell -> BigInt,
+        n -> BigInt,
+    }
+}
+
+diesel::table! {
     rollout_stops (rollout_id, attribute, value) {
         rollout_id -> BigInt,
         attribute -> Text,
@@ -705,6 +757,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     gate_commits,
     gate_events,
     gate_judgements,
+    gate_folds,
+    gate_failed,
+    gate_sites,
+    gate_losses,
+    rollout_reasons,
     rollout_stops,
     assignments,
     update_events,

@@ -1,7 +1,8 @@
 //! Failures of terminals, as the check-ins report them, on their way into the gates' journals.
 
 use super::gate::Class;
-use super::store::gate::{self as store, NewEvent};
+use super::store::gate as store;
+use super::store::journal::{self, NewEvent};
 use super::strategy::WATCH_S_MAX;
 use crate::clock::Now;
 use crate::db::{self, Conn};
@@ -55,5 +56,5 @@ pub fn note_failures(conn: &mut Conn, failures: &[TerminalFailure], now: Now) ->
     }
     // In the order of their keys: two batches never wait for each other in a circle.
     events.sort_by(|a, b| (a.rollout_id, a.terminal_id, &a.event).cmp(&(b.rollout_id, b.terminal_id, &b.event)));
-    store::note(conn, &events)
+    journal::note(conn, &events)
 }

@@ -328,7 +328,13 @@ pub fn preview(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Preview, Error
 
 /// The one driver: step, compare and set, audit, within the caller's transaction.
 fn advance(conn: &mut Conn, rollout: &Stored, event: &Event, actor: &Actor, now: Now) -> Result<(), Error> {
-    let after = step(&rollout.state, event)?;
+    let mut after = step(&rollout.state, event)?;
+    if *event == Event::OpenStage {
+        let next = planner::next_stage(conn, rollout)?;
+        while after.stage().is_some_and(|stage| stage < next) {
+            after = step(&after, event)?;
+        }
+    }
     if !store::swap(conn, rollout, &after, now)? {
         return Err(Error::Raced);
     }

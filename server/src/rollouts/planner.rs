@@ -12,6 +12,8 @@ mod offers;
 mod stages;
 mod watch;
 
+pub(super) use stages::next as next_stage;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,8 @@ use crate::profiles;
 const ROUNDS_MAX: usize = 64;
 /// A rollout that takes in later matches walks all terminals this often, ms.
 const RESCAN_MS: i64 = 300_000;
+/// The gate's journal of a rollout that ended is kept this long, ms (30 d): long enough for whoever asks why it stopped.
+const JOURNAL_KEPT_MS: i64 = 30 * 24 * 3_600_000;
 
 /// Longest pause between two transactions.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
@@ -61,6 +65,7 @@ pub async fn pass(db: &Db, now: Now) -> Result<Left, db::Error> {
         for id in db.read(move |conn| at_work(conn, now)).await? {
             worked |= one(db, id, move |conn, rollout| carry_on(conn, rollout, now)).await;
         }
+        worked |= clear_away(db, now).await;
         if !worked {
             return Ok(Left::Nothing);
         }
@@ -154,6 +159,22 @@ async fn time_out(db: &Db, now: Now) -> bool {
         Ok(due.len() == CHUNK)
     });
     logged(0, done.await)
+}
+
+/// Clears away the journals of rollouts that ended long ago, a chunk at a time; their last judgements stay.
+async fn clear_away(db: &Db, now: Now) -> bool {
+    let before_ms = now.0.saturating_sub(JOURNAL_KEPT_MS);
+    match db.read(move |conn| store::journal::ended(conn, before_ms)).await {
+        Ok(None) => false,
+        Ok(Some(id)) => {
+            let done = in_turn(db, move |conn| {
+                store::journal::clear(conn, id)?;
+                Ok(true)
+            });
+            logged(id, done.await)
+        }
+        Err(error) => logged(0, Err(error.into())),
+    }
 }
 
 /// Rollouts for which there is something to do now.

@@ -23,7 +23,7 @@ pub const SAMPLE: usize = 20;
 pub struct Preview {
     /// Terminals that would be updated; to be confirmed at the start.
     pub count: u64,
-    /// SHA-256 over their numbers in ascending order: another set has another digest.
+    /// SHA-256 over their numbers in the order of the walk: another set has another digest.
     pub digest: String,
     /// Terminals that the filter means and that would not be, by reason.
     pub excluded: Vec<Excluded>,
@@ -132,7 +132,7 @@ pub(super) struct Judged {
     pub(super) up_to: i64,
 }
 
-/// Judges the next window after the terminal `after`: some short reads.
+/// Judges the next window after the place `after`: some short reads.
 pub(super) fn window(conn: &mut Conn, plan: &Plan, after: i64) -> Result<Judged, db::Error> {
     let filter = &plan.filter;
     let window = match &filter.of_rollout {

@@ -3,6 +3,7 @@
 pub(super) mod assignments;
 pub(super) mod candidates;
 pub(super) mod gate;
+pub(super) mod journal;
 pub(super) mod ledger;
 pub(super) mod pages;
 

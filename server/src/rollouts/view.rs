@@ -19,9 +19,7 @@ pub const TIMELINE_MAX: i64 = 200;
 /// Rollouts whose failures are still somebody's work.
 const RECENT_ROLLOUTS_MAX: i64 = 50;
 /// Terminals with a failed update that are named: more are not worked through by hand.
-pub const UNSUCCESSFUL_MAX: i64 = 1_000;
-/// Above this many open offers their deferrals are not counted by reason: the page would have to read them all.
-const DEFERRALS_COUNTED_MAX: i64 = 50_000;
+pub const UNSUCCESSFUL_MAX: usize = 1_000;
 
 /// One rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -272,10 +270,7 @@ pub fn list(
 pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<RolloutDetail, Error> {
     let row = store::get(conn, scope, id)?.ok_or(Error::NotFound)?;
     let rollout = shown(conn, vec![row])?.pop().ok_or(Error::NotFound)?;
-    let mut phases = vec![Phase::Failed, Phase::RolledBack, Phase::TimedOut];
-    if rollout.counts.get(Phase::Offered.as_str()).is_some_and(|&n| n <= DEFERRALS_COUNTED_MAX) {
-        phases.push(Phase::Offered);
-    }
+    let phases = [Phase::Failed, Phase::RolledBack, Phase::TimedOut, Phase::Offered];
     let reasons = store::pages::reasons(conn, id, &phases)?;
     let row = store::get(conn, scope, id)?.ok_or(Error::NotFound)?;
     let stage_views = stage_views(conn, &row)?;
@@ -538,8 +533,7 @@ pub struct PartCounts {
     pub installing: i64,
 }
 
-/// What stopping this part alone would do now. Counts the terminals that are at it, so it is for the moment in which a
-/// person decides, not for every look at a page.
+/// What stopping this part alone would do now, from counters by cell.
 ///
 /// # Errors
 /// [`Error::NotFound`], also out of the scope.

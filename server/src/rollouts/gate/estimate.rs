@@ -17,6 +17,21 @@ pub fn terminals_until_pass(base_rate: f64, tolerated_ratio: f64, pass_evidence:
     whole(pass_evidence.ln(), base_rate, tolerated_ratio - 1.0 - tolerated_ratio.ln())
 }
 
+/// Between which bounds a rate lies with 95 % confidence of which `k` of `n` were seen: Wilson's score interval, which
+/// stays within 0 to 1 and is right for small numbers, too. `None` for `n` = 0 or more failures than terminals.
+pub fn interval(k: u64, n: u64) -> Option<(f64, f64)> {
+    /// 97.5 % quantile of the normal distribution.
+    const Z: f64 = 1.959_964;
+    if n == 0 || k > n {
+        return None;
+    }
+    let (share, n) = (super::number(k) / super::number(n), super::number(n));
+    let spread = 1.0 + Z * Z / n;
+    let middle = (share + Z * Z / (2.0 * n)) / spread;
+    let half = Z / spread * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    Some(((middle - half).max(0.0), (middle + half).min(1.0)))
+}
+
 /// Evidence needed, over the evidence that one terminal brings on average.
 fn whole(needed: f64, base_rate: f64, by_failure: f64) -> Option<u64> {
     if !(base_rate > 0.0 && base_rate <= 1.0) {
@@ -31,6 +46,16 @@ fn whole(needed: f64, base_rate: f64, by_failure: f64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_has_bounds_that_hold_for_small_numbers_too() {
+        let rounded = |k, n| interval(k, n).map(|(low, high)| ((low * 1e4).round() / 1e4, (high * 1e4).round() / 1e4));
+        assert_eq!(rounded(0, 10), Some((0.0, 0.2775)));
+        assert_eq!(rounded(10, 10), Some((0.7225, 1.0)));
+        assert_eq!(rounded(12, 1_000), Some((0.0069, 0.0209)));
+        assert_eq!(rounded(1, 2), Some((0.0945, 0.9055)));
+        assert_eq!((interval(0, 0), interval(3, 2)), (None, None));
+    }
 
     #[test]
     fn the_number_of_terminals_until_it_decides_is_that_of_the_table() {

@@ -11,13 +11,15 @@
 //! never taken back ([`Earlier::e_max`]); without controls, counts or time the verdict is insufficient, never pass.
 
 mod estimate;
+mod fold;
 mod health;
 mod outcome;
 mod screen;
 mod strata;
 mod verdict;
 
-pub use estimate::{terminals_until_fail, terminals_until_pass};
+pub use estimate::{interval, terminals_until_fail, terminals_until_pass};
+pub use fold::{FOLD_VERSION, Fold, Told};
 pub use health::{Evidence, fold};
 pub use outcome::{Outcomes, e_outcome, p_outcome};
 pub use screen::{Before, Fate, RawFailure, Screen, Windows, fate, tie_order};
@@ -93,6 +95,19 @@ pub struct Event {
     pub at_risk: AtRisk,
     /// The scopes that have terminals at risk in this stratum; one that is absent has none.
     pub scopes: Vec<ScopeAtRisk>,
+    /// The stratum's share outside the parts that had been stopped by then, where that is judged by itself.
+    pub outside: Option<Outside>,
+}
+
+/// A stratum's share outside all the parts that were stopped alone, just before a failure in that stratum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outside {
+    /// How many parts had been stopped; another number begins anew.
+    pub stops: u16,
+    /// Whether the failing terminal is outside all of them.
+    pub is_in: bool,
+    /// At risk outside all of them.
+    pub at_risk: AtRisk,
 }
 
 /// A scope's share of a stratum, just before a failure in that stratum.

@@ -114,7 +114,9 @@ pub fn fate(failure: &RawFailure, before: &Before, windows: &Windows) -> Fate {
     if is_repeated {
         return Fate::Repeated;
     }
-    if failure.site_id.is_some() && before.site_counted_at_ms.is_some_and(|at_ms| since(at_ms) <= windows.site_ms) {
+    // One that was reported late may have come first: an outage has two ends.
+    let is_near = |at_ms: i64| since(at_ms).saturating_abs() <= windows.site_ms;
+    if failure.site_id.is_some() && before.site_counted_at_ms.is_some_and(is_near) {
         return Fate::SuppressedBySite;
     }
     Fate::Counted
@@ -197,6 +199,12 @@ mod tests {
         assert_eq!(fates(&elsewhere), ["counted"; 4], "other sites, and terminals without one");
         let payment = RawFailure { class: Class::Payment, ..failure(1, 2, 7, None) };
         assert_eq!(fates(&[failure(0, 1, 7, None), payment]), ["counted"; 2], "classes are judged apart");
+    }
+
+    #[test]
+    fn what_is_reported_late_is_measured_from_both_sides() {
+        let rows = [failure(100, 1, 7, None), failure(90, 2, 7, None), failure(20, 3, 7, None)];
+        assert_eq!(fates(&rows), ["counted", "suppressed_by_site", "counted"], "an hour before is no part of it");
     }
 
     #[test]

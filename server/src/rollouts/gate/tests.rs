@@ -25,7 +25,7 @@ fn settings() -> Settings {
 fn event((stratum, arm, treated, control): (u16, Arm, u64, u64)) -> Event {
     let at_risk = AtRisk { treated, control };
     let scopes = vec![ScopeAtRisk { scope: stratum, is_in: true, at_risk }];
-    Event { class: Class::Hard, arm, stratum, at_risk, scopes }
+    Event { class: Class::Hard, arm, stratum, at_risk, scopes, outside: None }
 }
 
 fn example(events: usize) -> Evidence {
@@ -39,7 +39,7 @@ fn assert_near(got: f64, expected: f64) {
 
 fn judge_at(evidence: &Evidence, outcomes: Outcomes, e_max: f64) -> Judgement {
     let soak = Soak { is_over: true, watched: 0 };
-    judge(evidence, &outcomes, &soak, &settings(), &Earlier { e_max, stopped_scope: None })
+    judge(evidence, &outcomes, &soak, &settings(), &Earlier { e_max, stopped_scopes: Vec::new() })
 }
 
 fn outcomes(started: u64, failed: u64, pending: u64) -> Outcomes {
@@ -137,7 +137,7 @@ fn constant(treated: u64, all: u64) -> Vec<Event> {
     (0..all)
         .map(|number| {
             let arm = if number * treated / all != (number + 1) * treated / all { Arm::Treated } else { Arm::Control };
-            Event { class: Class::Hard, arm, stratum: 0, at_risk, scopes: Vec::new() }
+            Event { class: Class::Hard, arm, stratum: 0, at_risk, scopes: Vec::new(), outside: None }
         })
         .collect()
 }
@@ -187,6 +187,7 @@ fn a_suspect_scope_keeps_a_good_average_from_passing() {
         stratum: 0,
         at_risk,
         scopes: vec![ScopeAtRisk { scope: 0, is_in: true, at_risk: inside }],
+        outside: None,
     }));
     let judgement = judge_at(&fold(events.iter(), 1, &settings()), outcomes(600, 4, 0), 0.0);
     assert!(judgement.p_health >= 20.0);
@@ -217,7 +218,7 @@ fn harm_in_one_scope_can_be_stopped_alone_and_the_rest_goes_on_being_judged() {
     // An outcome that fails by itself is not counted by scope: everything stops.
     assert_eq!(judge_at(&evidence, outcomes(600, 60, 0), 0.0).can_narrow_to, None);
 
-    let narrowed = Earlier { e_max: 0.0, stopped_scope: Some(0) };
+    let narrowed = Earlier { e_max: 0.0, stopped_scopes: vec![0] };
     let rest = |evidence: &Evidence| {
         judge(evidence, &outcomes(500, 2, 0), &Soak { is_over: true, watched: 0 }, &settings(), &narrowed)
     };
@@ -271,6 +272,68 @@ fn classes_are_averaged_for_a_fail_and_the_least_cleared_counts_for_a_pass() {
 }
 
 #[test]
+fn a_class_in_which_nothing_failed_says_nothing_and_one_failure_makes_it_heard() {
+    let both = Settings::default();
+    let judged = |events: &[Event]| {
+        let soak = Soak { is_over: true, watched: 0 };
+        judge(&fold(events.iter(), 0, &both), &outcomes(600, 4, 0), &soak, &both, &Earlier::default())
+    };
+    let mut events = constant(6, 30);
+    let passed = judged(&events);
+    assert_near(passed.p_health, 218.2798);
+    assert_eq!((passed.verdict, passed.why), (Verdict::Pass, vec![]), "no payment failed in either arm");
+    // From its first failure on the class must be cleared like any other, also where nobody could be compared.
+    let at_risk = AtRisk { treated: 1_000, control: 2_000 };
+    for (arm, at_risk) in [
+        (Arm::Control, at_risk),
+        (Arm::Treated, at_risk),
+        (Arm::Treated, AtRisk { control: 0, ..at_risk }),
+    ] {
+        events.push(Event { class: Class::Payment, arm, at_risk, ..event((0, arm, 0, 0)) });
+        let heard = judged(&events);
+        assert!(heard.p_health < 20.0 && heard.verdict == Verdict::Insufficient, "{heard:?}");
+        events.pop();
+    }
+    // Without a failure in any class there is nothing to compare at all.
+    let silent = judged(&[]);
+    assert_eq!(silent.verdict, Verdict::Insufficient);
+    assert_eq!(silent.why.iter().map(Missing::as_str).collect::<Vec<_>>(), ["health"]);
+}
+
+/// A failure with its stratum's share outside what was stopped.
+fn beside(stops: u16, is_in: bool, arm: Arm) -> Event {
+    let outside = Some(Outside { stops, is_in, at_risk: AtRisk { treated: 100, control: 900 } });
+    Event { outside, ..event((0, arm, 300, 1_700)) }
+}
+
+#[test]
+fn beside_several_stopped_parts_only_what_is_outside_all_of_them_is_judged() {
+    let stopped = |e_max| Earlier { e_max, stopped_scopes: vec![0, 1] };
+    let judged = |evidence: &Evidence| {
+        let soak = Soak { is_over: true, watched: 0 };
+        judge(evidence, &outcomes(500, 2, 0), &soak, &settings(), &stopped(0.0))
+    };
+    let mut evidence = fold(vec![event((0, Arm::Treated, 100, 900)); 12].iter(), 2, &settings());
+    evidence.set_aside(2);
+    let before = judged(&evidence);
+    assert!((before.e_health - 1.0).abs() < 1e-12 && before.worst_scope.is_none(), "it begins at the last stop");
+    assert_eq!(before.verdict, Verdict::Insufficient);
+    // What goes on failing in the stopped parts is no evidence against the rest; harm in the rest is, and is latched.
+    (0..30).for_each(|_| evidence.add(&beside(2, false, Arm::Treated)));
+    assert_eq!(judged(&evidence).e_health.to_bits(), before.e_health.to_bits());
+    (0..30).for_each(|_| evidence.add(&beside(2, true, Arm::Control)));
+    let cleared = judged(&evidence);
+    assert!(cleared.p_health > 10.0, "{cleared:?}");
+    (0..30).for_each(|_| evidence.add(&beside(2, true, Arm::Treated)));
+    (0..30).for_each(|_| evidence.add(&beside(2, true, Arm::Control)));
+    let failed = judged(&evidence);
+    assert_eq!((failed.verdict, failed.can_narrow_to), (Verdict::Fail, None));
+    // Another stop begins anew.
+    evidence.add(&beside(3, true, Arm::Treated));
+    assert!(judged(&evidence).e_health < 10.0);
+}
+
+#[test]
 fn harm_that_is_accepted_is_no_evidence() {
     let tolerant = Settings { accepted_ratio: 2.0, ..settings() };
     // Twice as often, as accepted: 20 of 40 with half as many at risk.
@@ -315,6 +378,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                     ScopeAtRisk { scope, is_in, at_risk }
                 })
                 .collect(),
+            outside: None,
         },
     )
 }
@@ -343,14 +407,15 @@ proptest! {
     #[test]
     fn an_empty_arm_teaches_nothing(journal in any_journal(), next in any_event(), is_control_empty in any::<bool>()) {
         let mut evidence = fold(journal.iter(), 3, &Settings::default());
-        let (e, p) = (evidence.e_health(), evidence.least_of_classes(|walks| walks.all.p()));
+        let p = |evidence: &Evidence| evidence.classes().map(|(_, walks)| walks.all.p().to_bits()).collect::<Vec<_>>();
+        let (e, before) = (evidence.e_health(), p(&evidence));
         let at_risk = match is_control_empty {
             true => AtRisk { control: 0, ..next.at_risk },
             false => AtRisk { treated: 0, ..next.at_risk },
         };
         evidence.add(&Event { at_risk, scopes: Vec::new(), ..next });
         prop_assert_eq!(evidence.e_health().to_bits(), e.to_bits());
-        prop_assert_eq!(evidence.least_of_classes(|walks| walks.all.p()).to_bits(), p.to_bits());
+        prop_assert_eq!(p(&evidence), before);
     }
 
     #[test]

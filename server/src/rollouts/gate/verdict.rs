@@ -1,6 +1,7 @@
 //! The verdict: evidence of harm, evidence that clears, and what is missing.
 
-use super::{Class, Evidence, Outcomes, Settings, e_outcome, p_outcome};
+use super::health::{Rest, Walk, least_cleared};
+use super::{AtRisk, Class, Evidence, Outcomes, Settings, e_outcome, p_outcome};
 
 /// What the gate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,12 +35,13 @@ pub struct Soak {
 }
 
 /// What earlier judgements of the same rollout left behind. The caller keeps it; the default is a first judgement.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Earlier {
-    /// [`Judgement::e_max`] of the last judgement: makes a fail final. Starts at 0 again when a scope is stopped alone.
+    /// [`Judgement::e_max`] of the last judgement: makes a fail final. Starts at 0 again when a part is stopped alone.
     pub e_max: f64,
-    /// The scope that was stopped alone: from then on only the rest is judged. `Outcomes` must then count only the rest.
-    pub stopped_scope: Option<u16>,
+    /// The scopes that were stopped alone: from then on only the rest is judged, and `Outcomes` must count only the rest.
+    /// Where there are several, or parts that are no scope, the rest is what [`Evidence::set_aside`] has begun.
+    pub stopped_scopes: Vec<u16>,
 }
 
 /// The verdict and everything it rests on.
@@ -55,7 +57,7 @@ pub struct Judgement {
     pub e_outcome: Option<f64>,
     /// Of health, over all classes.
     pub e_health: f64,
-    /// Evidence that health is no worse than tolerated: of the least cleared class.
+    /// Evidence that health is no worse than tolerated: of the least cleared class among those with any failure.
     pub p_health: f64,
     /// Evidence that the outcome is no worse than tolerated; `None` when that is not judged.
     pub p_outcome: Option<f64>,
@@ -90,6 +92,10 @@ pub struct ClassEvidence {
     pub unweighed: u64,
     /// How many times as often updated terminals fail, estimated.
     pub ratio: Option<f64>,
+    /// Between which bounds that lies with 95 % confidence; the upper one is infinite while no control failed.
+    pub ratio_interval: Option<(f64, f64)>,
+    /// Terminals at risk at a failure, on average: what the failures of each arm are to be divided by.
+    pub at_risk: AtRisk,
 }
 
 /// What the failures inside and outside one scope say, over all classes.
@@ -183,27 +189,26 @@ pub fn judge(
     earlier: &Earlier,
 ) -> Judgement {
     let scopes = scopes(evidence);
-    let stopped = earlier.stopped_scope.and_then(|stopped| scopes.iter().find(|scope| scope.scope == stopped)).copied();
+    let subject = Subject::of(evidence, &scopes, earlier);
     let e_outcome = settings.outcome_budget.map(|_| e_outcome(outcomes, settings));
-    let e_health = stopped.map_or_else(|| evidence.e_health(), |scope| scope.e_rest);
+    let e_health = subject.e(evidence);
     let e = average(e_outcome, e_health);
-    // Whatever the outcomes were when health evidence peaked, they were at least 0. Once a scope was stopped alone, the
+    // Whatever the outcomes were when health evidence peaked, they were at least 0. Once a part was stopped alone, the
     // evidence of the rest is held against the threshold by itself.
-    let peak = match stopped {
-        None => average(e_outcome.map(|_| 0.0), evidence.e_health_max()),
-        Some(scope) => scope.e_rest,
+    let peak = match &subject {
+        Subject::All => average(e_outcome.map(|_| 0.0), evidence.e_health_max()),
+        Subject::Outside(scope) => scope.e_rest,
+        Subject::Rest(rest) => rest.e_max,
     };
     let e_max = e.max(peak).max(earlier.e_max);
+    let stopped = earlier.stopped_scopes.as_slice();
     let mut judgement = Judgement {
         verdict: Verdict::Fail,
         e,
         e_max,
         e_outcome,
         e_health,
-        p_health: evidence.least_of_classes(|walks| match stopped {
-            None => walks.all.p(),
-            Some(scope) => walks.scopes[usize::from(scope.scope)].rest.p(),
-        }),
+        p_health: least_cleared(subject.walks(evidence).into_iter()),
         p_outcome: settings.outcome_budget.map(|_| p_outcome(outcomes, settings)),
         classes: classes(evidence),
         worst_scope: worst(&scopes, stopped).map(|scope| scope.scope),
@@ -212,12 +217,53 @@ pub fn judge(
         why: Vec::new(),
     };
     if e_max >= settings.fail_evidence() {
-        judgement.can_narrow_to = narrow(&judgement, stopped, settings);
+        judgement.can_narrow_to = if subject == Subject::All { narrow(&judgement, settings) } else { None };
         return judgement;
     }
     judgement.why = missing(&judgement, outcomes, soak, settings, stopped);
     judgement.verdict = if judgement.why.is_empty() { Verdict::Pass } else { Verdict::Insufficient };
     judgement
+}
+
+/// What is judged.
+#[derive(Debug, PartialEq)]
+enum Subject<'a> {
+    /// Everything.
+    All,
+    /// What is outside the one scope that was stopped, from the beginning on.
+    Outside(ScopeEvidence),
+    /// What is outside several parts, since the last of them was stopped.
+    Rest(&'a Rest),
+}
+
+impl<'a> Subject<'a> {
+    fn of(evidence: &'a Evidence, scopes: &[ScopeEvidence], earlier: &Earlier) -> Self {
+        if let Some(rest) = evidence.rest() {
+            return Self::Rest(rest);
+        }
+        let stopped = earlier.stopped_scopes.first();
+        let scope = stopped.and_then(|stopped| scopes.iter().find(|scope| scope.scope == *stopped));
+        scope.map_or(Self::All, |scope| Self::Outside(*scope))
+    }
+
+    fn e(&self, evidence: &Evidence) -> f64 {
+        match self {
+            Self::All => evidence.e_health(),
+            Self::Outside(scope) => scope.e_rest,
+            Self::Rest(rest) => rest.e(),
+        }
+    }
+
+    /// One for each class.
+    fn walks(&self, evidence: &'a Evidence) -> Vec<&'a Walk> {
+        match self {
+            Self::All => evidence.classes().map(|(_, walks)| &walks.all).collect(),
+            Self::Outside(scope) => {
+                evidence.classes().map(|(_, walks)| &walks.scopes[usize::from(scope.scope)].rest).collect()
+            }
+            Self::Rest(rest) => rest.walks.iter().collect(),
+        }
+    }
 }
 
 /// Averages of e-processes are e-processes, however they depend on each other; products and maxima are not.
@@ -237,6 +283,8 @@ fn classes(evidence: &Evidence) -> Vec<ClassEvidence> {
             control: walks.all.control,
             unweighed: walks.all.unweighed,
             ratio: walks.all.ratio(),
+            ratio_interval: walks.all.ratio_interval(),
+            at_risk: walks.all.mean_at_risk(),
         })
         .collect()
 }
@@ -261,22 +309,22 @@ fn scopes(evidence: &Evidence) -> Vec<ScopeEvidence> {
         .collect()
 }
 
-/// The scope with the most evidence, the stopped one aside.
-fn worst(scopes: &[ScopeEvidence], stopped: Option<ScopeEvidence>) -> Option<&ScopeEvidence> {
+/// The scope with the most evidence, the stopped ones aside.
+fn worst<'a>(scopes: &'a [ScopeEvidence], stopped: &[u16]) -> Option<&'a ScopeEvidence> {
     scopes
         .iter()
-        .filter(|scope| scope.e > 1.0 && stopped.is_none_or(|stopped| stopped.scope != scope.scope))
+        .filter(|scope| scope.e > 1.0 && !stopped.contains(&scope.scope))
         .max_by(|a, b| a.e.total_cmp(&b.e))
 }
 
 /// The scope that explains the fail, when what is outside it is cleared. A fail of the update's own outcome cannot be
 /// narrowed: it is not counted by scope. Nor is there a second scope after the first.
-fn narrow(judgement: &Judgement, stopped: Option<ScopeEvidence>, settings: &Settings) -> Option<u16> {
+fn narrow(judgement: &Judgement, settings: &Settings) -> Option<u16> {
     let threshold = settings.fail_evidence();
-    if stopped.is_some() || judgement.e_outcome.is_some_and(|e| e >= threshold) {
+    if judgement.e_outcome.is_some_and(|e| e >= threshold) {
         return None;
     }
-    worst(&judgement.scopes, None)
+    worst(&judgement.scopes, &[])
         .filter(|scope| scope.e >= threshold && scope.p_rest >= settings.narrow_evidence)
         .map(|scope| scope.scope)
 }
@@ -286,7 +334,7 @@ fn missing(
     outcomes: &Outcomes,
     soak: &Soak,
     settings: &Settings,
-    stopped: Option<ScopeEvidence>,
+    stopped: &[u16],
 ) -> Vec<Missing> {
     let mut why = Vec::new();
     let needed = settings.pass_evidence;
@@ -313,7 +361,7 @@ fn missing(
         judgement
             .scopes
             .iter()
-            .filter(|scope| stopped.is_none_or(|stopped| stopped.scope != scope.scope))
+            .filter(|scope| !stopped.contains(&scope.scope))
             .filter(|scope| scope.e_worst_class >= settings.scope_suspect_e)
             .map(|scope| Missing::Scope { scope: scope.scope, e: scope.e_worst_class }),
     );

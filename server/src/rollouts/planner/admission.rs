@@ -20,7 +20,7 @@ pub(super) fn admit(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
     let is_anew = rollout.progress.admitted_up_to == PASSED;
     let after = if is_anew { 0 } else { rollout.progress.admitted_up_to };
     // Only what walks again meets its own.
-    let is_once = !rollout.strategy.is_dynamic && !is_anew;
+    let is_once = !rollout.strategy.is_dynamic && !is_anew && rollout.filter.of_rollout.is_none();
     let plan = if is_once { Plan::of_first_walk(conn, rollout)? } else { Plan::of(conn, rollout)? };
     let length_bytes = match rollout.subject.release_id() {
         Some(id) => store::release(conn, id)?.map_or(0, |release| release.length_bytes),

@@ -6,6 +6,7 @@ use super::super::judging::{self, Judged};
 use super::super::state::{Event, State};
 use super::super::store::assignments::{Assignment, Bulk};
 use super::super::store::gate::{self as gate_store, Stop};
+use super::super::store::journal;
 use super::super::store::ledger::{CLOSED, Ledger};
 use super::super::store::{self, CHUNK, PASSED, Progress, Stored, assignments};
 use super::super::strategy::Wait;
@@ -79,7 +80,7 @@ pub(super) fn is_due(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool
     if rollout.progress.admitted_up_to != PASSED || rollout.progress.stage_opened_ms.is_none() {
         return Ok(false);
     }
-    if !gate_store::unjudged(conn, rollout.id, 1)?.is_empty() {
+    if !journal::unjudged(conn, rollout.id, 1)?.is_empty() {
         return Ok(true);
     }
     let last = gate_store::judged_at(conn, rollout.id)?;
@@ -95,16 +96,17 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
     if !store::hold(conn, rollout, &rollout.progress)? {
         return Ok(false);
     }
-    let judged = judging::judge(conn, rollout, now)?;
+    let Some(judged) = judging::judge(conn, rollout, now)? else {
+        // Without evidence nothing new is offered: a person looks, and the journal begins anew.
+        let evidence = gate_store::judgement(conn, rollout.id)?.unwrap_or_default();
+        alarm(conn, rollout, &evidence, None, now)?;
+        let why = "the gate: its evidence cannot be read, and its journal does not reach back to its beginning".to_owned();
+        advance(conn, rollout, &Event::Halt { why }, &planner(), now)?;
+        return Ok(true);
+    };
     match judged.verdict {
         Verdict::Fail => stop(conn, rollout, &judged, now)?,
-        // Without evidence nothing new is offered: a person looks, and the journal begins anew.
-        Verdict::Pass | Verdict::Insufficient if judged.is_full => {
-            alarm(conn, rollout, &judged.evidence, None, now)?;
-            let why = "the gate: its journal of failures is full, and it cannot judge any more".to_owned();
-            advance(conn, rollout, &Event::Halt { why }, &planner(), now)?;
-        }
-        Verdict::Pass | Verdict::Insufficient if is_running => {
+        Verdict::Pass | Verdict::Insufficient if is_running && !judged.is_behind => {
             if stages::may_open_next(conn, rollout, judged.verdict, now)? {
                 advance(conn, rollout, &Event::OpenStage, &planner(), now)?;
             }

@@ -1,14 +1,15 @@
 //! Stages: which terminals are in, and when the next stage opens.
 
-use super::super::Error;
 use super::super::assignment::Phase;
 use super::super::gate::Verdict;
 use super::super::judging;
+use super::super::state::Event;
 use super::super::store::assignments::Circumstances;
 use super::super::store::ledger::Ledger;
 use super::super::store::{self, CHUNK, PASSED, Stored, assignments};
 use super::super::strategy::{Opening, Planned, UTC_OFFSET_MIN, Wait};
-use super::is_begun;
+use super::super::{Error, advance};
+use super::{is_begun, planner};
 use crate::clock::Now;
 use crate::db::{self, Conn};
 
@@ -37,10 +38,39 @@ pub(super) fn is_open_to_more(rollout: &Stored) -> bool {
     }
 }
 
+/// The stage that opens after the running one: the next that adds anybody, or else the last. A stage that adds nobody has
+/// nothing to show, and is not waited for.
+pub(in crate::rollouts) fn next(conn: &mut Conn, rollout: &Stored) -> Result<u32, db::Error> {
+    let mut next = stage(rollout).saturating_add(1);
+    while next.saturating_add(1) < rollout.strategy.stage_count() && adds_nobody(conn, rollout, next)? {
+        next = next.saturating_add(1);
+    }
+    Ok(next)
+}
+
+/// Whether opening this stage would open nothing; never before all terminals are known.
+fn adds_nobody(conn: &mut Conn, rollout: &Stored, stage: u32) -> Result<bool, db::Error> {
+    let progress = &rollout.progress;
+    if progress.admitted_up_to != PASSED {
+        return Ok(false);
+    }
+    match rollout.strategy.plan(stage, number(progress.admitted)) {
+        Planned::UpTo(n) => Ok(n <= number(progress.opened)),
+        Planned::Below(bound) => Ok(assignments::unopened(conn, rollout.id, Some(bound), 1)?.is_empty()),
+    }
+}
+
 /// Opens the running stage for the next chunk of terminals, in the order of their rank.
 pub(super) fn open(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
     if !rollout.state.offers() || !is_begun(rollout, now) || !is_open_to_more(rollout) {
         return Ok(false);
+    }
+    let is_first = rollout.progress.opened == 0 && rollout.progress.admitted > 0;
+    let has_next = stage(rollout).saturating_add(1) < rollout.strategy.stage_count();
+    if is_first && has_next && adds_nobody(conn, rollout, stage(rollout))? {
+        // Nobody was updated so far: there is nothing that a gate could say first.
+        advance(conn, rollout, &Event::OpenStage, &planner(), now)?;
+        return Ok(true);
     }
     let mut progress = rollout.progress.clone();
     let (bound, room) = match rollout.strategy.plan(stage(rollout), number(progress.admitted)) {
@@ -125,7 +155,7 @@ pub(super) fn turn(rollout: &Stored, circumstances: &Circumstances, promised: &[
 /// Whether the next stage opens by itself after this verdict.
 pub(super) fn may_open_next(conn: &mut Conn, rollout: &Stored, verdict: Verdict, now: Now) -> Result<bool, db::Error> {
     let strategy = &rollout.strategy;
-    let next = stage(rollout).saturating_add(1);
+    let next = next(conn, rollout)?;
     if next >= strategy.stage_count() || !strategy.gate.opens_stages || is_open_to_more(rollout) {
         return Ok(false);
     }

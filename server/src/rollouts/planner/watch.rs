@@ -9,7 +9,8 @@ use super::super::assignment::{Event as Step, Phase};
 use super::super::gate::{Arm, Class};
 use super::super::judging;
 use super::super::store::assignments::{self, Bulk};
-use super::super::store::gate::{self as gate_store, Heard, NewEvent};
+use super::super::store::gate::{self as gate_store, Heard};
+use super::super::store::journal::{self, NewEvent};
 use super::super::store::{self, PASSED, Progress, Stored};
 use super::offers::silent_at_ms;
 use super::step_all;
@@ -61,9 +62,8 @@ pub(super) fn look(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, 
     let going_on = place(rollout.progress.swept_up_to).filter(|_| is_going_on);
     let (at, after) = going_on.unwrap_or((0, 0));
     let Some(&phase) = PHASES.get(at) else { return Ok(false) };
-    let heard = gate_store::heard(conn, rollout.id, phase, after, LOOK_CHUNK)?;
-    let is_last = heard.len() < LOOK_CHUNK;
-    let last = heard.last().map_or(after, |one| one.assignment_id);
+    let looked = gate_store::heard(conn, rollout.id, phase, after, LOOK_CHUNK)?;
+    let (heard, is_last, last) = (looked.heard, looked.is_over, looked.last.unwrap_or(after));
     let progress = Progress {
         swept_up_to: if is_last { column(at + 1, 0) } else { column(at, last) },
         swept_at_ms: if going_on.is_none() { Some(now.0) } else { rollout.progress.swept_at_ms },
@@ -108,8 +108,15 @@ fn note_controls(conn: &mut Conn, rollout: &Stored, heard: &[Heard], is_last: bo
 /// Notes in the gate's journal who fell silent.
 fn note_silent(conn: &mut Conn, rollout: &Stored, heard: &[Heard], phase: Phase, now: Now) -> Result<(), Error> {
     let silent = heard.iter().filter(|one| one.hand_picked == 0);
-    let events: Vec<NewEvent> = silent.filter_map(|one| fell_silent(rollout, one, phase, now)).collect();
-    Ok(gate_store::note(conn, &events)?)
+    let mut events: Vec<NewEvent> = silent.filter_map(|one| fell_silent(rollout, one, phase, now)).collect();
+    if events.is_empty() {
+        return Ok(());
+    }
+    // What was taken in is not said again: its line may have been cleared away.
+    let terminals: Vec<i64> = events.iter().map(|event| event.terminal_id).collect();
+    let known = journal::silences(conn, rollout.id, &terminals)?;
+    events.retain(|event| known.get(&event.terminal_id).is_none_or(|at_ms| *at_ms < event.at_ms));
+    Ok(journal::note(conn, &events)?)
 }
 
 /// The journal's line of a terminal that fell silent after the rollout began, or within the time it is watched after its
@@ -136,7 +143,7 @@ fn fell_silent(rollout: &Stored, one: &Heard, phase: Phase, now: Now) -> Option<
     Some(NewEvent {
         rollout_id: rollout.id,
         terminal_id: one.terminal_id,
-        event: format!("silent:{}", one.last_seen_ms),
+        event: format!("{}{}", journal::SILENT_EVENT, one.last_seen_ms),
         at_ms: silent_at_ms,
         site: one.site,
         cell: one.cell,

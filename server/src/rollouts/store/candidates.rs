@@ -1,4 +1,4 @@
-//! SQL that walks the terminals in the order of their ids, a window at a time: however narrow a filter is, no statement
+//! SQL that walks the terminals in a fixed order, a window at a time: however narrow a filter is, no statement
 //! reads more than one window.
 
 use std::collections::{HashMap, HashSet};
@@ -114,23 +114,32 @@ fn within(rows: Vec<Columns>, scope: &Scope) -> Vec<Candidate> {
     rows.into_iter().map(candidate).filter(|candidate| scope.contains(&candidate.org_path)).collect()
 }
 
-/// The next window of the terminals that ended so in another rollout, by its unique index on both.
+/// The next window of the terminals that ended so in another rollout: in the order of its assignments, after the one with
+/// the number `after`, phase by phase by the index `assignments_by_phase`. By terminal, a few that failed among a million
+/// would be looked for in all of them.
 pub(in crate::rollouts) fn window_of_rollout(
     conn: &mut Conn,
     scope: &Scope,
     of: &OfRollout,
     after: i64,
 ) -> Result<Window, db::Error> {
-    let ids: Vec<i64> = assignments::table
-        .filter(assignments::rollout_id.eq(of.rollout_id))
-        .filter(assignments::terminal_id.gt(after))
-        .filter(assignments::phase.eq_any(&of.phases))
-        .order(assignments::terminal_id)
-        .limit(i64::try_from(CHUNK).unwrap_or(i64::MAX))
-        .select(assignments::terminal_id)
-        .load(conn)?;
+    let mut found: Vec<(i64, i64)> = Vec::new();
+    for phase in &of.phases {
+        let rows = assignments::table
+            .filter(assignments::rollout_id.eq(of.rollout_id))
+            .filter(assignments::phase.eq(phase))
+            .filter(assignments::id.gt(after))
+            .order(assignments::id)
+            .limit(i64::try_from(CHUNK).unwrap_or(i64::MAX))
+            .select((assignments::id, assignments::terminal_id));
+        found.extend(rows.load::<(i64, i64)>(conn)?);
+    }
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(CHUNK);
+    let up_to = if found.len() < CHUNK { super::PASSED } else { found.last().map_or(super::PASSED, |row| row.0) };
+    let ids: Vec<i64> = found.into_iter().map(|(_, terminal_id)| terminal_id).collect();
     let rows = rows!().filter(terminals::id.eq_any(&ids)).load::<Columns>(conn)?;
-    let up_to = if ids.len() < CHUNK { super::PASSED } else { ids.last().copied().unwrap_or(super::PASSED) };
     Ok(Window { candidates: within(rows, scope), up_to })
 }
 

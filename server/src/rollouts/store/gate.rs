@@ -1,22 +1,25 @@
-//! SQL of the gate: cells, counters, journal, judgements, and the parts of a rollout that were stopped alone.
+//! SQL of the gate: cells, counters, judgements, and the parts of a rollout that were stopped alone.
 
 use std::collections::BTreeMap;
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel::upsert::excluded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::CHUNK;
 use crate::db::schema::{
-    assignments, gate_cells, gate_commits, gate_counts, gate_events, gate_judgements, rollout_stops, rollouts,
+    assignments, gate_cells, gate_commits, gate_counts, gate_judgements, gate_losses, rollout_stops, rollouts,
     terminal_states,
 };
 use crate::db::{self, Conn};
 use crate::on_backend;
 use crate::rollouts::assignment::Phase;
 use crate::rollouts::filter::Attributes;
-use crate::rollouts::gate::{Arm, Class, Fate};
-use crate::rollouts::judging::{Evidence, Risks};
+use crate::rollouts::gate::Arm;
+use crate::rollouts::judging::Evidence;
 
 /// Combinations of attributes that get a number of their own; later ones share number 0.
 const CELLS_MAX: usize = 512;
@@ -218,7 +221,7 @@ pub(in crate::rollouts) fn counts(conn: &mut Conn, rollout_id: i64) -> Result<Ve
         .load(conn)?)
 }
 
-/// Commits since `since_ms` by minute and cell, by primary key.
+/// Commits from `since_ms` on by minute and cell, by primary key.
 pub(in crate::rollouts) fn commits(
     conn: &mut Conn,
     rollout_id: i64,
@@ -232,122 +235,108 @@ pub(in crate::rollouts) fn commits(
         .load(conn)?)
 }
 
-/// A failure that may be evidence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::rollouts) struct NewEvent {
-    pub rollout_id: i64,
-    pub terminal_id: i64,
-    pub event: String,
-    pub at_ms: i64,
-    pub site: i64,
-    pub cell: i64,
-    pub arm: Arm,
-    pub updated_at_ms: Option<i64>,
-    pub class: Class,
+/// How many committed after `since_ms`, by cell, by primary key.
+pub(in crate::rollouts) fn watched(
+    conn: &mut Conn,
+    rollout_id: i64,
+    since_ms: i64,
+) -> Result<Vec<(i64, i64)>, db::Error> {
+    // The sum of whole numbers is a whole number: so spelt both databases give it as one.
+    let sum = sql::<BigInt>("CAST(SUM(n) AS BIGINT)");
+    Ok(gate_commits::table
+        .filter(gate_commits::rollout_id.eq(rollout_id))
+        .filter(gate_commits::minute_ms.gt(since_ms))
+        .group_by(gate_commits::cell)
+        .select((gate_commits::cell, sum))
+        .load(conn)?)
 }
 
-/// Writes failures into the journals; what stands there already stays.
-pub(in crate::rollouts) fn note(conn: &mut Conn, events: &[NewEvent]) -> Result<(), db::Error> {
-    for event in events {
+/// Terminals that left the risk set, counted by minute.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub(in crate::rollouts) struct Loss {
+    pub minute_ms: i64,
+    pub cell: i64,
+    pub arm: String,
+    pub class: String,
+    pub n: i64,
+}
+
+/// Losses from `since_ms` on, by primary key.
+pub(in crate::rollouts) fn losses(conn: &mut Conn, rollout_id: i64, since_ms: i64) -> Result<Vec<Loss>, db::Error> {
+    Ok(gate_losses::table
+        .filter(gate_losses::rollout_id.eq(rollout_id))
+        .filter(gate_losses::minute_ms.ge(since_ms))
+        .select((
+            gate_losses::minute_ms,
+            gate_losses::cell,
+            gate_losses::arm,
+            gate_losses::class,
+            gate_losses::n,
+        ))
+        .load(conn)?)
+}
+
+/// Adds losses, row by row in the order of their keys.
+pub(in crate::rollouts) fn add_losses(conn: &mut Conn, rollout_id: i64, losses: &[Loss]) -> Result<(), db::Error> {
+    for loss in losses {
         let values = (
-            gate_events::rollout_id.eq(event.rollout_id),
-            gate_events::terminal_id.eq(event.terminal_id),
-            gate_events::event.eq(&event.event),
-            gate_events::at_ms.eq(event.at_ms),
-            gate_events::site.eq(event.site),
-            gate_events::cell.eq(event.cell),
-            gate_events::arm.eq(event.arm.as_str()),
-            gate_events::updated_at_ms.eq(event.updated_at_ms),
-            gate_events::class.eq(event.class.as_str()),
+            gate_losses::rollout_id.eq(rollout_id),
+            gate_losses::minute_ms.eq(loss.minute_ms),
+            gate_losses::cell.eq(loss.cell),
+            gate_losses::arm.eq(&loss.arm),
+            gate_losses::class.eq(&loss.class),
+            gate_losses::n.eq(loss.n),
         );
         on_backend!(conn, |c| {
-            diesel::insert_into(gate_events::table).values(values).on_conflict_do_nothing().execute(c)
+            diesel::insert_into(gate_losses::table)
+                .values(values)
+                .on_conflict((
+                    gate_losses::rollout_id,
+                    gate_losses::minute_ms,
+                    gate_losses::cell,
+                    gate_losses::arm,
+                    gate_losses::class,
+                ))
+                .do_update()
+                .set(gate_losses::n.eq(gate_losses::n + excluded(gate_losses::n)))
+                .execute(c)
         })?;
     }
     Ok(())
 }
 
-/// One line of a journal.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
-pub(in crate::rollouts) struct Line {
-    pub terminal_id: i64,
-    pub event: String,
-    pub at_ms: i64,
-    pub site: i64,
-    pub cell: i64,
-    pub arm: String,
-    pub updated_at_ms: Option<i64>,
-    pub class: String,
-    pub judged: Option<i64>,
-    pub verdict: Option<String>,
-    pub at_risk: Option<String>,
-}
-
-macro_rules! lines {
-    ($rollout_id:expr) => {
-        gate_events::table.filter(gate_events::rollout_id.eq($rollout_id)).select((
-            gate_events::terminal_id,
-            gate_events::event,
-            gate_events::at_ms,
-            gate_events::site,
-            gate_events::cell,
-            gate_events::arm,
-            gate_events::updated_at_ms,
-            gate_events::class,
-            gate_events::judged,
-            gate_events::verdict,
-            gate_events::at_risk,
-        ))
-    };
-}
-
-/// Lines that are judged, after the number `after`, in the order of judging, by the index `gate_events_judged`.
-pub(in crate::rollouts) fn judged(
-    conn: &mut Conn,
-    rollout_id: i64,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Line>, db::Error> {
-    let lines = lines!(rollout_id).filter(gate_events::judged.is_not_null()).filter(gate_events::judged.gt(after));
-    Ok(lines.order(gate_events::judged).limit(limit).load(conn)?)
-}
-
-/// Number of the last judged line; 0 while there is none. By the index `gate_events_judged`.
-pub(in crate::rollouts) fn judged_up_to(conn: &mut Conn, rollout_id: i64) -> Result<i64, db::Error> {
-    let last: Option<Option<i64>> = gate_events::table
-        .filter(gate_events::rollout_id.eq(rollout_id))
-        .filter(gate_events::judged.is_not_null())
-        .order(gate_events::judged.desc())
-        .select(gate_events::judged)
+/// Forgets commits and losses before `before_ms`, at most an hour of them at a time: by primary key, oldest first.
+pub(in crate::rollouts) fn clear_minutes(conn: &mut Conn, rollout_id: i64, before_ms: i64) -> Result<(), db::Error> {
+    const HOUR_MS: i64 = 3_600_000;
+    let oldest: Option<i64> = gate_commits::table
+        .filter(gate_commits::rollout_id.eq(rollout_id))
+        .order((gate_commits::minute_ms, gate_commits::cell))
+        .select(gate_commits::minute_ms)
         .first(conn)
         .optional()?;
-    Ok(last.flatten().unwrap_or(0))
+    if let Some(oldest) = oldest.filter(|oldest| *oldest < before_ms) {
+        let until = before_ms.min(oldest.saturating_add(HOUR_MS));
+        let rows = gate_commits::table.filter(gate_commits::rollout_id.eq(rollout_id));
+        diesel::delete(rows.filter(gate_commits::minute_ms.lt(until))).execute(conn)?;
+    }
+    let oldest: Option<i64> = gate_losses::table
+        .filter(gate_losses::rollout_id.eq(rollout_id))
+        .order((gate_losses::minute_ms, gate_losses::cell))
+        .select(gate_losses::minute_ms)
+        .first(conn)
+        .optional()?;
+    if let Some(oldest) = oldest.filter(|oldest| *oldest < before_ms) {
+        let until = before_ms.min(oldest.saturating_add(HOUR_MS));
+        let rows = gate_losses::table.filter(gate_losses::rollout_id.eq(rollout_id));
+        diesel::delete(rows.filter(gate_losses::minute_ms.lt(until))).execute(conn)?;
+    }
+    Ok(())
 }
 
-/// Lines still to be judged, oldest first, by the index `gate_events_new`.
-pub(in crate::rollouts) fn unjudged(conn: &mut Conn, rollout_id: i64, limit: i64) -> Result<Vec<Line>, db::Error> {
-    let lines = lines!(rollout_id).filter(gate_events::judged.is_null());
-    Ok(lines.order((gate_events::at_ms, gate_events::event)).limit(limit).load(conn)?)
-}
-
-/// Writes what became of a line; returns who was at risk, as it is written.
-pub(in crate::rollouts) fn settle(
-    conn: &mut Conn,
-    rollout_id: i64,
-    line: &Line,
-    judged: i64,
-    fate: Fate,
-    at_risk: Option<&Risks>,
-) -> Result<Option<String>, db::Error> {
-    let at_risk = at_risk.map(json).transpose()?;
-    diesel::update(gate_events::table.find((rollout_id, line.terminal_id, &line.event)))
-        .set((
-            gate_events::judged.eq(judged),
-            gate_events::verdict.eq(fate.as_str()),
-            gate_events::at_risk.eq(&at_risk),
-        ))
-        .execute(conn)?;
-    Ok(at_risk)
+/// Forgets who left the risk set: a person answered for it.
+pub(in crate::rollouts) fn forgive_losses(conn: &mut Conn, rollout_id: i64) -> Result<(), db::Error> {
+    diesel::delete(gate_losses::table.filter(gate_losses::rollout_id.eq(rollout_id))).execute(conn)?;
+    Ok(())
 }
 
 /// What a gate reads back must be what it wrote: anything else is an error, and never taken for "no evidence".
@@ -355,7 +344,7 @@ pub(in crate::rollouts) fn read<T: DeserializeOwned>(text: &str) -> Result<T, db
     serde_json::from_str(text).map_err(|error| diesel::result::Error::DeserializationError(error.into()).into())
 }
 
-fn json<T: Serialize>(value: &T) -> Result<String, db::Error> {
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, db::Error> {
     serde_json::to_string(value).map_err(|error| diesel::result::Error::SerializationError(error.into()).into())
 }
 
@@ -465,7 +454,7 @@ fn membership(row: (i64, i64, i64, i64, String, Option<i64>, Option<i64>)) -> Op
 }
 
 /// A terminal of a rollout with when it called last.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::rollouts) struct Heard {
     pub assignment_id: i64,
     pub terminal_id: i64,
@@ -479,33 +468,63 @@ pub(in crate::rollouts) struct Heard {
     pub interval_s: i64,
 }
 
+/// One step of a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::rollouts) struct Looked {
+    /// Those that have called at all.
+    pub heard: Vec<Heard>,
+    /// The last assignment that was looked at.
+    pub last: Option<i64>,
+    /// Whether none is left.
+    pub is_over: bool,
+}
+
 /// The next of a rollout's terminals in `phase` after the assignment `after`, with when they called last; by the index
-/// `assignments_by_phase`. Terminals that never called are left out.
+/// `assignments_by_phase`. Terminals that never called are among them, so that no step reads more rows than it returns.
 pub(in crate::rollouts) fn heard(
     conn: &mut Conn,
     rollout_id: i64,
     phase: Phase,
     after: i64,
     limit: usize,
-) -> Result<Vec<Heard>, db::Error> {
-    Ok(assignments::table
-        .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(assignments::terminal_id)))
+) -> Result<Looked, db::Error> {
+    type Columns = ((i64, i64, i64, i64, i64), (Option<i64>, Option<i64>, i64), Option<(i64, i64)>);
+    let rows: Vec<Columns> = assignments::table
+        .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(assignments::terminal_id)))
         .filter(assignments::rollout_id.eq(rollout_id))
         .filter(assignments::phase.eq(phase.as_str()))
         .filter(assignments::id.gt(after))
         .order(assignments::id)
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .select((
-            assignments::id,
-            assignments::terminal_id,
-            assignments::site,
-            assignments::cell,
-            assignments::hand_picked,
-            assignments::started_at_ms,
-            assignments::finished_at_ms,
-            assignments::phase_since_ms,
-            terminal_states::last_seen_ms,
-            terminal_states::interval_s,
+            (
+                assignments::id,
+                assignments::terminal_id,
+                assignments::site,
+                assignments::cell,
+                assignments::hand_picked,
+            ),
+            (assignments::started_at_ms, assignments::finished_at_ms, assignments::phase_since_ms),
+            (terminal_states::last_seen_ms, terminal_states::interval_s).nullable(),
         ))
-        .load(conn)?)
+        .load(conn)?;
+    let (last, is_over) = (rows.last().map(|row| row.0.0), rows.len() < limit);
+    let heard = rows.into_iter().filter_map(|(of, times, called)| {
+        let (assignment_id, terminal_id, site, cell, hand_picked) = of;
+        let (started_at_ms, finished_at_ms, phase_since_ms) = times;
+        let (last_seen_ms, interval_s) = called?;
+        Some(Heard {
+            assignment_id,
+            terminal_id,
+            site,
+            cell,
+            hand_picked,
+            started_at_ms,
+            finished_at_ms,
+            phase_since_ms,
+            last_seen_ms,
+            interval_s,
+        })
+    });
+    Ok(Looked { heard: heard.collect(), last, is_over })
 }

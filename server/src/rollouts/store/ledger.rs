@@ -9,7 +9,7 @@ use diesel::upsert::excluded;
 use super::CHUNK;
 use super::assignments::{Assignment, Said};
 use crate::clock::Now;
-use crate::db::schema::{gate_commits, gate_counts, rollout_counts, terminals, update_events};
+use crate::db::schema::{gate_commits, gate_counts, rollout_counts, rollout_reasons, terminals, update_events};
 use crate::db::{self, Conn};
 use crate::on_backend;
 use crate::rollouts::assignment::{Phase, State};
@@ -68,6 +68,32 @@ struct NewCount {
 }
 
 #[derive(Debug, Insertable)]
+#[diesel(table_name = rollout_reasons)]
+struct NewReason {
+    rollout_id: i64,
+    phase: &'static str,
+    reason: &'static str,
+    cell: i64,
+    n: i64,
+}
+
+/// Whether assignments in this phase are counted by reason and cell: what waits is counted by stage and cell, and what
+/// went well or was withdrawn is asked for by nobody.
+fn has_reasons(phase: Phase) -> bool {
+    match phase {
+        Phase::Offered
+        | Phase::Downloading
+        | Phase::Installing
+        | Phase::Rebooting
+        | Phase::Trial
+        | Phase::Failed
+        | Phase::RolledBack
+        | Phase::TimedOut => true,
+        Phase::Waiting | Phase::Succeeded | Phase::Cancelled => false,
+    }
+}
+
+#[derive(Debug, Insertable)]
 #[diesel(table_name = gate_commits)]
 struct NewCommits {
     rollout_id: i64,
@@ -81,6 +107,7 @@ struct NewCommits {
 pub(in crate::rollouts) struct Ledger {
     counts: BTreeMap<(i64, Phase), i64>,
     gate: BTreeMap<(i64, i64, i64), Growth>,
+    reasons: BTreeMap<(i64, &'static str, &'static str, i64), i64>,
     commits: BTreeMap<(i64, i64, i64), i64>,
     events: Vec<NewEvent>,
     reordered: BTreeSet<i64>,
@@ -94,6 +121,13 @@ impl Ledger {
             *self.counts.entry((before.rollout_id, from)).or_default() -= 1;
             *self.counts.entry((before.rollout_id, to)).or_default() += 1;
             self.note_for_gate(before, to, now);
+        }
+        for (state, by) in [(before.state, -1), (after, 1)] {
+            if has_reasons(state.phase()) {
+                let key =
+                    (before.rollout_id, state.phase().as_str(), state.reason().unwrap_or_default(), before.cell);
+                *self.reasons.entry(key).or_default() += by;
+            }
         }
         if from.is_ordered() != to.is_ordered() {
             self.reordered.insert(before.terminal_id);
@@ -161,6 +195,11 @@ impl Ledger {
         let grown = self.gate.into_iter().filter(|(_, growth)| *growth != Growth::default());
         let grown: Vec<NewCount> = grown.map(|(key, growth)| NewCount::of(key, growth)).collect();
         grow(conn, &grown)?;
+        let changed = self.reasons.into_iter().filter(|(_, by)| *by != 0);
+        let changed: Vec<NewReason> = changed
+            .map(|((rollout_id, phase, reason, cell), n)| NewReason { rollout_id, phase, reason, cell, n })
+            .collect();
+        count_reasons(conn, &changed)?;
         for ((rollout_id, minute_ms, cell), n) in self.commits {
             let row = NewCommits { rollout_id, minute_ms, cell, n };
             on_backend!(conn, |c| {
@@ -197,6 +236,38 @@ fn grow(conn: &mut Conn, rows: &[NewCount]) -> Result<(), db::Error> {
                     gate_counts::failed.eq(gate_counts::failed + excluded(gate_counts::failed)),
                     gate_counts::finished.eq(gate_counts::finished + excluded(gate_counts::finished)),
                 ))
+                .execute($conn)?
+        };
+    }
+    match conn {
+        Conn::Sqlite(c) => {
+            for row in rows {
+                upsert!(c, row);
+            }
+        }
+        Conn::Postgres(c) => {
+            for rows in rows.chunks(CHUNK) {
+                upsert!(c, rows);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As [`grow`], for the counts by reason.
+fn count_reasons(conn: &mut Conn, rows: &[NewReason]) -> Result<(), db::Error> {
+    macro_rules! upsert {
+        ($conn:ident, $rows:ident) => {
+            diesel::insert_into(rollout_reasons::table)
+                .values($rows)
+                .on_conflict((
+                    rollout_reasons::rollout_id,
+                    rollout_reasons::phase,
+                    rollout_reasons::reason,
+                    rollout_reasons::cell,
+                ))
+                .do_update()
+                .set(rollout_reasons::n.eq(rollout_reasons::n + excluded(rollout_reasons::n)))
                 .execute($conn)?
         };
     }

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
-use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminals, update_events};
+use crate::db::schema::{
+    assignments, releases, rollout_reasons, rollouts, terminal_states, terminals, update_events,
+};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
 use crate::rollouts::assignment::Phase;
@@ -122,39 +127,46 @@ pub(in crate::rollouts) fn live_rollout(conn: &mut Conn, terminal_id: i64) -> Re
         .optional()?)
 }
 
-/// Assignments of a rollout in these phases by phase and cell, by the index `assignments_by_phase`.
+/// Assignments of a rollout in these phases by phase, reason and cell, by primary key: kept with every step, so that no
+/// page counts.
+fn reasons_of(
+    conn: &mut Conn,
+    rollout_id: i64,
+    phases: &[Phase],
+) -> Result<Vec<(String, String, i64, i64)>, db::Error> {
+    let phases: Vec<&str> = phases.iter().map(|phase| phase.as_str()).collect();
+    Ok(rollout_reasons::table
+        .filter(rollout_reasons::rollout_id.eq(rollout_id))
+        .filter(rollout_reasons::phase.eq_any(phases))
+        .filter(rollout_reasons::n.ne(0))
+        .select((rollout_reasons::phase, rollout_reasons::reason, rollout_reasons::cell, rollout_reasons::n))
+        .load(conn)?)
+}
+
+/// Assignments of a rollout in these phases by phase and cell.
 pub(in crate::rollouts) fn count_by_cell(
     conn: &mut Conn,
     rollout_id: i64,
     phases: &[Phase],
 ) -> Result<Vec<(String, i64, i64)>, db::Error> {
-    let phases: Vec<&str> = phases.iter().map(|phase| phase.as_str()).collect();
-    Ok(assignments::table
-        .filter(assignments::rollout_id.eq(rollout_id))
-        .filter(assignments::phase.eq_any(phases))
-        .group_by((assignments::phase, assignments::cell))
-        .select((assignments::phase, assignments::cell, diesel::dsl::count_star()))
-        .load(conn)?)
+    let rows = reasons_of(conn, rollout_id, phases)?;
+    Ok(rows.into_iter().map(|(phase, _, cell, n)| (phase, cell, n)).collect())
 }
 
-/// How often each reason stands in these phases of a rollout, most frequent first, by the index `assignments_by_phase`.
+/// How often each reason stands in these phases of a rollout, most frequent first.
 pub(in crate::rollouts) fn reasons(
     conn: &mut Conn,
     rollout_id: i64,
     phases: &[Phase],
 ) -> Result<Vec<ReasonCount>, db::Error> {
-    let phases: Vec<&str> = phases.iter().map(|phase| phase.as_str()).collect();
-    let rows = assignments::table
-        .filter(assignments::rollout_id.eq(rollout_id))
-        .filter(assignments::phase.eq_any(phases))
-        .filter(assignments::reason.is_not_null())
-        .group_by((assignments::phase, assignments::reason))
-        .select((assignments::phase, assignments::reason, diesel::dsl::count_star()))
-        .load::<(String, Option<String>, i64)>(conn)?;
-    let mut reasons: Vec<ReasonCount> = rows
-        .into_iter()
-        .map(|(phase, reason, n)| ReasonCount { phase, reason: reason.unwrap_or_default(), n })
-        .collect();
+    let mut sums: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for (phase, reason, _, n) in reasons_of(conn, rollout_id, phases)? {
+        if !reason.is_empty() {
+            *sums.entry((phase, reason)).or_default() += n;
+        }
+    }
+    let mut reasons: Vec<ReasonCount> =
+        sums.into_iter().map(|((phase, reason), n)| ReasonCount { phase, reason, n }).collect();
     reasons.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| (&a.phase, &a.reason).cmp(&(&b.phase, &b.reason))));
     Ok(reasons)
 }
@@ -203,37 +215,48 @@ pub(in crate::rollouts) fn tasks(conn: &mut Conn, terminal_ids: &[i64]) -> Resul
     Ok(rows.into_iter().map(task).collect())
 }
 
-/// Terminals whose newest assignment ended badly, by the index `assignments_by_phase` for each of the newest rollouts.
+/// Terminals whose newest assignment ended badly, in the newest rollouts, those of each by the index
+/// `assignments_ended_badly`: never more rows than are asked for, however many failed elsewhere.
 pub(in crate::rollouts) fn unsuccessful_terminals(
     conn: &mut Conn,
     scope: &Scope,
     rollouts_max: i64,
-    limit: i64,
+    limit: usize,
 ) -> Result<Vec<i64>, db::Error> {
     let recent: Vec<i64> =
         rollouts::table.order(rollouts::id.desc()).limit(rollouts_max).select(rollouts::id).load(conn)?;
-    let ended_badly = [Phase::Failed, Phase::RolledBack, Phase::TimedOut].map(Phase::as_str);
-    let failed: Vec<(i64, i64)> = assignments::table
-        .filter(assignments::rollout_id.eq_any(recent))
-        .filter(assignments::phase.eq_any(ended_badly))
-        .filter(assignments::org_path.ge(scope.from()))
-        .filter(assignments::org_path.lt(scope.below()))
-        .order(assignments::id.desc())
-        .limit(limit)
-        .select((assignments::id, assignments::terminal_id))
-        .load(conn)?;
     let mut terminals = Vec::new();
-    for chunk in failed.chunks(BOUND_MAX) {
-        let ids: Vec<i64> = chunk.iter().map(|(_, terminal_id)| *terminal_id).collect();
-        let newest: Vec<Option<i64>> = assignments::table
-            .filter(assignments::terminal_id.eq_any(ids))
-            .group_by(assignments::terminal_id)
-            .select(diesel::dsl::max(assignments::id))
+    for rollout_id in recent {
+        let left = limit.saturating_sub(terminals.len());
+        if left == 0 {
+            break;
+        }
+        let failed: Vec<(i64, i64)> = assignments::table
+            .filter(assignments::rollout_id.eq(rollout_id))
+            .filter(ended_badly())
+            .filter(assignments::org_path.ge(scope.from()))
+            .filter(assignments::org_path.lt(scope.below()))
+            .order((assignments::org_path, assignments::id))
+            .limit(i64::try_from(left).unwrap_or(i64::MAX))
+            .select((assignments::id, assignments::terminal_id))
             .load(conn)?;
-        let is_newest = |id: &i64| newest.contains(&Some(*id));
-        terminals.extend(chunk.iter().filter(|(id, _)| is_newest(id)).map(|(_, terminal_id)| *terminal_id));
+        for chunk in failed.chunks(BOUND_MAX) {
+            let ids: Vec<i64> = chunk.iter().map(|(_, terminal_id)| *terminal_id).collect();
+            let newest: Vec<Option<i64>> = assignments::table
+                .filter(assignments::terminal_id.eq_any(ids))
+                .group_by(assignments::terminal_id)
+                .select(diesel::dsl::max(assignments::id))
+                .load(conn)?;
+            let is_newest = |id: &i64| newest.contains(&Some(*id));
+            terminals.extend(chunk.iter().filter(|(id, _)| is_newest(id)).map(|(_, terminal_id)| *terminal_id));
+        }
     }
     Ok(terminals)
+}
+
+/// As the partial index says it.
+fn ended_badly() -> SqlLiteral<Bool> {
+    sql("assignments.phase IN ('failed', 'rolled_back', 'timed_out')")
 }
 
 /// A terminal's update timeline, newest first, by primary key.

@@ -141,7 +141,7 @@ impl RiskSet {
         // Strata are combinations of scopes, so the whole stratum is in both.
         let scope = |scope: usize| ScopeAtRisk { scope: scope as u16, is_in: true, at_risk };
         let scopes = vec![scope(place.model), scope(MODELS.len() + place.access)];
-        Event { class: Class::Hard, arm, stratum: stratum as u16, at_risk, scopes }
+        Event { class: Class::Hard, arm, stratum: stratum as u16, at_risk, scopes, outside: None }
     }
 }
 

@@ -1338,3 +1338,43 @@ refusal-rollout-not-a-field = is not a field of this form
 rollout-not-started = Not started yet
 form-network = Download network
 form-wifi-only = Download over WiFi only
+
+## rollouts: evidence, undo, audit
+deed-alert_channels-create = Added an alert channel
+deed-alert_channels-delete = Removed an alert channel
+deed-alert_channels-test = Tried an alert channel
+deed-incidents-open = Opened an incident
+deed-incidents-reopen = Opened an incident again
+deed-incidents-raise = Raised an incident's level
+deed-incidents-remind = Reminded of an incident
+deed-incidents-acknowledge = Acknowledged an incident
+deed-incidents-mitigate = Marked an incident as mitigated
+deed-incidents-resolve = Marked an incident as resolved
+deed-incidents-assign = Assigned an incident
+deed-incidents-note = Added a note to an incident
+deed-profiles-settle = A profile became the layer's own
+deed-rollouts-submit = Submitted a rollout for approval
+deed-rollouts-approve = Approved a request for a rollout
+deed-rollouts-reject = Sent a rollout back
+deed-rollouts-open_stage = Opened a rollout's next stage
+deed-rollouts-halt = Halted a rollout
+deed-rollouts-override = Went on with a halted rollout
+deed-rollouts-finish = A rollout ended
+deed-rollouts-expire = A rollout ran out of time
+deed-rollouts-ask_widen = Asked to open a rollout's next stage
+deed-rollouts-ask_override = Asked to go on with a halted rollout
+deed-rollouts-refuse_request = Refused a request for a rollout
+deed-rollouts-stop_scope = Stopped a part of a rollout
+missing-journal = Not all failures have been read yet
+gate-rate = { $rate } (95 % interval { $from }–{ $to })
+gate-until-fail = { $n ->
+    [one] At this rate it is halted after about { $count } more terminal.
+   *[other] At this rate it is halted after about { $count } more terminals.
+}
+halted-health = { $class }: { $treated } of about { $treated_n } updated terminals failed ({ $treated_rate }), { $control } of about { $control_n } not yet updated ({ $control_rate }).
+halted-unpublished = The package is not published any more.
+halted-unreadable = Its kept evidence cannot be read and its record of failures is not complete, so it cannot be judged. Once a person goes on, evidence is gathered anew.
+done-again = A draft was made. Approve and publish it, then choose it under “Undo”.
+rollout-undo-pending = These bring the terminals back once they are approved and published:
+rollout-undo-earlier = Earlier firmware
+rollout-undo-again = Publish again with a higher counter

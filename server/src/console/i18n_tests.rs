@@ -108,38 +108,58 @@ const FIELDS: [&str; 56] = [
     "update",
 ];
 
-/// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 29] = [
-    "api_keys-create",
-    "api_keys-revoke",
-    "models-create",
-    "operators-create",
-    "operators-update",
-    "operators-change_password",
-    "operators-reset_password",
-    "organizations-create",
-    "organizations-update",
-    "profiles-create",
-    "profiles-assign",
-    "releases-create",
-    "releases-approve",
-    "releases-publish",
-    "releases-withdraw",
-    "rollouts-create",
-    "rollouts-start",
-    "rollouts-pause",
-    "rollouts-resume",
-    "rollouts-cancel",
-    "sessions-open",
-    "sessions-close",
-    "sessions-token_reused",
-    "terminals-create",
-    "terminals-enrol",
-    "terminals-import",
-    "terminals-issue_codes",
-    "terminals-lifecycle",
-    "terminals-update",
+/// What the audit log has under a name of its own.
+const DEEDS: [&str; 37] = [
+    "alert_channels.create",
+    "alert_channels.delete",
+    "alert_channels.test",
+    "api_keys.create",
+    "api_keys.revoke",
+    "models.create",
+    "operators.create",
+    "operators.update",
+    "operators.change_password",
+    "operators.reset_password",
+    "organizations.create",
+    "organizations.update",
+    "profiles.create",
+    "profiles.assign",
+    "profiles.settle",
+    "releases.create",
+    "releases.approve",
+    "releases.publish",
+    "releases.withdraw",
+    "rollouts.create",
+    "rollouts.ask_widen",
+    "rollouts.ask_override",
+    "rollouts.refuse_request",
+    "rollouts.stop_scope",
+    "sessions.open",
+    "sessions.close",
+    "sessions.token_reused",
+    "terminals.create",
+    "terminals.enrol",
+    "terminals.import",
+    "terminals.issue_codes",
+    "terminals.lifecycle",
+    "terminals.update",
+    "incidents.open",
+    "incidents.reopen",
+    "incidents.raise",
+    "incidents.remind",
 ];
+/// What a person does with an incident, as the audit log has it.
+const INCIDENT_DEEDS: [&str; 5] = ["acknowledge", "mitigate", "resolve", "assign", "note"];
+/// Names in the audit log that are put together, by how they begin.
+const MADE_DEEDS: [&str; 3] = ["rollouts.", "rollouts.ask_", "incidents."];
+
+/// Names in the audit log; the steps of a rollout are named by its events.
+fn deeds() -> BTreeSet<String> {
+    let steps = EVENTS.iter().filter(|event| !["revise", "stop_scope"].contains(event));
+    let steps = steps.map(|event| format!("rollouts.{event}"));
+    let incidents = INCIDENT_DEEDS.iter().map(|event| format!("incidents.{event}"));
+    DEEDS.iter().map(|deed| (*deed).to_owned()).chain(steps).chain(incidents).collect()
+}
 
 /// Keys that are made from names the server keeps.
 fn families() -> BTreeMap<&'static str, Vec<String>> {
@@ -181,7 +201,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("withdrawn", names(&Withdrawal::ALL.map(Withdrawal::as_str))),
         ("verdict", names(&VERDICTS.map(Verdict::as_str))),
         ("verdict-meaning", names(&VERDICTS.map(Verdict::as_str))),
-        ("missing", names(&["started", "health", "outcome", "controls", "soak", "watched", "scope"])),
+        ("missing", names(&["started", "health", "outcome", "controls", "soak", "watched", "scope", "journal"])),
         ("left-out", names(&["suppressed_by_site", "out_of_window", "repeated"])),
         ("failure-class", names(&["hard", "payment"])),
         ("request", names(&["start", "widen", "override"])),
@@ -243,6 +263,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "advanced",
                 "overridden",
                 "part_stopped",
+                "again",
                 "acknowledged",
                 "taken",
                 "mitigated",
@@ -255,7 +276,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("permission", names(&Permission::ALL.map(Permission::as_str))),
         ("event", names(&EVENTS)),
         ("field", names(&FIELDS)),
-        ("deed", names(&DEEDS)),
+        ("deed", deeds().iter().map(|deed| deed.replace('.', "-")).collect()),
         ("problem-title", super::super::problems::names()),
         ("problem-advice", super::super::problems::names()),
     ])
@@ -342,6 +363,61 @@ fn every_key_that_is_used_exists_and_every_key_that_exists_is_used() {
     };
     let unused: Vec<_> = defined.iter().filter(|key| !is_used(key)).collect();
     assert_eq!(unused, Vec::<&String>::new(), "defined but not used");
+}
+
+/// Every Rust file below a folder, tests aside.
+fn programs(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            programs(&path, found);
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
+        }
+    }
+}
+
+/// Names and beginnings of names that are written into the audit log somewhere in the sources.
+fn written_deeds() -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut whole, mut made, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    programs(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    // Deeds are put down where the audit log is spoken of, by these calls.
+    let is_writing = |text: &str| ["Deed {", "append(conn, ", "record(conn, "].iter().any(|call| text.contains(call));
+    for text in found.iter().filter(|text| is_writing(text)) {
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for literal in code.join("\n").split('"').skip(1).step_by(2) {
+            let Some((domain, verb)) = literal.split_once('.') else { continue };
+            match verb.split_once('{') {
+                Some((start, _)) if is_part(domain) && start.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
+                    made.insert(format!("{domain}.{start}"));
+                }
+                None if is_part(domain) && is_part(verb) => {
+                    whole.insert(literal.to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+    (whole, made)
+}
+
+/// Texts of the same form in the same files that are none: names of fields.
+const NO_DEEDS: [&str; 5] = ["capabilities.", "filter.", "gate.", "strategy.", "parameters."];
+
+#[test]
+fn everything_that_is_written_into_the_audit_log_has_a_word() {
+    let (whole, made) = written_deeds();
+    let known = deeds();
+    assert!(whole.len() > 20, "the sources were read: {whole:?}");
+    let is_deed = |name: &&String| !NO_DEEDS.iter().any(|start| name.starts_with(start));
+    let unknown: Vec<&String> = whole.iter().filter(is_deed).filter(|name| !known.contains(*name)).collect();
+    assert_eq!(unknown, Vec::<&String>::new(), "without a word: give it one in both languages, and name it in DEEDS");
+    let unknown: Vec<&String> =
+        made.iter().filter(is_deed).filter(|start| !MADE_DEEDS.contains(&start.as_str())).collect();
+    assert_eq!(unknown, Vec::<&String>::new(), "put together: say here from what");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod refusals;
 mod releases;
 mod rollout;
 mod rollout_actions;
+mod rollout_acts;
 mod rollout_events;
 mod rollout_evidence;
 mod rollout_form;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::chart::{Part, Svg, stacked_bar};
 use super::i18n::grouped;
-use super::rollout_actions::{Acts, PartQuestion, Refused};
+use super::rollout_acts::{Acts, PartQuestion, Refused};
 use super::rollout_evidence::{self, EvidenceView};
 use super::rollout_words as words;
 use super::rollouts::{self as list, Chip};
@@ -108,7 +108,7 @@ impl Progress {
         let stops = stops.iter().map(|stop| StopRow {
             part: super::conditions::attribute(shell, &stop.attribute, &stop.value),
             // The gate's own words are the evidence above, in digits.
-            why: if stop.why.starts_with("the gate:") { shell.say("stopped-by-gate") } else { stop.why.clone() },
+            why: if stop.why.starts_with(rollouts::BY_GATE) { shell.say("stopped-by-gate") } else { stop.why.clone() },
             by: stop.by.clone(),
             at: shell.moments.absolute(stop.at_ms),
         });
@@ -143,9 +143,11 @@ fn halt(shell: &Shell, look: &Look) -> Halt {
     let RolloutDetail { rollout, evidence, .. } = &look.detail;
     let n: i64 = INSTALLING.iter().filter_map(|phase| rollout.counts.get(*phase)).sum();
     Halt {
-        by: match evidence {
-            Some(evidence) => rollout_evidence::halted_by(shell, evidence),
-            None => rollout.why.clone(),
+        by: match (evidence, rollout.why.strip_prefix(rollouts::BY_GATE)) {
+            (_, Some(rollouts::UNREADABLE)) => shell.say("halted-unreadable"),
+            (Some(evidence), Some(_)) => rollout_evidence::halted_by(shell, evidence),
+            (_, None) if rollout.why == rollouts::WHY_UNPUBLISHED => shell.say("halted-unpublished"),
+            _ => rollout.why.clone(),
         },
         at: shell.moments.absolute(rollout.state_since_ms),
         in_flight: shell.count("halted-in-flight", &n),
@@ -207,7 +209,13 @@ fn stage_row(
         ("stage-failed", Some(view.failed)),
     ];
     let label = words::stage(shell, &rollout.strategy, view.stage);
-    let numbers = numbers.into_iter().filter_map(|(key, n)| Some((shell.say(key), grouped(n?)))).collect();
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    let failed = rollout_evidence::rate(shell, count(view.failed), count(view.started));
+    let mut numbers: Vec<(String, String)> =
+        numbers.into_iter().filter_map(|(key, n)| Some((shell.say(key), grouped(n?)))).collect();
+    if let Some((_, last)) = numbers.last_mut().filter(|_| view.failed > 0 && !failed.is_empty()) {
+        *last = format!("{last} · {failed}");
+    }
     StageRow {
         bar: stacked_bar(&label, &parts),
         status: Status { tone, word: shell.word("stage-state", word) },

@@ -6,7 +6,7 @@ use super::dial::{Dial, Mark, scale};
 use super::i18n::grouped;
 use super::shell::Shell;
 use super::status::Tone;
-use crate::rollouts::gate::Settings;
+use crate::rollouts::gate::{Settings, interval};
 use crate::rollouts::{ClassEvidence, Evidence, ScopeEvidence};
 
 /// Parts of the fleet that are named; the rest has less evidence than these.
@@ -17,7 +17,9 @@ const SCOPE_E_MIN: f64 = 1.5;
 pub(super) struct ClassRow {
     pub(super) name: String,
     pub(super) treated: i64,
+    pub(super) treated_rate: String,
     pub(super) control: i64,
+    pub(super) control_rate: String,
     pub(super) ratio: String,
     pub(super) e: String,
 }
@@ -47,7 +49,8 @@ pub(super) struct EvidenceView {
     pub(super) words: String,
     pub(super) legend: Vec<(&'static str, String, String)>,
     pub(super) cleared: Vec<Cleared>,
-    pub(super) until_pass: Option<String>,
+    /// How many more terminals until it is decided, one way or the other.
+    pub(super) until: Vec<String>,
     pub(super) missing: Vec<String>,
     pub(super) classes: Vec<ClassRow>,
     pub(super) scopes: Vec<ScopeRow>,
@@ -71,6 +74,26 @@ pub(super) fn number(e: f64) -> String {
 
 fn whole(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// A share as people read it: no more digits than it has.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let digits = match percent {
+        p if p >= 9.95 => format!("{p:.0}"),
+        p if p >= 0.995 => format!("{p:.1}"),
+        p => format!("{p:.2}"),
+    };
+    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    format!("{digits} %")
+}
+
+/// `k` of `n` as a rate with its interval; empty where there is none to be had.
+pub(super) fn rate(shell: &Shell, k: u64, n: u64) -> String {
+    let Some((from, to)) = interval(k, n) else { return String::new() };
+    let rate = percent(k as f64 / n as f64);
+    let bare = |share| percent(share).trim_end_matches(" %").to_owned();
+    shell.language.with_values("gate-rate", &[("rate", &rate), ("from", &bare(from)), ("to", &percent(to))])
 }
 
 /// The tone of a verdict.
@@ -104,7 +127,12 @@ pub(super) fn view(shell: &Shell, evidence: &Evidence) -> EvidenceView {
             (key("gate-controls"), evidence.controls),
         ]
         .map(|(name, n)| (shell.say(name), grouped(whole(n))))
-        .into(),
+        .into_iter()
+        .map(|(name, n)| match name == shell.say("gate-failed") {
+            true => (name, with_rate(n, rate(shell, evidence.failed, evidence.started))),
+            false => (name, n),
+        })
+        .collect(),
         dial: dial(shell, evidence),
         words: shell.language.with_two(
             "gate-words",
@@ -118,10 +146,7 @@ pub(super) fn view(shell: &Shell, evidence: &Evidence) -> EvidenceView {
             ("mark-peak", shell.say("gate-peak"), number(evidence.e_max)),
         ],
         cleared: cleared.into(),
-        until_pass: evidence
-            .until_pass
-            .filter(|n| *n > 0 && evidence.verdict == "insufficient")
-            .map(|n| shell.count("gate-until-pass", &whole(n))),
+        until: if evidence.verdict == "insufficient" { until(shell, evidence) } else { Vec::new() },
         missing: evidence.missing.iter().map(|name| shell.word("missing", name)).collect(),
         classes: evidence.classes.iter().map(|class| class_row(shell, class)).collect(),
         scopes: scope_rows(shell, &evidence.scopes),
@@ -129,16 +154,36 @@ pub(super) fn view(shell: &Shell, evidence: &Evidence) -> EvidenceView {
     }
 }
 
+fn with_rate(n: String, rate: String) -> String {
+    if rate.is_empty() { n } else { format!("{n} · {rate}") }
+}
+
+/// What comes first at the rate that was seen: a halt, or else a pass.
+fn until(shell: &Shell, evidence: &Evidence) -> Vec<String> {
+    let fail = evidence.until_fail.map(|n| shell.count("gate-until-fail", &whole(n)));
+    let pass = evidence.until_pass.filter(|n| *n > 0).map(|n| shell.count("gate-until-pass", &whole(n)));
+    fail.or(pass).into_iter().collect()
+}
+
 fn most(scopes: &[ScopeEvidence]) -> f64 {
     scopes.iter().map(|scope| scope.e).fold(1.0, f64::max)
 }
 
 fn class_row(shell: &Shell, class: &ClassEvidence) -> ClassRow {
+    let times = |ratio: f64| format!("{ratio:.1}");
+    let ratio = match (class.ratio, class.ratio_from, class.ratio_to) {
+        (None, Some(from), _) if class.treated > 0 => format!("≥ {}×", times(from)),
+        (None, ..) => "–".to_owned(),
+        (Some(ratio), Some(from), Some(to)) => format!("{}× ({}–{})", times(ratio), times(from), times(to)),
+        (Some(ratio), ..) => format!("{}×", times(ratio)),
+    };
     ClassRow {
         name: shell.word("failure-class", &class.class),
         treated: whole(class.treated),
+        treated_rate: rate(shell, class.treated, class.treated_at_risk),
         control: whole(class.control),
-        ratio: class.ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.1}×")),
+        control_rate: rate(shell, class.control, class.control_at_risk),
+        ratio,
         e: number(class.e),
     }
 }
@@ -195,6 +240,10 @@ pub(super) fn halted_by(shell: &Shell, evidence: &Evidence) -> String {
             ("started", &grouped(whole(evidence.started))),
         ],
     );
+    let reached = match evidence.classes.iter().max_by(|a, b| a.e.total_cmp(&b.e)) {
+        Some(class) if kind == "gate-health" => format!("{reached} {}", compared(shell, class)),
+        _ => reached,
+    };
     let suspect = Settings::default().scope_suspect_e;
     match evidence.scopes.iter().find(|scope| !scope.is_stopped && scope.e >= suspect) {
         None => reached,
@@ -206,6 +255,24 @@ pub(super) fn halted_by(shell: &Shell, evidence: &Evidence) -> String {
     }
 }
 
+/// The two arms of a class, side by side.
+fn compared(shell: &Shell, class: &ClassEvidence) -> String {
+    let count = |n: u64| grouped(whole(n));
+    let share = |k: u64, n: u64| if n == 0 { "–".to_owned() } else { percent(k as f64 / n as f64) };
+    shell.language.with_values(
+        "halted-health",
+        &[
+            ("class", &shell.word("failure-class", &class.class)),
+            ("treated", &count(class.treated)),
+            ("treated_n", &count(class.treated_at_risk)),
+            ("treated_rate", &share(class.treated, class.treated_at_risk)),
+            ("control", &count(class.control)),
+            ("control_n", &count(class.control_at_risk)),
+            ("control_rate", &share(class.control, class.control_at_risk)),
+        ],
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,5 +281,11 @@ mod tests {
     fn evidence_is_written_with_no_more_digits_than_it_has() {
         let written = [1.0, 1.04, 9.26, 12.4, 478.09, 31_415.0, f64::INFINITY].map(number);
         assert_eq!(written, ["1", "1", "9.3", "12", "478", "31,415", "> 10⁹"]);
+    }
+
+    #[test]
+    fn a_share_is_written_with_no_more_digits_than_it_has() {
+        let written = [0.0, 0.000_35, 0.012, 0.09, 0.1234, 1.0].map(percent);
+        assert_eq!(written, ["0 %", "0.04 %", "1.2 %", "9 %", "12 %", "100 %"]);
     }
 }

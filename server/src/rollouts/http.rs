@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::assignment::Phase;
 use super::state::State as RolloutState;
 use super::{Announced, AssignmentRow, Error, NewRollout, Preview, Rollout, RolloutDetail, TimelineEvent};
-use crate::audit::Actor;
+use crate::clock::Now;
 use crate::db::Conn;
+use crate::http::State;
+use crate::http::auth::Acting;
 use crate::http::body::{Json, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
-use crate::http::{RequestId, State};
 use crate::operators::{Caller, Permission};
 
 const READ: Access = Access::Operator(Permission::RolloutsRead);
@@ -200,31 +201,50 @@ fn sentence(error: &Error) -> String {
     letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
-fn actor(caller: &Caller, request: &RequestId) -> Actor {
-    Actor::from(caller).in_request(&request.0)
-}
-
-async fn answer(state: &State, caller: Caller, id: i64) -> Result<web::Json<RolloutDetail>, Problem> {
+async fn answer(state: &State, caller: Caller, id: i64) -> Answered {
     let detail = state.db.read(move |conn| super::get(conn, &caller.scope, id)).await?;
     Ok(web::Json(detail))
 }
 
-async fn create(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Json(new): Json<NewRollout>,
+/// What a rollout is after something was done with it.
+type Answered = Result<web::Json<RolloutDetail>, Problem>;
+
+/// Does `work` with the rollout `id` in one transaction, lets the planner know, and says what the rollout is then.
+async fn act(
+    state: &State,
+    by: Acting,
+    id: i64,
+    work: impl FnOnce(&mut Conn, &Acting, Now) -> Result<(), Error> + Send + 'static,
+) -> Answered {
+    let now = state.clock.now();
+    let maker = by.clone();
+    state.db.write(move |conn| work(conn, &maker, now)).await?;
+    state.planner.wake();
+    answer(state, by.caller, id).await
+}
+
+/// As [`act`], for what is resolved outside of any write.
+async fn done(state: &State, by: Acting, id: i64, done: impl Future<Output = Result<(), Error>>) -> Answered {
+    done.await?;
+    state.planner.wake();
+    answer(state, by.caller, id).await
+}
+
+/// As [`act`], for what makes a draft.
+async fn draft(
+    state: &State,
+    by: Acting,
+    work: impl FnOnce(&mut Conn, &Acting, Now) -> Result<i64, Error> + Send + 'static,
 ) -> Result<HttpResponse, Problem> {
-    let (actor, now) = (actor(&caller, &request), state.clock.now());
-    let id = state
-        .db
-        .write({
-            let caller = caller.clone();
-            move |conn| super::create(conn, &caller, new, &actor, now)
-        })
-        .await?;
-    let detail = answer(&state, caller, id).await?;
+    let now = state.clock.now();
+    let maker = by.clone();
+    let id = state.db.write(move |conn| work(conn, &maker, now)).await?;
+    let detail = answer(state, by.caller, id).await?;
     Ok(HttpResponse::build(StatusCode::CREATED).json(detail))
+}
+
+async fn create(state: web::Data<State>, by: Acting, Json(new): Json<NewRollout>) -> Result<HttpResponse, Problem> {
+    draft(&state, by, move |conn, by, now| super::create(conn, &by.caller, new, &by.actor, now)).await
 }
 
 async fn list(
@@ -242,11 +262,7 @@ async fn list(
     Ok(web::Json(Page::from_rows(rows, size, |rollout| rollout.id)))
 }
 
-async fn get(
-    state: web::Data<State>,
-    caller: Caller,
-    Path(id): Path<i64>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
+async fn get(state: web::Data<State>, caller: Caller, Path(id): Path<i64>) -> Answered {
     answer(&state, caller, id).await
 }
 
@@ -254,161 +270,82 @@ async fn preview(state: web::Data<State>, caller: Caller, Path(id): Path<i64>) -
     Ok(web::Json(state.db.read(move |conn| super::preview(conn, &caller.scope, id)).await?))
 }
 
-async fn start(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-    Json(body): Json<Start>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now) = (actor(&caller, &request), state.clock.now());
+async fn start(state: web::Data<State>, by: Acting, Path(id): Path<i64>, Json(body): Json<Start>) -> Answered {
+    let Acting { caller, actor } = by.clone();
+    let (from, now) = (state.config.approval_from_terminals, state.clock.now());
+    let start = super::start(&state.db, caller.scope, id, body.confirm_count, from, actor, now);
+    done(&state, by, id, start).await
+}
+
+async fn submit(state: web::Data<State>, by: Acting, Path(id): Path<i64>, Json(body): Json<Submit>) -> Answered {
+    let (Acting { caller, actor }, now) = (by.clone(), state.clock.now());
+    let submit = super::submit(&state.db, caller, id, body.confirm_count, &body.why, actor, now);
+    done(&state, by, id, submit).await
+}
+
+async fn approve(state: web::Data<State>, by: Acting, Path(id): Path<i64>) -> Answered {
+    let (Acting { caller, actor }, now) = (by.clone(), state.clock.now());
+    done(&state, by, id, super::approve(&state.db, caller, id, actor, now)).await
+}
+
+async fn reject(state: web::Data<State>, by: Acting, Path(id): Path<i64>, Json(Why { why }): Json<Why>) -> Answered {
+    act(&state, by, id, move |conn, by, now| super::reject(conn, &by.caller.scope, id, &why, &by.actor, now)).await
+}
+
+async fn pause(state: web::Data<State>, by: Acting, Path(id): Path<i64>, Json(Why { why }): Json<Why>) -> Answered {
+    act(&state, by, id, move |conn, by, now| super::pause(conn, &by.caller.scope, id, &why, &by.actor, now)).await
+}
+
+async fn resume(state: web::Data<State>, by: Acting, Path(id): Path<i64>) -> Answered {
+    act(&state, by, id, move |conn, by, now| super::resume(conn, &by.caller.scope, id, &by.actor, now)).await
+}
+
+async fn cancel(state: web::Data<State>, by: Acting, Path(id): Path<i64>, Json(Why { why }): Json<Why>) -> Answered {
+    act(&state, by, id, move |conn, by, now| super::cancel(conn, &by.caller.scope, id, &why, &by.actor, now)).await
+}
+
+async fn advance(state: web::Data<State>, by: Acting, Path(id): Path<i64>, Json(Why { why }): Json<Why>) -> Answered {
     let from = state.config.approval_from_terminals;
-    super::start(&state.db, caller.scope.clone(), id, body.confirm_count, from, actor, now).await?;
-    state.planner.wake();
-    answer(&state, caller, id).await
-}
-
-async fn pause(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-    Json(body): Json<Why>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now, scope) = (actor(&caller, &request), state.clock.now(), caller.scope.clone());
-    state.db.write(move |conn| super::pause(conn, &scope, id, &body.why, &actor, now)).await?;
-    state.planner.wake();
-    answer(&state, caller, id).await
-}
-
-async fn resume(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now, scope) = (actor(&caller, &request), state.clock.now(), caller.scope.clone());
-    state.db.write(move |conn| super::resume(conn, &scope, id, &actor, now)).await?;
-    state.planner.wake();
-    answer(&state, caller, id).await
-}
-
-async fn cancel(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-    Json(body): Json<Why>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now, scope) = (actor(&caller, &request), state.clock.now(), caller.scope.clone());
-    state.db.write(move |conn| super::cancel(conn, &scope, id, &body.why, &actor, now)).await?;
-    state.planner.wake();
-    answer(&state, caller, id).await
-}
-
-async fn submit(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-    Json(body): Json<Submit>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now) = (actor(&caller, &request), state.clock.now());
-    super::submit(&state.db, caller.clone(), id, body.confirm_count, &body.why, actor, now).await?;
-    answer(&state, caller, id).await
-}
-
-async fn approve(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now) = (actor(&caller, &request), state.clock.now());
-    super::approve(&state.db, caller.clone(), id, actor, now).await?;
-    state.planner.wake();
-    answer(&state, caller, id).await
-}
-
-async fn reject(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-    Json(body): Json<Why>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now, scope) = (actor(&caller, &request), state.clock.now(), caller.scope.clone());
-    state.db.write(move |conn| super::reject(conn, &scope, id, &body.why, &actor, now)).await?;
-    answer(&state, caller, id).await
-}
-
-async fn advance(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-    Json(body): Json<Why>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
-    let from = state.config.approval_from_terminals;
-    state.db.write(move |conn| super::advance_stage(conn, &maker, id, &body.why, from, &actor, now)).await?;
-    state.planner.wake();
-    answer(&state, caller, id).await
+    let advance =
+        move |conn: &mut Conn, by: &Acting, now| super::advance_stage(conn, &by.caller, id, &why, from, &by.actor, now);
+    act(&state, by, id, advance).await
 }
 
 async fn override_halt(
     state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
+    by: Acting,
     Path(id): Path<i64>,
-    Json(body): Json<Why>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
+    Json(Why { why }): Json<Why>,
+) -> Answered {
     let from = state.config.approval_from_terminals;
-    state.db.write(move |conn| super::override_halt(conn, &maker, id, &body.why, from, &actor, now)).await?;
-    state.planner.wake();
-    answer(&state, caller, id).await
+    let go_on =
+        move |conn: &mut Conn, by: &Acting, now| super::override_halt(conn, &by.caller, id, &why, from, &by.actor, now);
+    act(&state, by, id, go_on).await
 }
 
 async fn stop_scope(
     state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
+    by: Acting,
     Path(id): Path<i64>,
-    Json(body): Json<StopScope>,
-) -> Result<web::Json<RolloutDetail>, Problem> {
-    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
-    let stop = move |conn: &mut Conn| {
-        super::stop_scope(conn, &maker, id, (&body.attribute, &body.value, &body.why), &actor, now)
+    Json(StopScope { attribute, value, why }): Json<StopScope>,
+) -> Answered {
+    let stop = move |conn: &mut Conn, by: &Acting, now| {
+        super::stop_scope(conn, &by.caller, id, (&attribute, &value, &why), &by.actor, now)
     };
-    state.db.write(stop).await?;
-    state.planner.wake();
-    answer(&state, caller, id).await
+    act(&state, by, id, stop).await
 }
 
-async fn retry(
-    state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
-    Path(id): Path<i64>,
-) -> Result<HttpResponse, Problem> {
-    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
-    let id = state.db.write(move |conn| super::retry(conn, &maker, id, &actor, now)).await?;
-    let detail = answer(&state, caller, id).await?;
-    Ok(HttpResponse::build(StatusCode::CREATED).json(detail))
+async fn retry(state: web::Data<State>, by: Acting, Path(id): Path<i64>) -> Result<HttpResponse, Problem> {
+    draft(&state, by, move |conn, by, now| super::retry(conn, &by.caller, id, &by.actor, now)).await
 }
 
 async fn undo(
     state: web::Data<State>,
-    caller: Caller,
-    request: web::ReqData<RequestId>,
+    by: Acting,
     Path(id): Path<i64>,
-    Json(body): Json<Undo>,
+    Json(Undo { release_id }): Json<Undo>,
 ) -> Result<HttpResponse, Problem> {
-    let (actor, now, maker) = (actor(&caller, &request), state.clock.now(), caller.clone());
-    let id = state.db.write(move |conn| super::undo(conn, &maker, id, body.release_id, &actor, now)).await?;
-    let detail = answer(&state, caller, id).await?;
-    Ok(HttpResponse::build(StatusCode::CREATED).json(detail))
+    draft(&state, by, move |conn, by, now| super::undo(conn, &by.caller, id, release_id, &by.actor, now)).await
 }
 
 async fn announcements(state: web::Data<State>, caller: Caller) -> Result<web::Json<Vec<Announced>>, Problem> {

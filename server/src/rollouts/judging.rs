@@ -65,6 +65,9 @@ pub struct Evidence {
     /// About how many more terminals it takes to clear the release, if it does no harm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_pass: Option<u64>,
+    /// About how many more terminals it takes to halt the rollout, if updates go on to fail as they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_fail: Option<u64>,
     /// What a person looked at when they went on after a halt: it is no evidence any more.
     #[serde(default)]
     pub forgiven: Forgiven,
@@ -235,13 +238,7 @@ struct Sums {
     controls: u64,
 }
 
-fn sums(
-    conn: &mut Conn,
-    rollout: &Stored,
-    fleet: &Fleet,
-    windows: &Windows,
-    now: Now,
-) -> Result<Sums, db::Error> {
+fn sums(conn: &mut Conn, rollout: &Stored, fleet: &Fleet, windows: &Windows, now: Now) -> Result<Sums, db::Error> {
     let number = |n: i64| u64::try_from(n).unwrap_or(0);
     let mut outcomes = Outcomes::default();
     for count in fleet.counts().filter(|count| !fleet.is_cell_stopped(count.cell)) {
@@ -319,9 +316,22 @@ fn evidence(
         can_narrow_to: judgement.can_narrow_to.and_then(name).cloned(),
         forgiven: Forgiven::default(),
         stops: 0,
+        until_fail: until_fail(&sums.outcomes, settings),
         until_pass: settings
             .outcome_budget
             .and_then(|budget| gate::terminals_until_pass(budget, settings.tolerated_ratio, settings.pass_evidence))
             .map(|n| n.saturating_sub(sums.outcomes.started)),
     }
+}
+
+/// How many more terminals until updates that go on to fail as they do have halted the rollout.
+fn until_fail(outcomes: &Outcomes, settings: &Settings) -> Option<u64> {
+    let budget = settings.outcome_budget?;
+    if outcomes.started == 0 {
+        return None;
+    }
+    // Counts of terminals stay far below 2⁵³, where this is exact.
+    let rate = outcomes.failed as f64 / outcomes.started as f64;
+    let all = gate::terminals_until_fail(budget, rate / budget, settings.alpha)?;
+    Some(all.saturating_sub(outcomes.started))
 }

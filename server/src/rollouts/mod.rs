@@ -64,6 +64,13 @@ pub const PLANNED_MS_MAX: i64 = 365 * 24 * 3_600_000;
 pub const CONFIRM_SLACK: u64 = 5;
 /// … or by this many per cent, whichever is more: fleets move while a person reads.
 pub const CONFIRM_SLACK_PERCENT: u64 = 1;
+/// How the reasons begin that the gate gives.
+pub const BY_GATE: &str = "the gate: ";
+/// The gate's reason when it cannot judge any more.
+pub const UNREADABLE: &str = "its evidence cannot be read, and its journal does not reach back to its beginning";
+/// Why a rollout was halted whose release was taken back.
+pub const WHY_UNPUBLISHED: &str = "the release is not published any more";
+
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

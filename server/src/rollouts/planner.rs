@@ -23,7 +23,7 @@ use super::store::assignments::{Assignment, Bulk, Said};
 use super::store::ledger::Ledger;
 use super::store::{self, CHUNK, PASSED, Stored, Subject, assignments};
 use super::strategy::Wait;
-use super::{Error, Filter, advance};
+use super::{Error, Filter, WHY_UNPUBLISHED, advance};
 use crate::audit::Actor;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -59,7 +59,7 @@ pub async fn pass(db: &Db, now: Now) -> Result<Left, db::Error> {
             worked |= one(db, id, move |conn, rollout| end(conn, rollout, &Event::Expire, now)).await;
         }
         for id in db.read(store::unpublished).await? {
-            let why = "the release is not published any more".to_owned();
+            let why = WHY_UNPUBLISHED.to_owned();
             worked |= one(db, id, move |conn, rollout| end(conn, rollout, &Event::Halt { why }, now)).await;
         }
         for id in db.read(move |conn| at_work(conn, now)).await? {

@@ -1,27 +1,31 @@
-//! SQL of rollouts themselves; assignments and candidates have their own files below.
+//! Reading rollouts themselves; all else has its own file below.
 
 pub(super) mod assignments;
 pub(super) mod candidates;
 pub(super) mod gate;
 pub(super) mod journal;
 pub(super) mod ledger;
+mod named;
 pub(super) mod pages;
+mod steps;
+mod writes;
 
 use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
+pub(super) use named::{Release, announced, organization_path, profile_names, release, release_names};
+pub(super) use writes::{Draft, hold, insert, note_target, swap};
+
 use super::Request;
 use super::assignment::Phase;
 use super::filter::Filter;
 use super::state::State;
-use super::strategy::{Announcement, Strategy};
+use super::strategy::Strategy;
 use crate::clock::Now;
-use crate::db::schema::{
-    organizations, profiles, release_models, releases, rollout_counts, rollout_progress, rollouts,
-};
-use crate::db::{self, Conn, Sequence, next_id};
+use crate::db::schema::{releases, rollout_counts, rollout_progress, rollouts};
+use crate::db::{self, Conn};
 use crate::operators::Scope;
 use crate::profiles::LayerKey;
 
@@ -301,90 +305,6 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// A new draft.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Draft {
-    pub organization_id: i64,
-    pub org_path: String,
-    pub name: String,
-    pub subject: Subject,
-    pub filter: Filter,
-    pub strategy: Strategy,
-    pub assignment_timeout_s: i64,
-    pub retry_max: i64,
-    pub retry_wait_s: i64,
-    pub priority: i64,
-    pub starts_at_ms: Option<i64>,
-    pub ends_at_ms: Option<i64>,
-    pub parent_id: Option<i64>,
-    pub created_by: i64,
-    pub created_by_name: String,
-}
-
-/// Inserts a draft with all its counts at zero; returns its number.
-pub(super) fn insert(conn: &mut Conn, draft: &Draft, now: Now) -> Result<i64, db::Error> {
-    let id = next_id(conn, Sequence::Rollouts)?;
-    let state = State::Draft;
-    let (profile_id, layer) = match &draft.subject {
-        Subject::Release(_) => (None, None),
-        Subject::Profile { id, layer } => (Some(*id), Some(json(layer))),
-    };
-    diesel::insert_into(rollouts::table)
-        .values((
-            rollouts::id.eq(id),
-            rollouts::organization_id.eq(draft.organization_id),
-            rollouts::org_path.eq(&draft.org_path),
-            rollouts::name.eq(&draft.name),
-            (
-                rollouts::release_id.eq(draft.subject.release_id()),
-                rollouts::profile_id.eq(profile_id),
-                rollouts::layer.eq(layer),
-                rollouts::filter.eq(json(&draft.filter)),
-                rollouts::strategy.eq(json(&draft.strategy)),
-            ),
-            rollouts::state.eq(state.as_str()),
-            rollouts::stage.eq(0),
-            rollouts::why.eq(state.why()),
-            rollouts::state_since_ms.eq(now.0),
-            rollouts::deadline_ms.eq(state.time_limit_ms().map(|limit| now.0.saturating_add(limit))),
-            (
-                rollouts::assignment_timeout_s.eq(draft.assignment_timeout_s),
-                rollouts::retry_max.eq(draft.retry_max),
-                rollouts::retry_wait_s.eq(draft.retry_wait_s),
-                rollouts::priority.eq(draft.priority),
-                rollouts::starts_at_ms.eq(draft.starts_at_ms),
-                rollouts::ends_at_ms.eq(draft.ends_at_ms),
-                rollouts::parent_id.eq(draft.parent_id),
-            ),
-            rollouts::created_by.eq(draft.created_by),
-            rollouts::created_by_name.eq(&draft.created_by_name),
-            rollouts::created_at_ms.eq(now.0),
-            rollouts::version.eq(1),
-        ))
-        .execute(conn)?;
-    let fresh = Progress::fresh();
-    diesel::insert_into(rollout_progress::table)
-        .values((
-            rollout_progress::rollout_id.eq(id),
-            rollout_progress::admitted_up_to.eq(fresh.admitted_up_to),
-            rollout_progress::admitted.eq(fresh.admitted),
-            rollout_progress::opened.eq(fresh.opened),
-            rollout_progress::swept_up_to.eq(fresh.swept_up_to),
-            rollout_progress::signalled_up_to.eq(fresh.signalled_up_to),
-        ))
-        .execute(conn)?;
-    for phase in Phase::ALL {
-        diesel::insert_into(rollout_counts::table)
-            .values((
-                rollout_counts::rollout_id.eq(id),
-                rollout_counts::phase.eq(phase.as_str()),
-                rollout_counts::n.eq(0),
-            ))
-            .execute(conn)?;
-    }
-    Ok(id)
-}
-
 /// By primary key, within the scope.
 pub(super) fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Stored>, db::Error> {
     let row = joined!()
@@ -422,101 +342,6 @@ pub(super) fn list(
         .select(columns!())
         .load::<Row>(conn)?;
     Ok(rows.into_iter().filter_map(stored).collect())
-}
-
-/// Writes a step if nobody was faster; returns whether it was written. A request that waited is settled by it.
-///
-/// Every step makes the planner tell the terminals that already install: their director documents changed.
-pub(super) fn swap(conn: &mut Conn, before: &Stored, after: &State, now: Now) -> Result<bool, db::Error> {
-    let row = rollouts::table.find(before.id).filter(rollouts::version.eq(before.version));
-    let started_at_ms = before.started_at_ms.or_else(|| after.offers().then_some(now.0));
-    let request = match after {
-        State::AwaitingApproval => before.request.as_ref().map(json),
-        State::Draft
-        | State::Running { .. }
-        | State::Paused { .. }
-        | State::Halted { .. }
-        | State::Succeeded
-        | State::Cancelled { .. } => None,
-    };
-    let written = diesel::update(row)
-        .set((
-            rollouts::state.eq(after.as_str()),
-            rollouts::stage.eq(after.stage().map_or(before.stage, i64::from)),
-            rollouts::why.eq(after.why()),
-            rollouts::state_since_ms.eq(now.0),
-            rollouts::deadline_ms.eq(after.time_limit_ms().map(|limit| now.0.saturating_add(limit))),
-            rollouts::request.eq(request),
-            rollouts::started_at_ms.eq(started_at_ms),
-            rollouts::finished_at_ms.eq(after.is_final().then_some(now.0)),
-            rollouts::version.eq(rollouts::version + 1),
-        ))
-        .execute(conn)?;
-    if written != 1 {
-        return Ok(false);
-    }
-    // Only what the step changes: the planner may have gone on with the rest since this rollout was read.
-    let progress = rollout_progress::table.find(before.id);
-    if before.state.offers() != after.offers() {
-        diesel::update(progress).set(rollout_progress::signalled_up_to.eq(0)).execute(conn)?;
-    }
-    if after.stage().is_some() && (after.stage() != before.state.stage() || before.started_at_ms.is_none()) {
-        let anew =
-            (rollout_progress::stage_opened_ms.eq(Some(now.0)), rollout_progress::stage_filled_ms.eq(None::<i64>));
-        diesel::update(progress).set(anew).execute(conn)?;
-    }
-    Ok(true)
-}
-
-/// Writes what a person saw and agreed to, or asks a second one for; returns whether nobody was faster.
-pub(super) fn note_target(
-    conn: &mut Conn,
-    before: &Stored,
-    target: Option<(i64, &str)>,
-    request: Option<&Request>,
-) -> Result<bool, db::Error> {
-    let row = rollouts::table.find(before.id).filter(rollouts::version.eq(before.version));
-    let (targeted, digest) = match target {
-        Some((count, digest)) => (Some(count), Some(digest)),
-        None => (before.targeted, before.target_digest.as_deref()),
-    };
-    let written = diesel::update(row)
-        .set((
-            rollouts::targeted.eq(targeted),
-            rollouts::target_digest.eq(digest),
-            rollouts::request.eq(request.map(json)),
-            rollouts::version.eq(rollouts::version + 1),
-        ))
-        .execute(conn)?;
-    Ok(written == 1)
-}
-
-/// Keeps everybody else from stepping this rollout until the transaction ends, and writes how far the planner got;
-/// returns whether the rollout still is what it was when it was read.
-pub(super) fn hold(conn: &mut Conn, rollout: &Stored, progress: &Progress) -> Result<bool, db::Error> {
-    let row = rollouts::table.find(rollout.id).filter(rollouts::version.eq(rollout.version));
-    let held = diesel::update(row).set(rollouts::version.eq(rollout.version)).execute(conn)?;
-    if held == 1 && *progress != rollout.progress {
-        write_progress(conn, rollout.id, progress)?;
-    }
-    Ok(held == 1)
-}
-
-fn write_progress(conn: &mut Conn, id: i64, progress: &Progress) -> Result<(), db::Error> {
-    diesel::update(rollout_progress::table.find(id))
-        .set((
-            rollout_progress::admitted_up_to.eq(progress.admitted_up_to),
-            rollout_progress::admitted.eq(progress.admitted),
-            rollout_progress::scanned_at_ms.eq(progress.scanned_at_ms),
-            rollout_progress::opened.eq(progress.opened),
-            rollout_progress::stage_opened_ms.eq(progress.stage_opened_ms),
-            rollout_progress::stage_filled_ms.eq(progress.stage_filled_ms),
-            rollout_progress::swept_up_to.eq(progress.swept_up_to),
-            rollout_progress::swept_at_ms.eq(progress.swept_at_ms),
-            rollout_progress::signalled_up_to.eq(progress.signalled_up_to),
-        ))
-        .execute(conn)?;
-    Ok(())
 }
 
 /// Rollouts past their time limit; the table is small.
@@ -580,92 +405,6 @@ pub(super) fn counts(conn: &mut Conn, rollout_ids: &[i64]) -> Result<Vec<(i64, P
     Ok(rows.into_iter().filter_map(|(id, phase, n)| Some((id, Phase::parse(&phase)?, n))).collect())
 }
 
-/// A release as rollouts read it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Release {
-    pub id: i64,
-    pub org_path: String,
-    pub name: String,
-    pub component: String,
-    pub firmware_version: String,
-    pub length_bytes: i64,
-    pub release_counter: i64,
-    pub min_from_counter: Option<i64>,
-    pub requires: String,
-    pub state: String,
-    pub models: Vec<String>,
-}
-
-/// By primary key; the models by the index `release_models_by_release`.
-pub(super) fn release(conn: &mut Conn, id: i64) -> Result<Option<Release>, db::Error> {
-    type Columns = (String, String, String, String, i64, i64, Option<i64>, String, String);
-    let row: Option<Columns> = releases::table
-        .find(id)
-        .select((
-            releases::org_path,
-            releases::name,
-            releases::component,
-            releases::firmware_version,
-            releases::length_bytes,
-            releases::release_counter,
-            releases::min_from_counter,
-            releases::requires,
-            releases::state,
-        ))
-        .first(conn)
-        .optional()?;
-    let Some((org_path, name, component, firmware_version, length_bytes, counter, least, requires, state)) = row else {
-        return Ok(None);
-    };
-    let models = release_models::table
-        .filter(release_models::release_id.eq(id))
-        .order(release_models::model)
-        .select(release_models::model)
-        .load(conn)?;
-    Ok(Some(Release {
-        id,
-        org_path,
-        name,
-        component,
-        firmware_version,
-        length_bytes,
-        release_counter: counter,
-        min_from_counter: least,
-        requires,
-        state,
-        models,
-    }))
-}
-
-/// Name and version of releases, for lists.
-pub(super) fn release_names(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(i64, String, String)>, db::Error> {
-    let rows = releases::table.filter(releases::id.eq_any(ids)).select((
-        releases::id,
-        releases::name,
-        releases::firmware_version,
-    ));
-    Ok(rows.load(conn)?)
-}
-
-/// Path of an organization, by primary key.
-pub(super) fn organization_path(conn: &mut Conn, id: i64) -> Result<Option<String>, db::Error> {
-    Ok(organizations::table.find(id).select(organizations::path).first(conn).optional()?)
-}
-
-/// The organizations of these announcements: path, date, number; unknown ones are left out.
-pub(super) fn announced(conn: &mut Conn, announcements: &[Announcement]) -> Result<Vec<(String, i64, i64)>, db::Error> {
-    if announcements.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<i64> = announcements.iter().map(|one| one.organization_id).collect();
-    let paths: Vec<(i64, String)> = organizations::table
-        .filter(organizations::id.eq_any(ids))
-        .select((organizations::id, organizations::path))
-        .load(conn)?;
-    let date_of = |id: i64| announcements.iter().find(|one| one.organization_id == id).map(|one| one.not_before_ms);
-    Ok(paths.into_iter().filter_map(|(id, path)| Some((path, date_of(id)?, id))).collect())
-}
-
 /// Rollouts that are to come or on their way and announce dates, by the index `rollouts_by_state`.
 pub(super) fn announcing(conn: &mut Conn) -> Result<Vec<Stored>, db::Error> {
     let rows = joined!()
@@ -675,11 +414,4 @@ pub(super) fn announcing(conn: &mut Conn) -> Result<Vec<Stored>, db::Error> {
         .select(columns!())
         .load::<Row>(conn)?;
     Ok(rows.into_iter().filter_map(stored).filter(|row| !row.strategy.announcements.is_empty()).collect())
-}
-
-/// Name and version of profiles, for lists.
-pub(super) fn profile_names(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(i64, String, i64)>, db::Error> {
-    let rows =
-        profiles::table.filter(profiles::id.eq_any(ids)).select((profiles::id, profiles::name, profiles::version));
-    Ok(rows.load(conn)?)
 }

@@ -133,7 +133,14 @@ impl<'a> RiskSet<'a> {
                 Some(ScopeAtRisk { scope: u16::try_from(scope).ok()?, is_in, at_risk: *at_risk })
             })
             .collect();
-        Some(Event { class, arm: open.arm, stratum: u16::try_from(stratum).ok()?, at_risk: parts[0], scopes, outside: None })
+        Some(Event {
+            class,
+            arm: open.arm,
+            stratum: u16::try_from(stratum).ok()?,
+            at_risk: parts[0],
+            scopes,
+            outside: None,
+        })
     }
 
     /// Takes a terminal that failed out of the risk set: an updated one for good, a control for the window.

@@ -25,11 +25,14 @@ pub fn interval(k: u64, n: u64) -> Option<(f64, f64)> {
     if n == 0 || k > n {
         return None;
     }
+    let is_all = k == n;
     let (share, n) = (super::number(k) / super::number(n), super::number(n));
     let spread = 1.0 + Z * Z / n;
     let middle = (share + Z * Z / (2.0 * n)) / spread;
     let half = Z / spread * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    Some(((middle - half).max(0.0), (middle + half).min(1.0)))
+    // Exactly none and exactly all are the bounds themselves, which sums of roundings only nearly reach.
+    let (low, high) = (if k == 0 { 0.0 } else { middle - half }, if is_all { 1.0 } else { middle + half });
+    Some((low.max(0.0), high.min(1.0)))
 }
 
 /// Evidence needed, over the evidence that one terminal brings on average.

@@ -291,15 +291,18 @@ mod tests {
         }
         let at_risk = AtRisk { treated: *treated, control: *control };
         let share = |n: u64| AtRisk { treated: n.min(*treated), control: n.min(*control) };
-        fold.count(number, &Told {
-            class: if *is_payment { Class::Payment } else { Class::Hard },
-            arm: if *is_treated { Arm::Treated } else { Arm::Control },
-            stratum: 0,
-            at_risk,
-            scopes: scopes.iter().map(|(at, is_in, n)| (NAMES[*at], *is_in, share(*n))).collect(),
-            watched: *watched,
-            outside: outside.map(|(stops, is_in)| Outside { stops, is_in, at_risk: share(40) }),
-        });
+        fold.count(
+            number,
+            &Told {
+                class: if *is_payment { Class::Payment } else { Class::Hard },
+                arm: if *is_treated { Arm::Treated } else { Arm::Control },
+                stratum: 0,
+                at_risk,
+                scopes: scopes.iter().map(|(at, is_in, n)| (NAMES[*at], *is_in, share(*n))).collect(),
+                watched: *watched,
+                outside: outside.map(|(stops, is_in)| Outside { stops, is_in, at_risk: share(40) }),
+            },
+        );
     }
 
     fn folded(lines: &[Raw]) -> Fold {

@@ -167,8 +167,7 @@ impl ClassWalks {
         let (kept, each) = (before as f64 / scopes as f64, 1.0 / scopes as f64);
         self.scopes.iter_mut().for_each(|walks| walks.share *= kept);
         // Nothing failed in it so far: the rest is everything.
-        let new =
-            ScopeWalks { share: each * worth.min(1.0), inside: Walk::new(settings), rest: self.all.clone() };
+        let new = ScopeWalks { share: each * worth.min(1.0), inside: Walk::new(settings), rest: self.all.clone() };
         self.scopes.resize(scopes, new);
     }
 

@@ -284,11 +284,9 @@ fn a_class_in_which_nothing_failed_says_nothing_and_one_failure_makes_it_heard()
     assert_eq!((passed.verdict, passed.why), (Verdict::Pass, vec![]), "no payment failed in either arm");
     // From its first failure on the class must be cleared like any other, also where nobody could be compared.
     let at_risk = AtRisk { treated: 1_000, control: 2_000 };
-    for (arm, at_risk) in [
-        (Arm::Control, at_risk),
-        (Arm::Treated, at_risk),
-        (Arm::Treated, AtRisk { control: 0, ..at_risk }),
-    ] {
+    for (arm, at_risk) in
+        [(Arm::Control, at_risk), (Arm::Treated, at_risk), (Arm::Treated, AtRisk { control: 0, ..at_risk })]
+    {
         events.push(Event { class: Class::Payment, arm, at_risk, ..event((0, arm, 0, 0)) });
         let heard = judged(&events);
         assert!(heard.p_health < 20.0 && heard.verdict == Verdict::Insufficient, "{heard:?}");

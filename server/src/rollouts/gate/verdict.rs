@@ -311,10 +311,7 @@ fn scopes(evidence: &Evidence) -> Vec<ScopeEvidence> {
 
 /// The scope with the most evidence, the stopped ones aside.
 fn worst<'a>(scopes: &'a [ScopeEvidence], stopped: &[u16]) -> Option<&'a ScopeEvidence> {
-    scopes
-        .iter()
-        .filter(|scope| scope.e > 1.0 && !stopped.contains(&scope.scope))
-        .max_by(|a, b| a.e.total_cmp(&b.e))
+    scopes.iter().filter(|scope| scope.e > 1.0 && !stopped.contains(&scope.scope)).max_by(|a, b| a.e.total_cmp(&b.e))
 }
 
 /// The scope that explains the fail, when what is outside it is cleared. A fail of the update's own outcome cannot be

@@ -154,11 +154,7 @@ fn strata(cells: &BTreeMap<i64, Cell>, populations: &BTreeMap<i64, u64>) -> BTre
 
 /// The parts of the fleet that are watched on their own: those known already, then the values of every attribute that has
 /// more than one, the weightiest attributes and the most frequent values first, while there is room.
-fn scopes(
-    cells: &BTreeMap<i64, Cell>,
-    populations: &BTreeMap<i64, u64>,
-    known: &[String],
-) -> Vec<(String, Vec<i64>)> {
+fn scopes(cells: &BTreeMap<i64, Cell>, populations: &BTreeMap<i64, u64>, known: &[String]) -> Vec<(String, Vec<i64>)> {
     let mut names: Vec<String> = known.to_vec();
     for attribute in Attributes::NAMES {
         let mut values: BTreeMap<&str, u64> = BTreeMap::new();

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use super::fleet::{Failing, Fleet, Moved, Risks, arm, class, loss};
 use crate::clock::Now;
 use crate::db::{self, Conn};
-use crate::rollouts::gate::{self, AtRisk, Before, FOLD_VERSION, Fate, Fold, Outside, RawFailure, Settings, Told, Windows};
+use crate::rollouts::gate::{
+    self, AtRisk, Before, FOLD_VERSION, Fate, Fold, Outside, RawFailure, Settings, Told, Windows,
+};
 use crate::rollouts::store::gate::{self as counters, Loss};
 use crate::rollouts::store::journal::{self as store, Line, Memory, Noted, Saved};
 use crate::rollouts::store::raced;

@@ -10,7 +10,7 @@ use super::super::store::journal;
 use super::super::store::ledger::{CLOSED, Ledger};
 use super::super::store::{self, CHUNK, PASSED, Progress, Stored, assignments};
 use super::super::strategy::Wait;
-use super::super::{Error, advance, alarm, stop_part};
+use super::super::{BY_GATE, Error, UNREADABLE, advance, alarm, stop_part};
 use super::{BEFORE_INSTALLING, held, planner, stages, step_all, untell};
 use crate::clock::Now;
 use crate::db::{self, Conn};
@@ -100,7 +100,7 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
         // Without evidence nothing new is offered: a person looks, and the journal begins anew.
         let evidence = gate_store::judgement(conn, rollout.id)?.unwrap_or_default();
         alarm(conn, rollout, &evidence, None, now)?;
-        let why = "the gate: its evidence cannot be read, and its journal does not reach back to its beginning".to_owned();
+        let why = format!("{BY_GATE}{UNREADABLE}");
         advance(conn, rollout, &Event::Halt { why }, &planner(), now)?;
         return Ok(true);
     };
@@ -127,7 +127,7 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
         let stop = Stop {
             attribute: attribute.clone(),
             value: value.clone(),
-            why: format!("the gate: harm in {attribute} {value} only; {numbers}"),
+            why: format!("{BY_GATE}harm in {attribute} {value} only; {numbers}"),
             stopped_by: "planner".to_owned(),
             stopped_at_ms: now.0,
         };
@@ -140,7 +140,7 @@ fn stop(conn: &mut Conn, rollout: &Stored, judged: &Judged, now: Now) -> Result<
         .iter()
         .find(|scope| scope.e >= 1.5)
         .map(|scope| format!("; most of all {} {} ({:.0})", scope.attribute, scope.value, scope.e));
-    let why = format!("the gate: {numbers}{}", worst.unwrap_or_default());
+    let why = format!("{BY_GATE}{numbers}{}", worst.unwrap_or_default());
     alarm(conn, rollout, evidence, None, now)?;
     advance(conn, rollout, &Event::Halt { why }, &planner(), now)
 }

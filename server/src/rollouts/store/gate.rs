@@ -266,13 +266,7 @@ pub(in crate::rollouts) fn losses(conn: &mut Conn, rollout_id: i64, since_ms: i6
     Ok(gate_losses::table
         .filter(gate_losses::rollout_id.eq(rollout_id))
         .filter(gate_losses::minute_ms.ge(since_ms))
-        .select((
-            gate_losses::minute_ms,
-            gate_losses::cell,
-            gate_losses::arm,
-            gate_losses::class,
-            gate_losses::n,
-        ))
+        .select((gate_losses::minute_ms, gate_losses::cell, gate_losses::arm, gate_losses::class, gate_losses::n))
         .load(conn)?)
 }
 
@@ -497,13 +491,7 @@ pub(in crate::rollouts) fn heard(
         .order(assignments::id)
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .select((
-            (
-                assignments::id,
-                assignments::terminal_id,
-                assignments::site,
-                assignments::cell,
-                assignments::hand_picked,
-            ),
+            (assignments::id, assignments::terminal_id, assignments::site, assignments::cell, assignments::hand_picked),
             (assignments::started_at_ms, assignments::finished_at_ms, assignments::phase_since_ms),
             (terminal_states::last_seen_ms, terminal_states::interval_s).nullable(),
         ))

@@ -215,11 +215,7 @@ pub(in crate::rollouts) struct Noted {
 pub(in crate::rollouts) type Memory = HashMap<(i64, String), Noted>;
 
 /// When these terminals left the risk set last, by class, by primary key.
-pub(in crate::rollouts) fn failed(
-    conn: &mut Conn,
-    rollout_id: i64,
-    terminal_ids: &[i64],
-) -> Result<Memory, db::Error> {
+pub(in crate::rollouts) fn failed(conn: &mut Conn, rollout_id: i64, terminal_ids: &[i64]) -> Result<Memory, db::Error> {
     let mut known = Memory::new();
     for ids in terminal_ids.chunks(CHUNK) {
         let rows = gate_failed::table

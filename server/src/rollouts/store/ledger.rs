@@ -124,8 +124,7 @@ impl Ledger {
         }
         for (state, by) in [(before.state, -1), (after, 1)] {
             if has_reasons(state.phase()) {
-                let key =
-                    (before.rollout_id, state.phase().as_str(), state.reason().unwrap_or_default(), before.cell);
+                let key = (before.rollout_id, state.phase().as_str(), state.reason().unwrap_or_default(), before.cell);
                 *self.reasons.entry(key).or_default() += by;
             }
         }

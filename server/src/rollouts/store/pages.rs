@@ -7,9 +7,7 @@ use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
-use crate::db::schema::{
-    assignments, releases, rollout_reasons, rollouts, terminal_states, terminals, update_events,
-};
+use crate::db::schema::{assignments, releases, rollout_reasons, rollouts, terminal_states, terminals, update_events};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
 use crate::rollouts::assignment::Phase;

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use tillward_server::db::schema::{
-    assignments, gate_cells, gate_commits, gate_counts, rollout_progress, rollout_stops, rollouts,
+    assignments, gate_cells, gate_commits, gate_counts, rollout_progress, rollout_reasons, rollout_stops, rollouts,
 };
 use tillward_server::db::{Conn, Error};
 use tillward_server::rollouts::strategy::{Planned, Strategy};
 
+use super::journal::{Journals, journals};
 use super::{Counts, kept, recount};
 
 /// A rollout's row.
@@ -61,6 +62,8 @@ impl AssignmentRow {
 
 /// Waiting, started, failed, finished.
 type GateCounts = BTreeMap<(i64, i64, i64), [i64; 4]>;
+/// By rollout, phase, reason and cell.
+type Reasons = BTreeMap<(i64, String, String, i64), i64>;
 
 /// Everything that is checked, as it stands in the tables.
 pub(super) struct Snapshot {
@@ -69,6 +72,8 @@ pub(super) struct Snapshot {
     counts: (Counts, Counts),
     gate_counts: GateCounts,
     commits: BTreeMap<(i64, i64), i64>,
+    reasons: Reasons,
+    journals: Journals,
     /// Cells that belong to a part that was stopped.
     stopped: BTreeSet<(i64, i64)>,
 }
@@ -133,8 +138,12 @@ pub(super) fn snapshot(conn: &mut Conn) -> Result<Snapshot, Error> {
     for (rollout, cell, n) in rows.load::<(i64, i64, i64)>(conn)? {
         *commits.entry((rollout, cell)).or_default() += n;
     }
-    let stopped = stopped(conn)?;
-    Ok(Snapshot { rollouts, assignments, counts: (recount(conn)?, kept(conn)?), gate_counts, commits, stopped })
+    let reasons =
+        rollout_reasons::table.filter(rollout_reasons::n.ne(0)).load::<(i64, String, String, i64, i64)>(conn)?;
+    let reasons = reasons.into_iter().map(|(id, phase, reason, cell, n)| ((id, phase, reason, cell), n)).collect();
+    let (stopped, journals) = (stopped(conn)?, journals(conn)?);
+    let counts = (recount(conn)?, kept(conn)?);
+    Ok(Snapshot { rollouts, assignments, counts, gate_counts, commits, reasons, journals, stopped })
 }
 
 fn stopped(conn: &mut Conn) -> Result<BTreeSet<(i64, i64)>, Error> {
@@ -249,7 +258,12 @@ fn check_counts(seen: &Snapshot) {
     let mut gate: GateCounts = BTreeMap::new();
     let mut commits: BTreeMap<(i64, i64), i64> = BTreeMap::new();
     let mut live: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut reasons = Reasons::new();
     for one in &seen.assignments {
+        if !matches!(one.phase.as_str(), "waiting" | "succeeded" | "cancelled") {
+            let key = (one.rollout_id, one.phase.clone(), one.reason.clone().unwrap_or_default(), one.cell);
+            *reasons.entry(key).or_default() += 1;
+        }
         let counts = gate.entry((one.rollout_id, one.stage, one.cell)).or_default();
         let is_started = one.is_started();
         counts[0] += i64::from(one.phase == "waiting");
@@ -266,6 +280,8 @@ fn check_counts(seen: &Snapshot) {
     gate.retain(|_, counts| *counts != [0; 4]);
     assert_eq!(gate, seen.gate_counts, "the recount by stage and cell and the gate's counts");
     assert_eq!(commits, seen.commits, "the recount of commits and the gate's");
+    assert_eq!(reasons, seen.reasons, "the recount by phase, reason and cell and the counts");
+    seen.journals.check();
     assert!(live.values().all(|n| *n <= 1), "{live:?}");
     for (id, rollout) in &seen.rollouts {
         let rows = || seen.assignments.iter().filter(|one| one.rollout_id == *id);

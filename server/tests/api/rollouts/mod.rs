@@ -20,14 +20,19 @@ use tillward_server::{audit, releases};
 
 use crate::harness::{TestServer, wait_until};
 
+mod approval;
 mod bare;
 mod clocks;
 mod faults;
+mod gate;
 mod invariants;
+mod journal;
 mod kills;
+mod order;
 mod plain;
+mod profile;
 mod races;
-mod stages;
+mod undo;
 mod walks;
 
 /// Keys of the head office, of its reseller, of the reseller's neighbour and of the head office's auditor.
@@ -38,6 +43,8 @@ pub(super) const AUDITOR: &str = "twk_auditor";
 
 pub(super) const SHA256: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 pub(super) const DAY_MS: i64 = 24 * 3600 * 1000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
+pub(super) const MINUTE_MS: i64 = 60_000;
 
 pub(super) fn write(server: &TestServer, work: impl FnOnce(&mut Conn) -> Result<(), Error> + Send + 'static) {
     server.block_on(server.state.db.write(work)).unwrap();
@@ -267,4 +274,86 @@ pub(super) fn kept(conn: &mut Conn) -> Result<Counts, Error> {
     ));
     let rows = rows.load::<(i64, String, i64)>(conn)?;
     Ok(rows.into_iter().map(|(rollout, phase, n)| ((rollout, phase), n)).collect())
+}
+
+pub(super) fn post(server: &TestServer, path: &str, body: &Value, status: u16) -> Value {
+    server.post(path, HEAD, body).expect(status).json()
+}
+
+/// A draft with a strategy and other fields of a new rollout.
+pub(super) fn staged(server: &TestServer, strategy: &Value, more: &Value) -> i64 {
+    let mut body = json!({"name": "spring", "release_id": 1, "strategy": strategy});
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    post(server, "/api/v1/rollouts", &body, 201)["id"].as_i64().unwrap()
+}
+
+pub(super) fn running(server: &TestServer, strategy: &Value) -> i64 {
+    let id = staged(server, strategy, &json!({}));
+    start(server, id);
+    id
+}
+
+/// Live assignments that are ordered: terminal and number.
+pub(super) fn ordered(server: &TestServer, id: i64) -> Vec<(i64, i64)> {
+    server
+        .block_on(server.state.db.read(move |conn| {
+            Ok::<_, Error>(
+                assignments::table
+                    .filter(assignments::rollout_id.eq(id))
+                    .filter(assignments::live.eq(1))
+                    .filter(assignments::phase.ne("waiting"))
+                    .order(assignments::id)
+                    .select((assignments::terminal_id, assignments::id))
+                    .load(conn)?,
+            )
+        }))
+        .unwrap()
+}
+
+pub(super) fn succeed(server: &TestServer, (terminal, assignment): (i64, i64)) {
+    let update = update(assignment, Phase::Succeeded, None);
+    report(server, terminal, Some(update), Some(manifest(terminal, "4.2.0", SHA256)));
+}
+
+/// All of these say at once that they went back.
+pub(super) fn all_roll_back(server: &TestServer, orders: &[(i64, i64)]) {
+    let (now, orders) = (server.clock.now(), orders.to_vec());
+    write(server, move |conn| {
+        let said: Vec<(i64, UpdateReport)> = orders
+            .into_iter()
+            .map(|(terminal, id)| (terminal, update(id, Phase::RolledBack, Some(Reason::HealthCheckFailed))))
+            .collect();
+        let reports: Vec<Report<'_>> = said
+            .iter()
+            .map(|(terminal_id, update)| Report {
+                terminal_id: *terminal_id,
+                update: Some(update),
+                manifest: None,
+                firmware: "4.1.0",
+                is_configured: false,
+            })
+            .collect();
+        rollouts::apply_reports(conn, &reports, now)
+    });
+}
+
+/// All terminals called just now.
+pub(super) fn everybody_calls(server: &TestServer) {
+    everybody_called_at(server, server.clock.now().0);
+}
+
+pub(super) fn everybody_called_at(server: &TestServer, at_ms: i64) {
+    sql(server, format!("UPDATE terminal_states SET last_seen_ms = {at_ms}"));
+}
+
+pub(super) fn waits(server: &TestServer, id: i64) -> BTreeMap<String, i64> {
+    let path = format!("/api/v1/rollouts/{id}/assignments?phase=waiting&size=100");
+    let page = server.get(&path, HEAD).expect(200).json();
+    let mut waits = BTreeMap::new();
+    for row in page["items"].as_array().unwrap() {
+        *waits.entry(row["wait"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    waits
 }

@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "server/src/rollouts/assignment.rs",
     "server/src/rollouts/gate/mod.rs",
     "server/src/rollouts/gate/estimate.rs",
+    "server/src/rollouts/gate/fold.rs",
     "server/src/rollouts/gate/health.rs",
     "server/src/rollouts/gate/outcome.rs",
     "server/src/rollouts/gate/screen.rs",

@@ -61,6 +61,19 @@ pub fn run_planner(options: &planner::Options, json: bool) -> anyhow::Result<()>
                 stage.stage, stage.first_offer_s, stage.terminals, stage.full_s
             );
         }
+        if let Some(gate) = &result.gate {
+            println!(
+                "through the gate: {} reports in {:.1} s, {} failures judged in {:.1} s (evidence that clears {:.0}), \
+                 first offer after {:.2} s, all after {:.1} s",
+                gate.updated,
+                gate.reported_s,
+                gate.weighed,
+                gate.judged_s,
+                gate.p_health,
+                gate.first_offer_s,
+                gate.full_s
+            );
+        }
         print_parts(&result.parts);
         println!(
             "check-ins with the planner at work over those without: {:.2}; longest statement {:.0} ms ({}), longest \

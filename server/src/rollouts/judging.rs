@@ -17,6 +17,7 @@ use super::gate::{self, Earlier, Judgement, Missing, Outcomes, Settings, Soak, V
 use super::store::Stored;
 use super::store::gate as store;
 use super::store::journal::judged_up_to;
+use super::store::minutes;
 use crate::clock::Now;
 use crate::db::{self, Conn};
 
@@ -39,7 +40,8 @@ pub struct Evidence {
     pub e_health: f64,
     /// Evidence that the outcome is no worse than tolerated; enough from 20 on.
     pub p_outcome: f64,
-    /// Evidence that health is no worse than tolerated; enough from 20 on.
+    /// Evidence that health is no worse than tolerated, of the least cleared class in which anything failed; enough from
+    /// 20 on.
     pub p_health: f64,
     /// Terminals that accepted the order.
     pub started: u64,
@@ -146,6 +148,11 @@ pub(super) struct Judged {
     pub is_behind: bool,
 }
 
+/// From this length of the watch on, ms (a day), commits are taken together by the hour …
+const LONG_WATCH_MS: i64 = 24 * 3_600_000;
+/// … when they are this old, ms: the check-ins write the present minute.
+const MERGED_AFTER_MS: i64 = 3 * 3_600_000;
+
 /// Word for a pass that lacks a part of the journal.
 const BEHIND: &str = "journal";
 
@@ -177,7 +184,10 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Optio
     let fleet = Fleet::load(conn, rollout.id, journal.fold().scopes())?;
     let is_behind = journal.read_on(conn, &fleet, &windows, now)? == Left::More;
     journal.keep(conn)?;
-    store::clear_minutes(conn, rollout.id, journal::horizon_ms(&windows, now))?;
+    minutes::clear_minutes(conn, rollout.id, journal::horizon_ms(&windows, now))?;
+    if windows.hard_ms.max(windows.payment_ms) >= LONG_WATCH_MS {
+        minutes::merge_commits(conn, rollout.id, now.0.saturating_sub(MERGED_AFTER_MS))?;
+    }
     let (folded, scopes) = journal.fold().judged(&fleet.scope_names(), fleet.aside());
     let is_stopped = |name: &String| fleet.is_stopped(name);
     let earlier = Earlier {
@@ -210,7 +220,7 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Optio
 /// evidence from now on.
 pub(super) fn forgive(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<(), db::Error> {
     let Some(last) = store::judgement(conn, rollout.id)? else { return Ok(()) };
-    store::forgive_losses(conn, rollout.id)?;
+    minutes::forgive_losses(conn, rollout.id)?;
     let number = |n: i64| u64::try_from(n).unwrap_or(0);
     let counts = store::counts(conn, rollout.id)?;
     let lines = judged_up_to(conn, rollout.id)?;
@@ -247,7 +257,7 @@ fn sums(conn: &mut Conn, rollout: &Stored, fleet: &Fleet, windows: &Windows, now
         outcomes.pending += number(count.started.saturating_sub(count.finished));
     }
     let since = now.0.saturating_sub(windows.hard_ms.max(windows.payment_ms));
-    let watched = store::watched(conn, rollout.id, since)?;
+    let watched = minutes::watched(conn, rollout.id, since)?;
     let watched = watched.into_iter().filter(|(cell, _)| !fleet.is_cell_stopped(*cell)).map(|(_, n)| number(n)).sum();
     let controls =
         fleet.cells().filter(|cell| !fleet.is_cell_stopped(cell.cell)).map(|cell| number(cell.controls)).sum();

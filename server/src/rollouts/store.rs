@@ -5,6 +5,7 @@ pub(super) mod candidates;
 pub(super) mod gate;
 pub(super) mod journal;
 pub(super) mod ledger;
+pub(super) mod minutes;
 mod named;
 pub(super) mod pages;
 mod steps;

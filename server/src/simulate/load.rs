@@ -339,12 +339,17 @@ struct Prepared {
 impl CheckIns {
     /// Check-ins with these session tokens to this host; the last number counted of each stands beside its token.
     pub fn new(host: &str, tokens: impl IntoIterator<Item = (String, u32)>) -> Self {
+        Self::saying(host, CANONICAL, tokens)
+    }
+
+    /// As [`CheckIns::new`], with another body (see [`canonical_with`]).
+    pub fn saying(host: &str, body: &str, tokens: impl IntoIterator<Item = (String, u32)>) -> Self {
         let terminals = tokens.into_iter().map(|(token, counted)| {
             let bearer = format!("Bearer {token}");
             let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-            let bytes = request("POST", "/device/v1/check-in", host, &headers, CANONICAL.as_bytes());
-            let in_body = CANONICAL.find(SEQ_MARK).unwrap_or_default();
-            let seq_at = bytes.len() - CANONICAL.len() + in_body;
+            let bytes = request("POST", "/device/v1/check-in", host, &headers, body.as_bytes());
+            let in_body = body.find(SEQ_MARK).unwrap_or_default();
+            let seq_at = bytes.len() - body.len() + in_body;
             Prepared { bytes, seq_at, seq: counted.saturating_add(1) }
         });
         Self { terminals: terminals.collect(), turn: 0 }
@@ -384,6 +389,11 @@ impl Requests for CheckIns {
 /// The canonical check-in with this number, exactly [`CANONICAL_BODY_BYTES`] long.
 pub fn canonical_body(seq: u32) -> String {
     CANONICAL.replace(SEQ_MARK, &format!("{seq:>SEQ_PLACES$}"))
+}
+
+/// The canonical check-in with one piece in place of another, for [`CheckIns::saying`].
+pub fn canonical_with(piece: &str, instead: &str) -> String {
+    CANONICAL.replacen(piece, instead, 1)
 }
 
 #[cfg(test)]

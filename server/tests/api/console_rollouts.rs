@@ -1,11 +1,12 @@
 //! Rollouts in the console: made on a form, approved by a second person, watched, and stopped, all without scripts.
 
 use serde_json::json;
+use tillward_protocol::phase::Phase;
 
 use crate::console::Browser;
 use crate::fixtures::{ADMIN, admin, headquarters, operator, organization};
 use crate::harness::{TestServer, on_each_database, on_each_database_with, wait_until};
-use crate::rollouts::{SHA256, sql, terminal_sql};
+use crate::rollouts::{SHA256, manifest, order, report, sql, terminal_sql, update};
 
 /// The administrator's server with a published release 1 (4.2.0) and terminals 1 to `count` in two regions.
 fn fleet(server: &TestServer, count: i64) -> String {
@@ -200,5 +201,54 @@ fn an_organization_sees_what_it_was_told_on_its_overview_and_in_a_calendar() {
                 assert!(!page.contains("href=\"/rollouts/1\""), "a rollout that it cannot open is no link");
             }
         }
+    });
+}
+
+#[test]
+fn the_way_back_is_made_on_the_page_from_an_earlier_firmware() {
+    on_each_database(|server| {
+        let token = fleet(server, 2);
+        let payload = server.send("POST", "/api/v1/releases/payloads", &token, &[], b"the good one").expect(201).json();
+        let sha256 = payload["sha256"].as_str().unwrap();
+        sql(
+            server,
+            format!(
+                "UPDATE releases SET release_counter = 5 WHERE id = 1;
+                 INSERT INTO releases (id, organization_id, org_path, name, component, firmware_version,
+                     release_counter, models, requires, sha256, length_bytes, notes, state, created_by, created_by_name,
+                     created_at_ms, version)
+                 VALUES (2, 1, '/1/', 'r2', 'os', '4.1.0', 3, '[\"demo-p1\"]', '[]', '{sha256}', 12, '', 'published', 1,
+                     'x', 0, 1), (3, 1, '/1/', 'r3', 'os', '4.0.0', 2, '[\"demo-p1\"]', '[]', '{SHA256}', 12, '',
+                     'published', 1, 'x', 0, 1);
+                 UPDATE id_counters SET next = 10 WHERE name = 'releases'"
+            ),
+        );
+        let browser = browser(server, ADMIN, "en");
+        let csrf = browser.csrf();
+        browser.post("/rollouts", &with(&csrf, &[])).expect(303);
+        browser.post("/rollouts/1/start", &[("csrf", &csrf), ("count", "2")]).expect(303);
+        let offered = || server.get("/api/v1/rollouts/1", &token).expect(200).json()["counts"]["offered"] == 2;
+        wait_until("both are offered it", offered);
+        for terminal in 1..=2 {
+            let said = update(order(server, terminal), Phase::Succeeded, None);
+            report(server, terminal, Some(said), Some(manifest(terminal, "4.2.0", SHA256)));
+        }
+        let page = browser.get("/rollouts/1").expect(200).text();
+        assert!(page.contains(r#"action="/rollouts/1/again""#) && page.contains("r2 · 4.1.0 · 3"), "{page}");
+        assert!(!page.contains(r#"action="/rollouts/1/undo""#), "nothing goes forward to it yet");
+        let again = |release: &str| browser.post("/rollouts/1/again", &[("csrf", &csrf), ("release_id", release)]);
+        let gone = again("3").expect(422).text();
+        assert!(gone.contains("was not uploaded yet"), "{gone}");
+        assert_eq!(again("2").expect(303).header("location"), Some("/rollouts/1?done=again"));
+        let page = browser.get("/rollouts/1?done=again").expect(200).text();
+        assert!(page.contains("A draft was made") && page.contains("r2 · 4.1.0 · 6 · Draft"), "{page}");
+        // Somebody approves and publishes it.
+        sql(server, "UPDATE releases SET state = 'published' WHERE release_counter = 6".to_owned());
+        let page = browser.get("/rollouts/1").expect(200).text();
+        assert!(page.contains(r#"action="/rollouts/1/undo""#), "{page}");
+        let undo = browser.post("/rollouts/1/undo", &[("csrf", &csrf), ("release_id", "10")]).expect(303);
+        assert_eq!(undo.header("location"), Some("/rollouts/2?done=draft"));
+        let draft = server.get("/api/v1/rollouts/2", &token).expect(200).json();
+        assert_eq!((&draft["parent_id"], &draft["release_version"]), (&json!(1), &json!("4.1.0")));
     });
 }

@@ -7,8 +7,10 @@
 //! update's own outcome ([`Outcomes`]) is compared with a written budget. Which failures are evidence at all is decided
 //! by [`fate`]. Nothing here knows a database, a clock or a name: scopes and strata are numbers.
 //!
-//! Invariants: every rate has a denominator counted like its numerator; splitting a fold changes no bit of it; a fail is
-//! never taken back ([`Earlier::e_max`]); without controls, counts or time the verdict is insufficient, never pass.
+//! Invariants: every rate has a denominator counted like its numerator; splitting a fold changes no bit of it, and neither
+//! does keeping it in between ([`Fold`]); a fail is never taken back ([`Earlier::e_max`]); without controls, counts or time
+//! the verdict is insufficient, never pass. A class of failures in which nothing failed says nothing about a pass; the first
+//! failure makes it one that must be cleared.
 
 mod estimate;
 mod fold;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::db::{self, Conn};
 use crate::rollouts::filter::Attributes;
 use crate::rollouts::gate::{self, Arm, AtRisk, Class};
-use crate::rollouts::store::gate::{self as store, Cell, Counts, Loss, Stop};
+use crate::rollouts::store::gate::{self as store, Cell, Counts, Stop};
 use crate::rollouts::store::ledger::MINUTE_MS;
+use crate::rollouts::store::minutes::{self, Loss};
 
 /// Pieces into which a window is cut: what happened within one of them is taken together.
 const PIECES: i64 = 60;
@@ -209,11 +210,11 @@ impl Moved {
         let longest_ms = windows.payment_ms.max(windows.hard_ms);
         let since_ms = since_ms.saturating_sub(longest_ms).saturating_sub(MINUTE_MS);
         let mut moved = Self { windows, commits: BTreeMap::new(), losses: HashMap::new() };
-        for (minute_ms, cell, n) in store::commits(conn, rollout_id, since_ms)? {
+        for (minute_ms, cell, n) in minutes::commits(conn, rollout_id, since_ms)? {
             let piece_ms = moved.piece_ms(longest_ms, minute_ms);
             *moved.commits.entry(cell).or_default().entry(piece_ms).or_default() += n;
         }
-        for loss in store::losses(conn, rollout_id, since_ms)? {
+        for loss in minutes::losses(conn, rollout_id, since_ms)? {
             let (Some(arm), Some(class)) = (arm(&loss.arm), class(&loss.class)) else { continue };
             moved.lose(loss.cell, arm, class, loss.minute_ms, loss.n);
         }

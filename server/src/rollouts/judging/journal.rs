@@ -12,8 +12,9 @@ use crate::db::{self, Conn};
 use crate::rollouts::gate::{
     self, AtRisk, Before, FOLD_VERSION, Fate, Fold, Outside, RawFailure, Settings, Told, Windows,
 };
-use crate::rollouts::store::gate::{self as counters, Loss};
+use crate::rollouts::store::gate as counters;
 use crate::rollouts::store::journal::{self as store, Line, Memory, Noted, Saved};
+use crate::rollouts::store::minutes::{self, Loss};
 use crate::rollouts::store::raced;
 
 /// New lines that one judgement decides about at most; the rest follows with the next.
@@ -269,6 +270,6 @@ impl Deciding {
         let (terminals, sites): (Vec<_>, Vec<_>) = (terminals.into_iter().collect(), sites.into_iter().collect());
         store::remember(conn, self.rollout_id, &terminals, &sites)?;
         let losses: Vec<Loss> = self.losses.into_values().collect();
-        counters::add_losses(conn, self.rollout_id, &losses)
+        minutes::add_losses(conn, self.rollout_id, &losses)
     }
 }

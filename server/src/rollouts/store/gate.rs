@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
-use diesel::upsert::excluded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::CHUNK;
 use crate::db::schema::{
-    assignments, gate_cells, gate_commits, gate_counts, gate_judgements, gate_losses, rollout_stops, rollouts,
-    terminal_states,
+    assignments, gate_cells, gate_counts, gate_judgements, rollout_stops, rollouts, terminal_states,
 };
 use crate::db::{self, Conn};
 use crate::on_backend;
@@ -219,118 +215,6 @@ pub(in crate::rollouts) fn counts(conn: &mut Conn, rollout_id: i64) -> Result<Ve
             gate_counts::finished,
         ))
         .load(conn)?)
-}
-
-/// Commits from `since_ms` on by minute and cell, by primary key.
-pub(in crate::rollouts) fn commits(
-    conn: &mut Conn,
-    rollout_id: i64,
-    since_ms: i64,
-) -> Result<Vec<(i64, i64, i64)>, db::Error> {
-    Ok(gate_commits::table
-        .filter(gate_commits::rollout_id.eq(rollout_id))
-        .filter(gate_commits::minute_ms.ge(since_ms))
-        .order((gate_commits::minute_ms, gate_commits::cell))
-        .select((gate_commits::minute_ms, gate_commits::cell, gate_commits::n))
-        .load(conn)?)
-}
-
-/// How many committed after `since_ms`, by cell, by primary key.
-pub(in crate::rollouts) fn watched(
-    conn: &mut Conn,
-    rollout_id: i64,
-    since_ms: i64,
-) -> Result<Vec<(i64, i64)>, db::Error> {
-    // The sum of whole numbers is a whole number: so spelt both databases give it as one.
-    let sum = sql::<BigInt>("CAST(SUM(n) AS BIGINT)");
-    Ok(gate_commits::table
-        .filter(gate_commits::rollout_id.eq(rollout_id))
-        .filter(gate_commits::minute_ms.gt(since_ms))
-        .group_by(gate_commits::cell)
-        .select((gate_commits::cell, sum))
-        .load(conn)?)
-}
-
-/// Terminals that left the risk set, counted by minute.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
-pub(in crate::rollouts) struct Loss {
-    pub minute_ms: i64,
-    pub cell: i64,
-    pub arm: String,
-    pub class: String,
-    pub n: i64,
-}
-
-/// Losses from `since_ms` on, by primary key.
-pub(in crate::rollouts) fn losses(conn: &mut Conn, rollout_id: i64, since_ms: i64) -> Result<Vec<Loss>, db::Error> {
-    Ok(gate_losses::table
-        .filter(gate_losses::rollout_id.eq(rollout_id))
-        .filter(gate_losses::minute_ms.ge(since_ms))
-        .select((gate_losses::minute_ms, gate_losses::cell, gate_losses::arm, gate_losses::class, gate_losses::n))
-        .load(conn)?)
-}
-
-/// Adds losses, row by row in the order of their keys.
-pub(in crate::rollouts) fn add_losses(conn: &mut Conn, rollout_id: i64, losses: &[Loss]) -> Result<(), db::Error> {
-    for loss in losses {
-        let values = (
-            gate_losses::rollout_id.eq(rollout_id),
-            gate_losses::minute_ms.eq(loss.minute_ms),
-            gate_losses::cell.eq(loss.cell),
-            gate_losses::arm.eq(&loss.arm),
-            gate_losses::class.eq(&loss.class),
-            gate_losses::n.eq(loss.n),
-        );
-        on_backend!(conn, |c| {
-            diesel::insert_into(gate_losses::table)
-                .values(values)
-                .on_conflict((
-                    gate_losses::rollout_id,
-                    gate_losses::minute_ms,
-                    gate_losses::cell,
-                    gate_losses::arm,
-                    gate_losses::class,
-                ))
-                .do_update()
-                .set(gate_losses::n.eq(gate_losses::n + excluded(gate_losses::n)))
-                .execute(c)
-        })?;
-    }
-    Ok(())
-}
-
-/// Forgets commits and losses before `before_ms`, at most an hour of them at a time: by primary key, oldest first.
-pub(in crate::rollouts) fn clear_minutes(conn: &mut Conn, rollout_id: i64, before_ms: i64) -> Result<(), db::Error> {
-    const HOUR_MS: i64 = 3_600_000;
-    let oldest: Option<i64> = gate_commits::table
-        .filter(gate_commits::rollout_id.eq(rollout_id))
-        .order((gate_commits::minute_ms, gate_commits::cell))
-        .select(gate_commits::minute_ms)
-        .first(conn)
-        .optional()?;
-    if let Some(oldest) = oldest.filter(|oldest| *oldest < before_ms) {
-        let until = before_ms.min(oldest.saturating_add(HOUR_MS));
-        let rows = gate_commits::table.filter(gate_commits::rollout_id.eq(rollout_id));
-        diesel::delete(rows.filter(gate_commits::minute_ms.lt(until))).execute(conn)?;
-    }
-    let oldest: Option<i64> = gate_losses::table
-        .filter(gate_losses::rollout_id.eq(rollout_id))
-        .order((gate_losses::minute_ms, gate_losses::cell))
-        .select(gate_losses::minute_ms)
-        .first(conn)
-        .optional()?;
-    if let Some(oldest) = oldest.filter(|oldest| *oldest < before_ms) {
-        let until = before_ms.min(oldest.saturating_add(HOUR_MS));
-        let rows = gate_losses::table.filter(gate_losses::rollout_id.eq(rollout_id));
-        diesel::delete(rows.filter(gate_losses::minute_ms.lt(until))).execute(conn)?;
-    }
-    Ok(())
-}
-
-/// Forgets who left the risk set: a person answered for it.
-pub(in crate::rollouts) fn forgive_losses(conn: &mut Conn, rollout_id: i64) -> Result<(), db::Error> {
-    diesel::delete(gate_losses::table.filter(gate_losses::rollout_id.eq(rollout_id))).execute(conn)?;
-    Ok(())
 }
 
 /// What a gate reads back must be what it wrote: anything else is an error, and never taken for "no evidence".

@@ -5,11 +5,14 @@
 //! happens shares the same processors: quote the ratio. Nothing is downloaded: terminals stay at what they are offered,
 //! so that the tables are as large as they can be.
 
+mod gate;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use self::gate::GateTimes;
 use super::parts::{Driven, part};
 pub use super::parts::{Part, Percentiles, Slow};
 use super::store::{self, MODELS, OwnDatabase, Reached};
@@ -82,6 +85,8 @@ pub struct Measurement {
     pub admitted: i64,
     /// The stages.
     pub stages: Vec<StageTimes>,
+    /// A stage that the gate opened; absent for a fleet that is too small to be cleared.
+    pub gate: Option<GateTimes>,
     /// Check-ins a second while the planner works over those without.
     pub ratio: f64,
     /// The longest statement of the run, the making of the fleet aside, ms.
@@ -159,7 +164,12 @@ fn measure(database: &'static str, url: Option<String>, options: &Options) -> an
     })?;
     run.driven("taking back", Run::cancel)?;
     let admitted = run.reached()?.admitted;
-    Ok(run.measurement(database, fill_s, preview_s, (admission_s, admitted), stages))
+    let gate = match options.terminals >= gate::TERMINALS_MIN {
+        true => Some(run.gate()?),
+        false => None,
+    };
+    let measurement = run.measurement(database, fill_s, preview_s, (admission_s, admitted), stages);
+    Ok(Measurement { gate, ..measurement })
 }
 
 /// One server with its fleet and its rollout.
@@ -168,6 +178,7 @@ struct Run {
     caller: Caller,
     rollout: i64,
     shares: Vec<CheckIns>,
+    connections: usize,
     parts: Vec<Part>,
 }
 
@@ -201,7 +212,7 @@ impl Run {
             Ok(rollouts::create(conn, &maker, new, &Actor::system("bench"), now)?)
         })?;
         let shares = server.shares(terminals, options.connections)?;
-        Ok(Self { server, caller, rollout, shares, parts: Vec::new() })
+        Ok(Self { server, caller, rollout, shares, connections: options.connections, parts: Vec::new() })
     }
 
     fn preview(&mut self) -> anyhow::Result<(f64, u64)> {
@@ -318,6 +329,7 @@ impl Run {
             admission_s,
             admitted,
             stages,
+            gate: None,
             ratio: counted / f64::max(seconds, f64::EPSILON) / alone.unwrap_or(f64::INFINITY),
             longest_statement_ms: longest.map_or(0.0, |slow| slow.max_ms),
             longest_statement: longest.map(|slow| slow.statement.clone()).unwrap_or_default(),

@@ -4,7 +4,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use crate::clock::Now;
-use crate::db::schema::{release_models, releases, rollout_counts, rollout_progress};
+use crate::db::schema::{assignments, release_models, releases, rollout_counts, rollout_progress};
 use crate::db::{self, Conn, Sequence, next_id, next_ids};
 
 /// Models of the fleet, each with its share of a hundred.
@@ -183,6 +183,17 @@ pub(super) fn reached(conn: &mut Conn, rollout_id: i64) -> Result<Reached, db::E
     let n = |phase: &str| counts.iter().find(|(name, _)| name == phase).map_or(0, |(_, n)| *n);
     let is_admitted = admitted_up_to == i64::MAX;
     Ok(Reached { is_admitted, admitted, opened, waiting: n("waiting"), offered: n("offered") })
+}
+
+/// Terminals of a rollout in this phase, in the order of their assignments.
+pub(super) fn in_phase(conn: &mut Conn, rollout_id: i64, phase: &str, limit: i64) -> Result<Vec<i64>, db::Error> {
+    Ok(assignments::table
+        .filter(assignments::rollout_id.eq(rollout_id))
+        .filter(assignments::phase.eq(phase))
+        .order(assignments::id)
+        .limit(limit)
+        .select(assignments::terminal_id)
+        .load(conn)?)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tillward_server::db::{Conn, Error};
 use tillward_server::rollouts::strategy::{Planned, Strategy};
 
 use super::journal::{Journals, journals};
-use super::{Counts, kept, recount};
+use super::{Counts, DAY_MS, MINUTE_MS, kept, recount};
 
 /// A rollout's row.
 #[derive(Debug, Clone)]
@@ -38,6 +38,7 @@ pub(super) struct AssignmentRow {
     pub ready_ms: Option<i64>,
     pub started_at_ms: Option<i64>,
     pub deadline_ms: Option<i64>,
+    pub finished_at_ms: Option<i64>,
     pub attempts: i64,
 }
 
@@ -71,7 +72,8 @@ pub(super) struct Snapshot {
     pub assignments: Vec<AssignmentRow>,
     counts: (Counts, Counts),
     gate_counts: GateCounts,
-    commits: BTreeMap<(i64, i64), i64>,
+    /// Rollout, minute, cell, how many.
+    commits: Vec<(i64, i64, i64, i64)>,
     reasons: Reasons,
     journals: Journals,
     /// Cells that belong to a part that was stopped.
@@ -113,6 +115,7 @@ pub(super) fn snapshot(conn: &mut Conn) -> Result<Snapshot, Error> {
             assignments::ready_ms,
             assignments::started_at_ms,
             assignments::deadline_ms,
+            assignments::finished_at_ms,
             assignments::attempts,
         ))
         .load(conn)?;
@@ -133,11 +136,13 @@ pub(super) fn snapshot(conn: &mut Conn) -> Result<Snapshot, Error> {
         })
         .filter(|(_, counts)| *counts != [0; 4])
         .collect();
-    let mut commits = BTreeMap::new();
-    let rows = gate_commits::table.select((gate_commits::rollout_id, gate_commits::cell, gate_commits::n));
-    for (rollout, cell, n) in rows.load::<(i64, i64, i64)>(conn)? {
-        *commits.entry((rollout, cell)).or_default() += n;
-    }
+    let rows = gate_commits::table.select((
+        gate_commits::rollout_id,
+        gate_commits::minute_ms,
+        gate_commits::cell,
+        gate_commits::n,
+    ));
+    let commits = rows.load(conn)?;
     let reasons =
         rollout_reasons::table.filter(rollout_reasons::n.ne(0)).load::<(i64, String, String, i64, i64)>(conn)?;
     let reasons = reasons.into_iter().map(|(id, phase, reason, cell, n)| ((id, phase, reason, cell), n)).collect();
@@ -187,7 +192,7 @@ impl Watchdog {
     /// count against no limit.
     pub(super) fn check(&mut self, seen: &Snapshot, answers: &Answers, late: &BTreeSet<i64>, now_ms: i64) {
         self.latest_ms = self.latest_ms.max(now_ms);
-        check_counts(seen);
+        check_counts(seen, (self.latest_ms - DAY_MS).div_euclid(MINUTE_MS) * MINUTE_MS);
         self.check_ends(seen);
         self.check_orders(seen, answers);
         check_limits(seen, late);
@@ -253,7 +258,8 @@ impl Watchdog {
     }
 }
 
-fn check_counts(seen: &Snapshot) {
+/// What was committed before `since_ms` may have been forgotten: nobody is watched any more.
+fn check_counts(seen: &Snapshot, since_ms: i64) {
     assert_eq!(seen.counts.0, seen.counts.1, "the recount by phase and the counts");
     let mut gate: GateCounts = BTreeMap::new();
     let mut commits: BTreeMap<(i64, i64), i64> = BTreeMap::new();
@@ -270,7 +276,7 @@ fn check_counts(seen: &Snapshot) {
         counts[1] += i64::from(is_started);
         counts[2] += i64::from(is_started && matches!(one.phase.as_str(), "failed" | "rolled_back" | "timed_out"));
         counts[3] += i64::from(is_started && one.is_final());
-        if one.phase == "succeeded" {
+        if one.phase == "succeeded" && one.finished_at_ms.is_some_and(|at_ms| at_ms >= since_ms) {
             *commits.entry((one.rollout_id, one.cell)).or_default() += 1;
         }
         assert_eq!(one.live == 1, !one.is_final(), "{one:?}");
@@ -279,7 +285,13 @@ fn check_counts(seen: &Snapshot) {
     }
     gate.retain(|_, counts| *counts != [0; 4]);
     assert_eq!(gate, seen.gate_counts, "the recount by stage and cell and the gate's counts");
-    assert_eq!(commits, seen.commits, "the recount of commits and the gate's");
+    let mut kept: BTreeMap<(i64, i64), i64> = BTreeMap::new();
+    for (rollout, minute_ms, cell, n) in &seen.commits {
+        if *minute_ms >= since_ms {
+            *kept.entry((*rollout, *cell)).or_default() += n;
+        }
+    }
+    assert_eq!(commits, kept, "the recount of commits and the gate's");
     assert_eq!(reasons, seen.reasons, "the recount by phase, reason and cell and the counts");
     seen.journals.check();
     assert!(live.values().all(|n| *n <= 1), "{live:?}");

@@ -30,6 +30,7 @@ mod journal;
 mod kills;
 mod order;
 mod plain;
+mod plans;
 mod profile;
 mod races;
 mod undo;

@@ -181,7 +181,7 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Optio
     let last = store::judgement(conn, rollout.id)?.unwrap_or_default();
     let forgiven = last.forgiven;
     let Some(mut journal) = Journal::open(conn, rollout.id, forgiven.lines, &settings)? else { return Ok(None) };
-    let fleet = Fleet::load(conn, rollout.id, journal.fold().scopes())?;
+    let fleet = Fleet::load(conn, rollout.id, journal.fold())?;
     let is_behind = journal.read_on(conn, &fleet, &windows, now)? == Left::More;
     journal.keep(conn)?;
     minutes::clear_minutes(conn, rollout.id, journal::horizon_ms(&windows, now))?;

@@ -63,6 +63,11 @@ impl Fold {
         &self.scopes
     }
 
+    /// Whether what is outside the stopped parts is judged by itself; once it is, it stays so.
+    pub fn is_aside(&self) -> bool {
+        self.evidence.rest().is_some()
+    }
+
     /// Lines that are no evidence, by reason.
     pub fn left_out(&self) -> &BTreeMap<String, u64> {
         &self.left_out

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::{self, Conn};
 use crate::rollouts::filter::Attributes;
-use crate::rollouts::gate::{self, Arm, AtRisk, Class};
+use crate::rollouts::gate::{self, Arm, AtRisk, Class, Fold};
 use crate::rollouts::store::gate::{self as store, Cell, Counts, Stop};
 use crate::rollouts::store::ledger::MINUTE_MS;
 use crate::rollouts::store::minutes::{self, Loss};
@@ -25,11 +25,13 @@ pub(super) struct Fleet {
     /// Parts that are watched on their own, as `attribute=value`, with the cells that belong to them.
     scopes: Vec<(String, Vec<i64>)>,
     stops: Vec<Stop>,
+    /// Whether the evidence so far judges what is outside the stopped parts by itself.
+    is_aside: bool,
 }
 
 impl Fleet {
-    /// Reads it; `known` are the scopes that the evidence so far speaks of, which are watched for good.
-    pub(super) fn load(conn: &mut Conn, rollout_id: i64, known: &[String]) -> Result<Self, db::Error> {
+    /// Reads it. The scopes that the evidence so far speaks of are watched for good.
+    pub(super) fn load(conn: &mut Conn, rollout_id: i64, so_far: &Fold) -> Result<Self, db::Error> {
         let cells: BTreeMap<i64, Cell> =
             store::cells(conn, rollout_id)?.into_iter().map(|cell| (cell.cell, cell)).collect();
         let counts = store::counts(conn, rollout_id)?;
@@ -41,8 +43,8 @@ impl Fleet {
             *populations.entry(count.cell).or_default() += n;
         }
         let strata = strata(&cells, &populations);
-        let scopes = scopes(&cells, &populations, known);
-        Ok(Self { cells, counts, waiting, strata, scopes, stops })
+        let scopes = scopes(&cells, &populations, so_far.scopes());
+        Ok(Self { cells, counts, waiting, strata, scopes, stops, is_aside: so_far.is_aside() })
     }
 
     pub(super) fn cells(&self) -> impl Iterator<Item = &Cell> {
@@ -78,7 +80,7 @@ impl Fleet {
         let is_scope = |stop: &Stop| self.scopes.iter().any(|(name, _)| is_named(name, &stop.attribute, &stop.value));
         match self.stops.as_slice() {
             [] => None,
-            [one] if is_scope(one) => None,
+            [one] if is_scope(one) && !self.is_aside => None,
             several => Some(u16::try_from(several.len()).unwrap_or(u16::MAX)),
         }
     }

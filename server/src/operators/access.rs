@@ -64,7 +64,10 @@ impl Role {
                         P::ReleasesWrite | P::ReleasesPublish | P::RolloutsWrite | P::ProfilesWrite | P::IncidentsWrite
                     )
             }
-            Self::Approver => permission.is_read() || matches!(permission, P::ReleasesApprove | P::RolloutsApprove),
+            Self::Approver => {
+                permission.is_read()
+                    || matches!(permission, P::ReleasesApprove | P::RolloutsApprove | P::AliasesApprove)
+            }
             Self::OrgAdmin => {
                 permission.is_read()
                     || matches!(
@@ -77,10 +80,12 @@ impl Role {
                             | P::RolloutsWrite
                             | P::IncidentsWrite
                             | P::AlertsWrite
+                            | P::SettlementsWrite
+                            | P::AliasesApprove
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite | P::IncidentsWrite)
+                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::SettlementsWrite)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -141,11 +146,17 @@ pub enum Permission {
     AlertsWrite,
     /// See the audit log.
     AuditRead,
+    /// See settled payments, imports and merchants.
+    SettlementsRead,
+    /// Import payments, set up channels and merchants, ask for aliases.
+    SettlementsWrite,
+    /// Approve other numbers of merchants.
+    AliasesApprove,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -168,6 +179,9 @@ impl Permission {
         Self::IncidentsWrite,
         Self::AlertsWrite,
         Self::AuditRead,
+        Self::SettlementsRead,
+        Self::SettlementsWrite,
+        Self::AliasesApprove,
     ];
 
     /// Name in answers.
@@ -195,6 +209,9 @@ impl Permission {
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
             Self::AuditRead => "audit_read",
+            Self::SettlementsRead => "settlements_read",
+            Self::SettlementsWrite => "settlements_write",
+            Self::AliasesApprove => "aliases_approve",
         }
     }
 
@@ -210,7 +227,8 @@ impl Permission {
             | Self::ProfilesRead
             | Self::FailuresRead
             | Self::IncidentsRead
-            | Self::AuditRead => true,
+            | Self::AuditRead
+            | Self::SettlementsRead => true,
             Self::TerminalsWrite
             | Self::TerminalsActivate
             | Self::OrganizationsWrite
@@ -222,7 +240,9 @@ impl Permission {
             | Self::RolloutsApprove
             | Self::ProfilesWrite
             | Self::IncidentsWrite
-            | Self::AlertsWrite => false,
+            | Self::AlertsWrite
+            | Self::SettlementsWrite
+            | Self::AliasesApprove => false,
         }
     }
 }

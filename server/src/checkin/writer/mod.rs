@@ -9,6 +9,7 @@ mod cohort;
 mod evidence;
 mod postgres;
 mod rows;
+pub(super) mod slots;
 mod sqlite;
 mod statements;
 

@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::{feed, incidents};
+use crate::failures::{feed, incidents, reconcile};
 use crate::http::State;
 use crate::imports;
 use crate::profiles;
@@ -42,7 +42,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 6],
+    passes: [JoinHandle<()>; 7],
 }
 
 impl Workers {
@@ -53,12 +53,14 @@ impl Workers {
         let alerts = deliver(Arc::clone(&state));
         let spread = spread(state.db.clone(), state.clock.clone());
         let imports = import(Arc::clone(&state));
+        let reconciled = reconcile(Arc::clone(&state));
         let passes = [
             tokio::spawn(planner),
             tokio::spawn(reminders),
             tokio::spawn(alerts),
             tokio::spawn(spread),
             tokio::spawn(imports),
+            tokio::spawn(reconciled),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -153,6 +155,24 @@ async fn import(state: Arc<State>) {
     }
 }
 
+/// Compares what channels settled with what is known of it.
+async fn reconcile(state: Arc<State>) {
+    loop {
+        let pause = match reconcile::pass(&state.db, state.clock.now()).await {
+            Ok(true) => continue,
+            Ok(false) => INTERVAL,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "settlements could not be compared");
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            () = state.reconciling.0.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
 /// Tells terminals what was settled for their layers.
 async fn spread(db: Db, clock: Clock) {
     loop {
@@ -191,6 +211,7 @@ async fn maintain(state: Arc<State>) {
         }
         let swept = [
             feed::sweep(&state.db, now).await,
+            reconcile::sweep(&state.db, now).await,
             retention::sweep(&state.db, now).await,
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,

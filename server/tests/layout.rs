@@ -91,6 +91,12 @@ const PURE: &[&str] = &[
     "server/src/failures/incidents/filter.rs",
     "server/src/failures/incidents/evidence.rs",
     "server/src/alerts/level.rs",
+    "server/src/imports/values.rs",
+    "server/src/imports/mapping.rs",
+    "server/src/imports/sheet.rs",
+    "server/src/imports/xlsx.rs",
+    "server/src/failures/feed/fields.rs",
+    "server/src/failures/reconcile/matching.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",
 ];

@@ -12,7 +12,10 @@ use tillward_protocol::phase::Reason;
 use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
+use crate::failures::feed;
 use crate::failures::incidents::{self, State as IncidentState};
+use crate::imports;
+use crate::merchants::numbers;
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
@@ -49,7 +52,7 @@ const EVENTS: [&str; 14] = [
 const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
-const FIELDS: [&str; 56] = [
+const FIELDS: [&str; 70] = [
     "login",
     "name",
     "password",
@@ -106,10 +109,55 @@ const FIELDS: [&str; 56] = [
     "from",
     "to",
     "update",
+    "source",
+    "kind",
+    "mapping",
+    "words",
+    "utc_offset_min",
+    "number_form",
+    "rows_path",
+    "mcc",
+    "rate_ppm",
+    "risk_class",
+    "reason",
+    "result",
+    "amount_fen",
+    "at_ms",
 ];
 
+/// What rules looked at in a settlement.
+const REASON_FIELDS: [&str; 28] = [
+    "merchant_no_settled",
+    "merchant_no_sent",
+    "merchant_name_settled",
+    "merchant_name",
+    "binding",
+    "aliases",
+    "evidence_level",
+    "fee_class",
+    "mcc_cleared",
+    "merchant_mcc",
+    "segment_inst",
+    "segment_region",
+    "segment_mcc",
+    "segment_serial",
+    "config_hash",
+    "contracted_rate",
+    "amount_less_settled_fen",
+    "fee_fen",
+    "withdraw_fee_fen",
+    "second_orders_fen",
+    "second_orders",
+    "residual_fen",
+    "flat_fee_fen",
+    "settle_amount_fen",
+    "terminal_successes",
+    "terminal",
+    "age",
+    "capped",
+];
 /// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 29] = [
+const DEEDS: [&str; 44] = [
     "api_keys-create",
     "api_keys-revoke",
     "models-create",
@@ -139,6 +187,21 @@ const DEEDS: [&str; 29] = [
     "terminals-issue_codes",
     "terminals-lifecycle",
     "terminals-update",
+    "imports-upload",
+    "imports-start",
+    "imports-cancel",
+    "imports-done",
+    "imports-fail",
+    "feed-channel-create",
+    "feed-channel-secret",
+    "feed-channel-delete",
+    "merchants-create",
+    "merchants-update",
+    "merchants-number-request",
+    "merchants-number-approve",
+    "merchants-number-foreign",
+    "merchants-number-reopen",
+    "terminals-binding",
 ];
 
 /// Keys that are made from names the server keeps.
@@ -219,6 +282,9 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "import",
                 "incident",
                 "alert_channel",
+                "feed_channel",
+                "merchant",
+                "merchant_number",
             ]),
         ),
         ("span", names(&["24h", "3d", "7d"])),
@@ -248,8 +314,27 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "mitigated",
                 "resolved",
                 "noted",
+                "mapping_saved",
+                "channel_deleted",
+                "merchant",
+                "number_requested",
+                "number_foreign",
+                "number_approved",
+                "number_reopened",
             ]),
         ),
+        ("import-kind", names(&imports::Kind::ALL.map(imports::Kind::as_str))),
+        ("import-state", names(&imports::State::ALL.map(imports::State::as_str))),
+        ("feed-field", feed::fields::FIELDS.iter().map(|field| field.name.to_owned()).collect()),
+        ("feed-unit", names(&["yuan", "fen"])),
+        ("feed-rate", names(&["percent", "fraction"])),
+        ("shows", names(&feed::Result::ALL.map(feed::Result::as_str))),
+        ("lacking", names(&["terminal", "binding", "merchant_no"])),
+        ("match", names(&["none", "weak", "trace", "ref"])),
+        ("number-state", names(&numbers::State::ALL.map(numbers::State::as_str))),
+        ("evidence-level", names(&["L1", "L2", "L3"])),
+        ("merchant-class", names(&crate::merchants::RISK_CLASSES)),
+        ("reason-field", names(&REASON_FIELDS)),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
         ("moment-in", names(&["seconds", "minutes", "hours", "days"])),
         ("permission", names(&Permission::ALL.map(Permission::as_str))),

@@ -6,22 +6,27 @@
 
 mod assets;
 mod audit;
+mod channels;
 mod chart;
 mod conditions;
 mod config;
 mod dial;
 mod evidence;
+mod feed_imports;
 mod form;
 mod i18n;
 mod import;
 mod incident;
 mod incidents;
+mod mapping;
+mod merchants;
 mod moments;
 mod operators;
 mod organizations;
 mod overview;
 mod preferences;
 pub mod problems;
+mod reconciliation;
 mod refusals;
 mod releases;
 mod rollout;
@@ -54,6 +59,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminal::endpoints(),
         incidents::endpoints(),
         incident::endpoints(),
+        reconciliation::endpoints(),
+        feed_imports::endpoints(),
+        channels::endpoints(),
+        merchants::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

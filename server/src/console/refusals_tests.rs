@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// What pages call, and what speaks to people through them.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 18] = [
     "src/console",
     "src/organizations",
     "src/operators",
@@ -21,6 +21,10 @@ const SOURCES: [&str; 14] = [
     "src/text.rs",
     "src/operators/sessions",
     "src/signing/image",
+    "src/imports",
+    "src/merchants",
+    "src/failures/feed",
+    "src/terminals/bindings",
 ];
 
 /// Calls whose last text is a refusal.

@@ -72,6 +72,10 @@ pub(super) enum Icon {
     Operators,
     Audit,
     Incidents,
+    Reconciliation,
+    Imports,
+    Merchants,
+    Channels,
 }
 
 impl Icon {
@@ -90,6 +94,10 @@ impl Icon {
             }
             Self::Audit => "M5 2.5h10v15H5zM7.5 6.5h5M7.5 9.5h5M7.5 12.5h3",
             Self::Incidents => "M10 3a5 5 0 0 0-5 5v3.5L3.5 14h13L15 11.5V8a5 5 0 0 0-5-5zM8 16.5a2 2 0 0 0 4 0",
+            Self::Reconciliation => "M3 6h10M10 3l3 3-3 3M17 14H7M10 11l-3 3 3 3",
+            Self::Imports => "M10 3v9M6.5 8.5L10 12l3.5-3.5M3.5 16.5h13",
+            Self::Merchants => "M3.5 8h13l-1.5-4.5h-10zM4.5 8v8.5h11V8M8 16.5v-5h4v5",
+            Self::Channels => "M3 10h4l2-5 3 10 2-5h3",
         }
     }
 }
@@ -201,6 +209,15 @@ impl Shell {
                     entry("/", "nav-overview", Icon::Overview, P::TerminalsRead),
                     entry("/terminals", "nav-terminals", Icon::Terminals, P::TerminalsRead),
                     entry("/incidents", "nav-incidents", Icon::Incidents, P::IncidentsRead),
+                ],
+            ),
+            (
+                "nav-settlements",
+                vec![
+                    entry("/reconciliation", "nav-reconciliation", Icon::Reconciliation, P::SettlementsRead),
+                    entry("/imports", "nav-imports", Icon::Imports, P::SettlementsRead),
+                    entry("/merchants", "nav-merchants", Icon::Merchants, P::SettlementsRead),
+                    entry("/channels", "nav-channels", Icon::Channels, P::SettlementsRead),
                 ],
             ),
             (

@@ -6,6 +6,7 @@ pub mod feed;
 pub mod http;
 pub mod incidents;
 pub mod localize;
+pub mod reconcile;
 mod store;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -163,6 +163,7 @@ pub fn table() -> Vec<Endpoint> {
         crate::failures::http::endpoints(),
         crate::failures::incidents::http::endpoints(),
         crate::failures::feed::http::endpoints(),
+        crate::failures::reconcile::http::endpoints(),
         crate::imports::http::endpoints(),
         crate::merchants::http::endpoints(),
         crate::alerts::http::endpoints(),

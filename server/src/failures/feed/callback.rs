@@ -86,11 +86,11 @@ pub async fn verify(
     Ok(mac.verify_slice(&signature).is_ok())
 }
 
-/// Takes the payments of a callback in, in one transaction.
+/// Takes the payments of a callback in, in one transaction. Bad ones beside good ones are named in the answer.
 ///
 /// # Errors
 /// [`Error::Conflict`] while no mapping is saved for the channel's callbacks; [`Error::Invalid`] for a body in which the
-/// mapping finds nothing.
+/// mapping finds not one payment that can be read.
 pub async fn receive(db: &Db, channel_id: i64, body: Value, now: Now) -> Result<Taken, Error> {
     db.write(move |conn| take_body(conn, channel_id, &body, now)).await
 }
@@ -103,6 +103,11 @@ fn take_body(conn: &mut Conn, channel_id: i64, body: &Value, now: Now) -> Result
         .ok_or(Error::Conflict("no mapping is saved for the callbacks of this channel; save one first"))?;
     let items = items(body, &mapping)?;
     let (rows, mut taken) = read(&items, &mapping)?;
+    if rows.is_empty() {
+        let first = taken.refused.into_iter().next();
+        let first = first.map(|refused| FieldError::new(refused.field, refused.problem));
+        return Err(first.map_or_else(|| unreadable("must hold 1 to 500 payments, each an object"), Error::from));
+    }
     let from = Source { channel_id, org_path: &channel.org_path, import_id: None };
     for (row, outcome) in rows.iter().zip(take(conn, from, &mapping, &rows, now)?) {
         match outcome {

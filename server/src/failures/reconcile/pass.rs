@@ -31,6 +31,9 @@ pub async fn pass(db: &Db, now: Now) -> std::result::Result<bool, db::Error> {
 }
 
 fn batch(conn: &mut Conn, now: Now) -> std::result::Result<bool, db::Error> {
+    if !store::leads(conn)? {
+        return Ok(false);
+    }
     let mut due = store::due(conn, now, BATCH)?;
     if due.is_empty() {
         return Ok(false);

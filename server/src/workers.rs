@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::incidents;
+use crate::failures::{incidents, verdicts};
 use crate::http::State;
 use crate::profiles;
 use crate::rollouts::planner;
@@ -41,7 +41,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 5],
+    passes: [JoinHandle<()>; 6],
 }
 
 impl Workers {
@@ -51,11 +51,13 @@ impl Workers {
         let reminders = remind(Arc::clone(&state));
         let alerts = deliver(Arc::clone(&state));
         let spread = spread(state.db.clone(), state.clock.clone());
+        let judge = judge(state.db.clone(), state.clock.clone());
         let passes = [
             tokio::spawn(planner),
             tokio::spawn(reminders),
             tokio::spawn(alerts),
             tokio::spawn(spread),
+            tokio::spawn(judge),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -88,10 +90,14 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
     }
 }
 
-/// Reminds people of incidents that nobody carries on.
+/// Reminds people of incidents that nobody carries on, and tells them what was refused because it looked like card data.
 async fn remind(state: Arc<State>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
+        if let Err(error) = state.guard.tell(&state.db, state.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be told of refused card data");
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
         if let Err(error) = incidents::remind(&state.db, state.clock.now()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be reminded of incidents");
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -142,6 +148,21 @@ async fn spread(db: Db, clock: Clock) {
     }
 }
 
+/// Judges the failures that came in.
+async fn judge(db: Db, clock: Clock) {
+    loop {
+        let pause = match verdicts::pass(&db, clock.now()).await {
+            Ok(verdicts::Left::More) => continue,
+            Ok(verdicts::Left::Nothing) => INTERVAL,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failures could not be judged");
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Re-signs what is worn, deletes what is too old, folds what was measured.
 async fn maintain(state: Arc<State>) {
     loop {
@@ -163,6 +184,7 @@ async fn maintain(state: Arc<State>) {
             retention::sweep(&state.db, now).await,
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,
+            verdicts::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

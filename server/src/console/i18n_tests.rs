@@ -12,6 +12,7 @@ use tillward_protocol::phase::Reason;
 use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
+use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
 use crate::failures::incidents::{self, State as IncidentState};
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
@@ -109,7 +110,7 @@ const FIELDS: [&str; 56] = [
 ];
 
 /// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 29] = [
+const DEEDS: [&str; 31] = [
     "api_keys-create",
     "api_keys-revoke",
     "models-create",
@@ -125,6 +126,8 @@ const DEEDS: [&str; 29] = [
     "releases-approve",
     "releases-publish",
     "releases-withdraw",
+    "rules-edit",
+    "rules-reevaluate",
     "rollouts-create",
     "rollouts-start",
     "rollouts-pause",
@@ -195,6 +198,12 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
             states.push(incidents::UNRESOLVED.to_owned());
             states
         }),
+        ("symptom", names(&Symptom::ALL.iter().map(|symptom| symptom.as_str()).collect::<Vec<_>>())),
+        ("family", names(&Family::ALL.iter().map(|family| family.as_str()).collect::<Vec<_>>())),
+        ("standing", names(&Standing::ALL.iter().map(|standing| standing.as_str()).collect::<Vec<_>>())),
+        ("rule", names(&Rule::ALL.iter().map(|rule| rule.as_str()).collect::<Vec<_>>())),
+        ("fact", names(&super::super::verdict::FACTS)),
+        ("table", names(&TableName::ALL.map(TableName::as_str))),
         ("incident-kind", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         ("incident-title", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         (
@@ -248,6 +257,9 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "mitigated",
                 "resolved",
                 "noted",
+                "rules",
+                "reevaluated",
+                "reevaluated_in_part",
             ]),
         ),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),

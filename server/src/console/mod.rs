@@ -11,6 +11,7 @@ mod conditions;
 mod config;
 mod dial;
 mod evidence;
+mod failures;
 mod form;
 mod i18n;
 mod import;
@@ -32,12 +33,14 @@ mod rollout_form;
 mod rollout_new;
 mod rollout_words;
 mod rollouts;
+mod rules;
 mod shell;
 mod sign_in;
 mod status;
 mod terminal;
 mod terminals;
 mod upload;
+mod verdict;
 mod why;
 
 use crate::http::endpoints::Endpoint;
@@ -52,6 +55,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminals::endpoints(),
         import::endpoints(),
         terminal::endpoints(),
+        failures::endpoints(),
+        rules::endpoints(),
         incidents::endpoints(),
         incident::endpoints(),
         releases::endpoints(),

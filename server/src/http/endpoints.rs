@@ -159,6 +159,7 @@ pub fn table() -> Vec<Endpoint> {
         crate::releases::http::endpoints(),
         crate::rollouts::http::endpoints(),
         crate::failures::http::endpoints(),
+        crate::failures::verdicts::http::endpoints(),
         crate::failures::incidents::http::endpoints(),
         crate::alerts::http::endpoints(),
         crate::audit::http::endpoints(),

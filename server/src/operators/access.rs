@@ -77,6 +77,7 @@ impl Role {
                             | P::RolloutsWrite
                             | P::IncidentsWrite
                             | P::AlertsWrite
+                            | P::RulesWrite
                     )
             }
             Self::OrgOps => {
@@ -139,13 +140,15 @@ pub enum Permission {
     IncidentsWrite,
     /// Say where alerts go.
     AlertsWrite,
+    /// Change the tables that rules compare with, and have failures judged again.
+    RulesWrite,
     /// See the audit log.
     AuditRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -167,6 +170,7 @@ impl Permission {
         Self::IncidentsRead,
         Self::IncidentsWrite,
         Self::AlertsWrite,
+        Self::RulesWrite,
         Self::AuditRead,
     ];
 
@@ -194,6 +198,7 @@ impl Permission {
             Self::IncidentsRead => "incidents_read",
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
+            Self::RulesWrite => "rules_write",
             Self::AuditRead => "audit_read",
         }
     }
@@ -222,7 +227,8 @@ impl Permission {
             | Self::RolloutsApprove
             | Self::ProfilesWrite
             | Self::IncidentsWrite
-            | Self::AlertsWrite => false,
+            | Self::AlertsWrite
+            | Self::RulesWrite => false,
         }
     }
 }

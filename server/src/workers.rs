@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::{feed, incidents, reconcile};
+use crate::failures::{feed, incidents, reconcile, verdicts};
 use crate::http::State;
 use crate::imports;
 use crate::profiles;
@@ -42,7 +42,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 7],
+    passes: [JoinHandle<()>; 8],
 }
 
 impl Workers {
@@ -54,6 +54,7 @@ impl Workers {
         let spread = spread(state.db.clone(), state.clock.clone());
         let imports = import(Arc::clone(&state));
         let reconciled = reconcile(Arc::clone(&state));
+        let judge = judge(state.db.clone(), state.clock.clone());
         let passes = [
             tokio::spawn(planner),
             tokio::spawn(reminders),
@@ -61,6 +62,7 @@ impl Workers {
             tokio::spawn(spread),
             tokio::spawn(imports),
             tokio::spawn(reconciled),
+            tokio::spawn(judge),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -93,10 +95,14 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
     }
 }
 
-/// Reminds people of incidents that nobody carries on.
+/// Reminds people of incidents that nobody carries on, and tells them what was refused because it looked like card data.
 async fn remind(state: Arc<State>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
+        if let Err(error) = state.guard.tell(&state.db, state.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be told of refused card data");
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
         if let Err(error) = incidents::remind(&state.db, state.clock.now()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be reminded of incidents");
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -189,6 +195,21 @@ async fn spread(db: Db, clock: Clock) {
     }
 }
 
+/// Judges the failures that came in.
+async fn judge(db: Db, clock: Clock) {
+    loop {
+        let pause = match verdicts::pass(&db, clock.now()).await {
+            Ok(verdicts::Left::More) => continue,
+            Ok(verdicts::Left::Nothing) => INTERVAL,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failures could not be judged");
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Re-signs what is worn, deletes what is too old, folds what was measured.
 async fn maintain(state: Arc<State>) {
     loop {
@@ -215,6 +236,7 @@ async fn maintain(state: Arc<State>) {
             retention::sweep(&state.db, now).await,
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,
+            verdicts::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

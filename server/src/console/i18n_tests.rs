@@ -13,6 +13,7 @@ use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
 use crate::failures::feed;
+use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
 use crate::failures::incidents::{self, State as IncidentState};
 use crate::imports;
 use crate::merchants::numbers;
@@ -157,7 +158,7 @@ const REASON_FIELDS: [&str; 28] = [
     "capped",
 ];
 /// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 44] = [
+const DEEDS: [&str; 46] = [
     "api_keys-create",
     "api_keys-revoke",
     "models-create",
@@ -173,6 +174,8 @@ const DEEDS: [&str; 44] = [
     "releases-approve",
     "releases-publish",
     "releases-withdraw",
+    "rules-edit",
+    "rules-reevaluate",
     "rollouts-create",
     "rollouts-start",
     "rollouts-pause",
@@ -258,6 +261,12 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
             states.push(incidents::UNRESOLVED.to_owned());
             states
         }),
+        ("symptom", names(&Symptom::ALL.iter().map(|symptom| symptom.as_str()).collect::<Vec<_>>())),
+        ("family", names(&Family::ALL.iter().map(|family| family.as_str()).collect::<Vec<_>>())),
+        ("standing", names(&Standing::ALL.iter().map(|standing| standing.as_str()).collect::<Vec<_>>())),
+        ("rule", names(&Rule::ALL.iter().map(|rule| rule.as_str()).collect::<Vec<_>>())),
+        ("fact", names(&super::super::verdict::FACTS)),
+        ("table", names(&TableName::ALL.map(TableName::as_str))),
         ("incident-kind", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         ("incident-title", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         (
@@ -321,6 +330,9 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "number_foreign",
                 "number_approved",
                 "number_reopened",
+                "rules",
+                "reevaluated",
+                "reevaluated_in_part",
             ]),
         ),
         ("import-kind", names(&imports::Kind::ALL.map(imports::Kind::as_str))),

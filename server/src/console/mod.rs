@@ -13,6 +13,7 @@ mod config;
 mod dial;
 mod evidence;
 mod feed_imports;
+mod failures;
 mod form;
 mod i18n;
 mod import;
@@ -37,12 +38,14 @@ mod rollout_form;
 mod rollout_new;
 mod rollout_words;
 mod rollouts;
+mod rules;
 mod shell;
 mod sign_in;
 mod status;
 mod terminal;
 mod terminals;
 mod upload;
+mod verdict;
 mod why;
 
 use crate::http::endpoints::Endpoint;
@@ -57,6 +60,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminals::endpoints(),
         import::endpoints(),
         terminal::endpoints(),
+        failures::endpoints(),
+        rules::endpoints(),
         incidents::endpoints(),
         incident::endpoints(),
         reconciliation::endpoints(),

@@ -161,6 +161,7 @@ pub fn table() -> Vec<Endpoint> {
         crate::releases::http::endpoints(),
         crate::rollouts::http::endpoints(),
         crate::failures::http::endpoints(),
+        crate::failures::verdicts::http::endpoints(),
         crate::failures::incidents::http::endpoints(),
         crate::failures::feed::http::endpoints(),
         crate::failures::reconcile::http::endpoints(),

@@ -82,6 +82,7 @@ impl Role {
                             | P::AlertsWrite
                             | P::SettlementsWrite
                             | P::AliasesApprove
+                            | P::RulesWrite
                     )
             }
             Self::OrgOps => {
@@ -144,6 +145,8 @@ pub enum Permission {
     IncidentsWrite,
     /// Say where alerts go.
     AlertsWrite,
+    /// Change the tables that rules compare with, and have failures judged again.
+    RulesWrite,
     /// See the audit log.
     AuditRead,
     /// See settled payments, imports and merchants.
@@ -156,7 +159,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -178,6 +181,7 @@ impl Permission {
         Self::IncidentsRead,
         Self::IncidentsWrite,
         Self::AlertsWrite,
+        Self::RulesWrite,
         Self::AuditRead,
         Self::SettlementsRead,
         Self::SettlementsWrite,
@@ -208,6 +212,7 @@ impl Permission {
             Self::IncidentsRead => "incidents_read",
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
+            Self::RulesWrite => "rules_write",
             Self::AuditRead => "audit_read",
             Self::SettlementsRead => "settlements_read",
             Self::SettlementsWrite => "settlements_write",
@@ -242,7 +247,8 @@ impl Permission {
             | Self::IncidentsWrite
             | Self::AlertsWrite
             | Self::SettlementsWrite
-            | Self::AliasesApprove => false,
+            | Self::AliasesApprove
+            | Self::RulesWrite => false,
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod http;
 pub mod observe;
 pub mod operators;
 pub mod organizations;
+pub mod payments;
 pub mod profiles;
 pub mod releases;
 pub mod rollouts;

@@ -11,8 +11,9 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::incidents;
+use crate::failures::{imported, incidents, lookups};
 use crate::http::State;
+use crate::payments;
 use crate::profiles;
 use crate::rollouts::planner;
 use crate::{observe, releases};
@@ -163,6 +164,9 @@ async fn maintain(state: Arc<State>) {
             retention::sweep(&state.db, now).await,
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,
+            payments::sweep(&state.db, now).await,
+            imported::sweep(&state.db, now).await,
+            lookups::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

@@ -83,6 +83,8 @@ const PURE: &[&str] = &[
     "server/src/failures/incidents/filter.rs",
     "server/src/failures/incidents/evidence.rs",
     "server/src/alerts/level.rs",
+    "server/src/failures/imported/item.rs",
+    "server/src/failures/lookups/entry.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",
 ];

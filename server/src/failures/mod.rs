@@ -2,8 +2,10 @@
 //! incidents under which people deal with them.
 
 pub mod http;
+pub mod imported;
 pub mod incidents;
 pub mod localize;
+pub mod lookups;
 mod store;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -56,6 +58,8 @@ pub struct FailureRow {
     pub carrier: String,
     /// Signal band at that moment.
     pub signal: String,
+    /// How it came when no terminal reported it: `rest` or `file`.
+    pub source: Option<String>,
     /// The whole event as the terminal sent it.
     #[schema(value_type = Object)]
     pub event: serde_json::Value,
@@ -66,6 +70,8 @@ pub struct FailureRow {
 pub struct Filter {
     /// Only of this terminal.
     pub terminal_id: Option<i64>,
+    /// Only the event of this id.
+    pub event_id: Option<String>,
     /// Received at or after, Unix ms.
     pub from_ms: Option<i64>,
     /// Only with this response code.
@@ -91,6 +97,15 @@ pub fn list(
     size: u32,
 ) -> Result<Vec<FailureRow>, db::Error> {
     store::list(conn, scope, filter, after, i64::from(size))
+}
+
+/// One failure of a terminal in the scope. One read by primary key.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn find(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str) -> Result<Option<FailureRow>, db::Error> {
+    let filter = Filter { terminal_id: Some(terminal_id), event_id: Some(event_id.to_owned()), ..Filter::default() };
+    Ok(store::list(conn, scope, &filter, None, 1)?.into_iter().next())
 }
 
 /// `attribute = value`.

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::{FailureKey, FailureRow, Filter};
-use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, failures, terminals};
+use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, failures, imported_failures, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
 
@@ -31,6 +31,7 @@ type Columns = (
     String,
     String,
     String,
+    Option<String>,
     String,
 );
 
@@ -50,6 +51,7 @@ fn row(columns: Columns) -> FailureRow {
         access,
         carrier,
         signal,
+        source,
         event,
     ) = columns;
     FailureRow {
@@ -67,6 +69,7 @@ fn row(columns: Columns) -> FailureRow {
         access,
         carrier,
         signal,
+        source,
         event: serde_json::from_str(&event).unwrap_or_default(),
     }
 }
@@ -82,11 +85,19 @@ pub(super) fn list(
 ) -> Result<Vec<FailureRow>, db::Error> {
     let mut query = failures::table
         .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+        .left_join(
+            imported_failures::table.on(imported_failures::terminal_id
+                .eq(failures::terminal_id)
+                .and(imported_failures::event_id.eq(failures::event_id))),
+        )
         .filter(terminals::org_path.ge(scope.from()))
         .filter(terminals::org_path.lt(scope.below()))
         .into_boxed();
     if let Some(terminal_id) = filter.terminal_id {
         query = query.filter(failures::terminal_id.eq(terminal_id));
+    }
+    if let Some(event_id) = &filter.event_id {
+        query = query.filter(failures::event_id.eq(event_id));
     }
     if let Some(from_ms) = filter.from_ms {
         query = query.filter(failures::received_at_ms.ge(from_ms));
@@ -127,6 +138,7 @@ pub(super) fn list(
             failures::access,
             failures::carrier,
             failures::signal,
+            imported_failures::source.nullable(),
             failures::event,
         ))
         .load::<Columns>(conn)?;

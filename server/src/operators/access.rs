@@ -77,10 +77,11 @@ impl Role {
                             | P::RolloutsWrite
                             | P::IncidentsWrite
                             | P::AlertsWrite
+                            | P::FailuresWrite
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite | P::IncidentsWrite)
+                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::FailuresWrite)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -133,6 +134,8 @@ pub enum Permission {
     ProfilesWrite,
     /// See failures and statistics.
     FailuresRead,
+    /// Bring failures that no terminal reported, and what people looked up about payments.
+    FailuresWrite,
     /// See incidents and alerts.
     IncidentsRead,
     /// Take on incidents and carry them on.
@@ -145,7 +148,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -164,6 +167,7 @@ impl Permission {
         Self::ProfilesRead,
         Self::ProfilesWrite,
         Self::FailuresRead,
+        Self::FailuresWrite,
         Self::IncidentsRead,
         Self::IncidentsWrite,
         Self::AlertsWrite,
@@ -191,6 +195,7 @@ impl Permission {
             Self::ProfilesRead => "profiles_read",
             Self::ProfilesWrite => "profiles_write",
             Self::FailuresRead => "failures_read",
+            Self::FailuresWrite => "failures_write",
             Self::IncidentsRead => "incidents_read",
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
@@ -221,6 +226,7 @@ impl Permission {
             | Self::RolloutsWrite
             | Self::RolloutsApprove
             | Self::ProfilesWrite
+            | Self::FailuresWrite
             | Self::IncidentsWrite
             | Self::AlertsWrite => false,
         }

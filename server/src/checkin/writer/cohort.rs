@@ -26,7 +26,7 @@ pub(super) struct Cohort {
 }
 
 /// What stands for an attribute that was not reported.
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 impl Cohort {
     /// The cohort of everything in one check-in: the same for its exposures and its failures, or a rate would compare

@@ -19,6 +19,7 @@ pub mod observe;
 pub mod operators;
 pub mod organizations;
 pub mod payments;
+pub mod pdf;
 pub mod profiles;
 pub mod releases;
 pub mod rollouts;

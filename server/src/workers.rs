@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::{imported, incidents, lookups};
+use crate::failures::{imported, incidents, lookups, pack};
 use crate::http::State;
 use crate::payments;
 use crate::profiles;
@@ -167,6 +167,7 @@ async fn maintain(state: Arc<State>) {
             payments::sweep(&state.db, now).await,
             imported::sweep(&state.db, now).await,
             lookups::sweep(&state.db, now).await,
+            pack::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

@@ -93,6 +93,11 @@ const PURE: &[&str] = &[
     "server/src/alerts/level.rs",
     "server/src/failures/imported/item.rs",
     "server/src/failures/lookups/entry.rs",
+    "server/src/failures/lookups/judging.rs",
+    "server/src/failures/pack/content.rs",
+    "server/src/pdf/mod.rs",
+    "server/src/pdf/face.rs",
+    "server/src/pdf/layout.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",
 ];

@@ -57,6 +57,9 @@ CREATE TABLE lookups (
     mcc TEXT,
     looked_up_at_ms BIGINT NOT NULL,
     note TEXT NOT NULL,
+    -- JSON: what the rules say about it, by the tables of this hash.
+    judgement TEXT NOT NULL,
+    tables_hash TEXT NOT NULL,
     created_by TEXT NOT NULL,
     created_at_ms BIGINT NOT NULL,
     -- A mistake is taken back, never edited.

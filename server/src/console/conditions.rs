@@ -3,6 +3,7 @@
 use tillward_protocol::condition::Condition;
 use tillward_protocol::failure::Failure;
 
+use super::evidence_pack::address;
 use super::shell::Shell;
 use crate::failures::FailureRow;
 
@@ -15,6 +16,8 @@ pub(super) struct FailureView {
     /// Network, carrier, signal, firmware.
     pub(super) under: String,
     pub(super) groups: Vec<Group>,
+    /// Address of what is known about it.
+    pub(super) evidence: String,
 }
 
 /// Facts that belong together.
@@ -75,6 +78,7 @@ pub(super) fn failure(shell: &Shell, row: &FailureRow) -> FailureView {
         what: what.join(" · "),
         under: format!("{network} · {}", row.firmware),
         groups,
+        evidence: address(&row.sn, &row.event_id),
     }
 }
 

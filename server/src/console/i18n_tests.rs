@@ -13,6 +13,7 @@ use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
 use crate::failures::incidents::{self, State as IncidentState};
+use crate::failures::{classify, lookups};
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
@@ -49,7 +50,14 @@ const EVENTS: [&str; 14] = [
 const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
-const FIELDS: [&str; 56] = [
+const FIELDS: [&str; 63] = [
+    "event_id",
+    "at_ms",
+    "amount_fen",
+    "ref_no",
+    "source",
+    "mcc",
+    "note",
     "login",
     "name",
     "password",
@@ -109,7 +117,11 @@ const FIELDS: [&str; 56] = [
 ];
 
 /// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 29] = [
+const DEEDS: [&str; 33] = [
+    "failures-import",
+    "lookups-add",
+    "lookups-withdraw",
+    "evidence-pack",
     "api_keys-create",
     "api_keys-revoke",
     "models-create",
@@ -219,8 +231,23 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "import",
                 "incident",
                 "alert_channel",
+                "evidence_pack",
+                "lookup",
+                "failures",
             ]),
         ),
+        ("pack-field", names(&super::super::pack_words::FIELDS)),
+        ("pack-why", names(&super::super::pack_words::WHYS)),
+        ("pack-part", names(&["network", "device", "update", "config"])),
+        ("pack-known", names(&["excluded", "possible", "not_checked"])),
+        ("pack-reporter", names(&["terminal", "rest", "file"])),
+        ("pack-level", names(&["terminal", "L1", "L2", "L3"])),
+        ("pack-quality", names(&["ref", "trace", "weak", "none"])),
+        ("pack-symptom", names(&classify::Symptom::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("pack-family", names(&classify::Family::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("pack-standing", names(&classify::Standing::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("lookup-source", names(&lookups::Source::ALL.map(lookups::Source::as_str))),
+        ("lookup-shows", names(&["differs", "suspected", "same", "not_comparable"])),
         ("span", names(&["24h", "3d", "7d"])),
         (
             "done",
@@ -248,6 +275,9 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "mitigated",
                 "resolved",
                 "noted",
+                "packed",
+                "lookup",
+                "lookup_withdrawn",
             ]),
         ),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),

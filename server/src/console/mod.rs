@@ -11,15 +11,18 @@ mod conditions;
 mod config;
 mod dial;
 mod evidence;
+mod evidence_pack;
 mod form;
 mod i18n;
 mod import;
 mod incident;
 mod incidents;
+mod lookups;
 mod moments;
 mod operators;
 mod organizations;
 mod overview;
+mod pack_words;
 mod preferences;
 pub mod problems;
 mod refusals;
@@ -54,6 +57,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminal::endpoints(),
         incidents::endpoints(),
         incident::endpoints(),
+        lookups::endpoints(),
+        evidence_pack::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

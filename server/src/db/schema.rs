@@ -717,6 +717,8 @@ diesel::table! {
         mcc -> Nullable<Text>,
         looked_up_at_ms -> BigInt,
         note -> Text,
+        judgement -> Text,
+        tables_hash -> Text,
         created_by -> Text,
         created_at_ms -> BigInt,
         withdrawn_by -> Nullable<Text>,

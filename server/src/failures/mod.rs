@@ -7,6 +7,7 @@ pub mod imported;
 pub mod incidents;
 pub mod localize;
 pub mod lookups;
+pub mod pack;
 mod store;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

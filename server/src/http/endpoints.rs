@@ -161,6 +161,7 @@ pub fn table() -> Vec<Endpoint> {
         crate::failures::http::endpoints(),
         crate::failures::imported::http::endpoints(),
         crate::failures::lookups::http::endpoints(),
+        crate::failures::pack::http::endpoints(),
         crate::payments::http::endpoints(),
         crate::failures::incidents::http::endpoints(),
         crate::alerts::http::endpoints(),

@@ -92,7 +92,8 @@ impl Face {
     }
 
     fn advance(&self, original: u16) -> f32 {
-        let advance = self.parsed.glyph_hor_advance(ttf_parser::GlyphId(original)).unwrap_or(self.parsed.units_per_em());
+        let advance =
+            self.parsed.glyph_hor_advance(ttf_parser::GlyphId(original)).unwrap_or(self.parsed.units_per_em());
         self.thousandths(f32::from(advance))
     }
 
@@ -144,7 +145,8 @@ mod tests {
     #[test]
     fn the_font_has_the_characters_of_names_and_labels() {
         let mut face = Face::load().unwrap();
-        for character in "拉卡拉电签终端商户名不一致喆堃珺镕，。：；（）「」￥％第１笔".chars() {
+        for character in "拉卡拉电签终端商户名不一致喆堃珺镕，。：；（）「」￥％第１笔".chars()
+        {
             let (glyph, width) = face.glyph(character);
             assert!(matches!(glyph, Glyph::Wide(_)) && (900.0..=1100.0).contains(&width), "{character} {width}");
         }

@@ -6,6 +6,7 @@
 
 mod entry;
 pub mod http;
+mod judging;
 mod store;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use tillward_protocol::FieldError;
 
 pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
 
+use super::classify::{Judgement, RawTables, TableError, Tables};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -38,6 +40,9 @@ pub enum Error {
     /// A field was refused.
     #[error(transparent)]
     Invalid(#[from] FieldError),
+    /// The tables that the rules compare with cannot be read.
+    #[error(transparent)]
+    Tables(#[from] TableError),
     /// It was taken back already.
     #[error("this look-up was taken back already")]
     Withdrawn,
@@ -47,7 +52,7 @@ pub enum Error {
 }
 
 /// One look-up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Lookup {
     /// Its id.
     pub id: String,
@@ -77,6 +82,10 @@ pub struct Lookup {
     pub looked_up_at_ms: i64,
     /// Free text.
     pub note: String,
+    /// What the rules say about it.
+    pub judgement: Judgement,
+    /// The tables that they compared with, by hash.
+    pub tables_hash: String,
     /// Who typed it in.
     pub created_by: String,
     /// When, Unix ms.
@@ -132,6 +141,9 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
     let terminal_id = terminals::id_of_sn(conn, &caller.scope, &new.sn)?.ok_or_else(unknown)?;
     let org_path = store::org_path(conn, terminal_id)?.ok_or_else(unknown)?;
     let seen = transaction(conn, &caller.scope, terminal_id, &new)?;
+    let tables = tables()?;
+    let binding = store::binding(conn, terminal_id)?;
+    let judgement = judging::judge(&new, binding, seen.merchant_no_sent.clone(), &tables);
     let lookup = Lookup {
         id: uuid::Uuid::now_v7().simple().to_string(),
         terminal_id,
@@ -146,6 +158,8 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
         mcc: new.mcc,
         looked_up_at_ms: new.looked_up_at_ms.unwrap_or(now.0),
         note: new.note,
+        judgement,
+        tables_hash: tables.version,
         created_by: caller.name.clone(),
         created_at_ms: now.0,
         withdrawn_by: None,
@@ -158,18 +172,24 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
     Ok(lookup)
 }
 
+/// The tables as they are shipped.
+fn tables() -> Result<Tables, TableError> {
+    RawTables::seed()?.parse()
+}
+
 /// The transaction that was looked up.
 struct Seen {
     event_id: Option<String>,
     at_ms: i64,
     amount_fen: Option<i64>,
     ref_no: Option<String>,
+    merchant_no_sent: Option<String>,
 }
 
 impl Seen {
     fn of(payment: Payment) -> Self {
-        let Payment { event_id, at_ms, amount_fen, ref_no, .. } = payment;
-        Self { event_id: Some(event_id), at_ms, amount_fen: Some(amount_fen), ref_no }
+        let Payment { event_id, at_ms, amount_fen, ref_no, merchant_no_sent, .. } = payment;
+        Self { event_id: Some(event_id), at_ms, amount_fen: Some(amount_fen), ref_no, merchant_no_sent }
     }
 }
 
@@ -186,7 +206,8 @@ fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup
             event_id: Some(event_id.clone()),
             at_ms: failure.occurred_at_ms,
             amount_fen: failure.amount_fen,
-            ref_no: failure.event.get("ref_no").and_then(|no| no.as_str()).map(str::to_owned),
+            ref_no: text(&failure.event, "ref_no"),
+            merchant_no_sent: text(&failure.event, "merchant_no_sent"),
         });
     }
     let typed = Seen {
@@ -194,6 +215,7 @@ fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup
         at_ms: new.at_ms.unwrap_or_default(),
         amount_fen: new.amount_fen,
         ref_no: new.ref_no.clone(),
+        merchant_no_sent: None,
     };
     let found = match (&new.ref_no, new.amount_fen) {
         (Some(ref_no), _) => {
@@ -214,6 +236,10 @@ fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup
         Ok([payment]) => Ok(Seen::of(payment)),
         Err(_) => Ok(typed),
     }
+}
+
+fn text(event: &serde_json::Value, name: &str) -> Option<String> {
+    event.get(name).and_then(|value| value.as_str()).map(str::to_owned)
 }
 
 /// Takes a look-up back: it was a mistake. It stays readable.

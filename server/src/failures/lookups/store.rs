@@ -8,26 +8,19 @@ use super::{Filter, Lookup};
 use crate::clock::Now;
 use crate::db::schema::{lookups, terminals};
 use crate::db::{self, Conn};
+use crate::failures::classify::Binding;
 use crate::operators::Scope;
 
 type Columns = (
     (String, i64, String, Option<String>, i64, Option<i64>, Option<String>, String, String),
-    (Option<String>, Option<String>, Option<String>, i64, String, String, i64, Option<String>, Option<i64>),
+    (Option<String>, Option<String>, Option<String>, i64, String, String, String),
+    (String, i64, Option<String>, Option<i64>),
 );
 
 fn lookup(row: Columns) -> Lookup {
-    let ((id, terminal_id, sn, event_id, at_ms, amount_fen, ref_no, level, source), seen) = row;
-    let (
-        merchant_name,
-        merchant_no,
-        mcc,
-        looked_up_at_ms,
-        note,
-        created_by,
-        created_at_ms,
-        withdrawn_by,
-        withdrawn_at_ms,
-    ) = seen;
+    let ((id, terminal_id, sn, event_id, at_ms, amount_fen, ref_no, level, source), seen, written) = row;
+    let (merchant_name, merchant_no, mcc, looked_up_at_ms, note, judgement, tables_hash) = seen;
+    let (created_by, created_at_ms, withdrawn_by, withdrawn_at_ms) = written;
     Lookup {
         id,
         terminal_id,
@@ -43,6 +36,8 @@ fn lookup(row: Columns) -> Lookup {
         mcc,
         looked_up_at_ms,
         note,
+        judgement: serde_json::from_str(&judgement).unwrap_or_default(),
+        tables_hash,
         created_by,
         created_at_ms,
         withdrawn_by,
@@ -75,11 +70,10 @@ macro_rules! within {
                     lookups::mcc,
                     lookups::looked_up_at_ms,
                     lookups::note,
-                    lookups::created_by,
-                    lookups::created_at_ms,
-                    lookups::withdrawn_by,
-                    lookups::withdrawn_at_ms,
+                    lookups::judgement,
+                    lookups::tables_hash,
                 ),
+                (lookups::created_by, lookups::created_at_ms, lookups::withdrawn_by, lookups::withdrawn_at_ms),
             ))
     };
 }
@@ -89,7 +83,21 @@ pub(super) fn org_path(conn: &mut Conn, terminal_id: i64) -> Result<Option<Strin
     Ok(terminals::table.find(terminal_id).select(terminals::org_path).first(conn).optional()?)
 }
 
+/// What a terminal is bound to.
+pub(super) fn binding(conn: &mut Conn, terminal_id: i64) -> Result<Option<Binding>, db::Error> {
+    let bound: Option<(Option<String>, Option<String>)> = terminals::table
+        .find(terminal_id)
+        .select((terminals::merchant_no, terminals::merchant_name))
+        .first(conn)
+        .optional()?;
+    let binding = bound.and_then(|(merchant_no, merchant_name)| {
+        Some(Binding { merchant_no: merchant_no?, merchant_name, ..Binding::default() })
+    });
+    Ok(binding)
+}
+
 pub(super) fn insert(conn: &mut Conn, lookup: &Lookup, org_path: &str) -> Result<(), db::Error> {
+    let judgement = serde_json::to_string(&lookup.judgement).unwrap_or_default();
     diesel::insert_into(lookups::table)
         .values((
             (
@@ -109,6 +117,8 @@ pub(super) fn insert(conn: &mut Conn, lookup: &Lookup, org_path: &str) -> Result
                 lookups::mcc.eq(&lookup.mcc),
                 lookups::looked_up_at_ms.eq(lookup.looked_up_at_ms),
                 lookups::note.eq(&lookup.note),
+                lookups::judgement.eq(judgement),
+                lookups::tables_hash.eq(&lookup.tables_hash),
                 lookups::created_by.eq(&lookup.created_by),
                 lookups::created_at_ms.eq(lookup.created_at_ms),
             ),

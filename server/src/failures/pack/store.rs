@@ -1,0 +1,103 @@
+//! SQL of evidence packs.
+
+use diesel::prelude::*;
+
+use super::{Filter, Pack};
+use crate::db::schema::{evidence_packs, terminals};
+use crate::db::{self, Conn};
+use crate::operators::Scope;
+
+type Columns = (String, i64, String, String, String, i64, String);
+
+/// A pack with its content as it is stored; `None` when that cannot be read any more.
+fn pack(row: Columns) -> Option<(Pack, String)> {
+    let (id, terminal_id, event_id, sha256, created_by, created_at_ms, text) = row;
+    let content = serde_json::from_str(&text).ok()?;
+    Some((Pack { id, terminal_id, event_id, sha256, created_by, created_at_ms, content }, text))
+}
+
+/// Packs of terminals that are in the scope now.
+macro_rules! within {
+    ($scope:expr) => {
+        evidence_packs::table
+            .inner_join(terminals::table.on(terminals::id.eq(evidence_packs::terminal_id)))
+            .filter(terminals::org_path.ge($scope.from()))
+            .filter(terminals::org_path.lt($scope.below()))
+            .select((
+                evidence_packs::id,
+                evidence_packs::terminal_id,
+                evidence_packs::event_id,
+                evidence_packs::sha256,
+                evidence_packs::created_by,
+                evidence_packs::created_at_ms,
+                evidence_packs::content,
+            ))
+    };
+}
+
+pub(super) fn insert(conn: &mut Conn, pack: &Pack, text: &str, org_path: &str) -> Result<(), db::Error> {
+    diesel::insert_into(evidence_packs::table)
+        .values((
+            evidence_packs::id.eq(&pack.id),
+            evidence_packs::org_path.eq(org_path),
+            evidence_packs::terminal_id.eq(pack.terminal_id),
+            evidence_packs::event_id.eq(&pack.event_id),
+            evidence_packs::content.eq(text),
+            evidence_packs::sha256.eq(&pack.sha256),
+            evidence_packs::created_by.eq(&pack.created_by),
+            evidence_packs::created_at_ms.eq(pack.created_at_ms),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// By `evidence_packs_by_event`.
+pub(super) fn count(conn: &mut Conn, terminal_id: i64, event_id: &str) -> Result<i64, db::Error> {
+    Ok(evidence_packs::table
+        .filter(evidence_packs::terminal_id.eq(terminal_id))
+        .filter(evidence_packs::event_id.eq(event_id))
+        .count()
+        .get_result(conn)?)
+}
+
+/// By primary key.
+pub(super) fn find(conn: &mut Conn, scope: &Scope, id: &str) -> Result<Option<(Pack, String)>, db::Error> {
+    let row = within!(scope).filter(evidence_packs::id.eq(id)).first::<Columns>(conn).optional()?;
+    Ok(row.and_then(pack))
+}
+
+/// Newest first; ids grow with time. By `evidence_packs_by_event`, `evidence_packs_by_hash` or the primary key.
+pub(super) fn list(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &Filter,
+    before: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Pack>, db::Error> {
+    let mut query = within!(scope).into_boxed();
+    if let Some(terminal_id) = filter.terminal_id {
+        query = query.filter(evidence_packs::terminal_id.eq(terminal_id));
+    }
+    if let Some(event_id) = &filter.event_id {
+        query = query.filter(evidence_packs::event_id.eq(event_id));
+    }
+    if let Some(sha256) = &filter.sha256 {
+        query = query.filter(evidence_packs::sha256.eq(sha256));
+    }
+    if let Some(before) = before {
+        query = query.filter(evidence_packs::id.lt(before));
+    }
+    let rows = query.order(evidence_packs::id.desc()).limit(limit).load::<Columns>(conn)?;
+    Ok(rows.into_iter().filter_map(pack).map(|(pack, _)| pack).collect())
+}
+
+/// At most `limit` rows made before `before_ms`. By `evidence_packs_by_time`.
+pub(super) fn delete_old(conn: &mut Conn, before_ms: i64, limit: i64) -> Result<usize, db::Error> {
+    let oldest: Vec<String> = evidence_packs::table
+        .filter(evidence_packs::created_at_ms.lt(before_ms))
+        .order(evidence_packs::created_at_ms)
+        .limit(limit)
+        .select(evidence_packs::id)
+        .load(conn)?;
+    Ok(diesel::delete(evidence_packs::table.filter(evidence_packs::id.eq_any(oldest))).execute(conn)?)
+}

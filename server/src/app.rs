@@ -76,6 +76,8 @@ impl Server {
             imports: import::Turns::default(),
             enrolment_limits,
             planner: Signal::default(),
+            import_jobs: Signal::default(),
+            reconciling: Signal::default(),
             alerts: Sender::new(config.public_url.as_deref()),
         });
         let workers = Workers::start(state.clone().into_inner());

@@ -15,6 +15,8 @@ pub mod console;
 pub mod db;
 pub mod failures;
 pub mod http;
+pub mod imports;
+pub mod merchants;
 pub mod observe;
 pub mod operators;
 pub mod organizations;

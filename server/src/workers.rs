@@ -11,8 +11,9 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::{imported, incidents, lookups, pack};
+use crate::failures::{feed, imported, incidents, lookups, pack};
 use crate::http::State;
+use crate::imports;
 use crate::payments;
 use crate::profiles;
 use crate::rollouts::planner;
@@ -42,7 +43,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 5],
+    passes: [JoinHandle<()>; 6],
 }
 
 impl Workers {
@@ -52,11 +53,13 @@ impl Workers {
         let reminders = remind(Arc::clone(&state));
         let alerts = deliver(Arc::clone(&state));
         let spread = spread(state.db.clone(), state.clock.clone());
+        let imports = import(Arc::clone(&state));
         let passes = [
             tokio::spawn(planner),
             tokio::spawn(reminders),
             tokio::spawn(alerts),
             tokio::spawn(spread),
+            tokio::spawn(imports),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -127,6 +130,30 @@ async fn deliver(state: Arc<State>) {
     }
 }
 
+/// Takes files in, one after the other.
+async fn import(state: Arc<State>) {
+    loop {
+        let pause = match imports::pass(&state.db, &state.signing.blobs, &state.clock).await {
+            Ok(true) => {
+                state.reconciling.wake();
+                continue;
+            }
+            Ok(false) => INTERVAL,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a file could not be taken in; it is tried again"
+                );
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            () = state.import_jobs.0.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
 /// Tells terminals what was settled for their layers.
 async fn spread(db: Db, clock: Clock) {
     loop {
@@ -160,7 +187,11 @@ async fn maintain(state: Arc<State>) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "unused parameters could not be deleted");
             }
         }
+        if let Err(error) = imports::sweep(&state.db, &state.signing.blobs, now).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old imports could not be deleted");
+        }
         let swept = [
+            feed::sweep(&state.db, now).await,
             retention::sweep(&state.db, now).await,
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,

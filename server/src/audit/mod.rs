@@ -35,6 +35,11 @@ impl Actor {
         Self { kind: "terminal", id, name: sn.to_owned(), request_id: String::new() }
     }
 
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The same actor, within the request of this id.
     pub fn in_request(mut self, request_id: &str) -> Self {
         self.request_id = request_id.to_owned();

@@ -51,6 +51,36 @@ pub fn totals(conn: &mut Conn) -> Result<Totals, db::Error> {
     store::totals(conn)
 }
 
+/// Something that was paid, or failed, at a terminal that does not call: told by a file or a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot<'a> {
+    /// Terminal.
+    pub terminal_id: i64,
+    /// Its organization, as a path.
+    pub org_path: &'a str,
+    /// Its model.
+    pub model: &'a str,
+    /// Its hardware revision by the registry.
+    pub hardware: Option<&'a str>,
+    /// Its region.
+    pub region: &'a str,
+    /// When, Unix ms.
+    pub at_ms: i64,
+    /// Whether it failed.
+    pub is_failed: bool,
+    /// The failure's outcome (`code:30`) where it is to be counted among the failures, too.
+    pub outcome: Option<String>,
+}
+
+/// Adds exposures of terminals that do not call to the cells of their hours, within the caller's transaction. The
+/// exposure is the terminal's hour and counts once over all sources; each payment must be told once.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn note_slots(conn: &mut Conn, slots: &[Slot<'_>]) -> Result<(), db::Error> {
+    writer::slots::note(conn, slots)
+}
+
 /// A terminal's conditions at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Sample {

@@ -671,6 +671,171 @@ diesel::table! {
 }
 
 diesel::table! {
+    import_jobs (id) {
+        id -> Text,
+        organization_id -> BigInt,
+        org_path -> Text,
+        kind -> Text,
+        source -> Text,
+        file_name -> Text,
+        file_sha256 -> Text,
+        repeats -> Nullable<Text>,
+        encoding -> Text,
+        headings -> Text,
+        mapping -> Text,
+        dry_run -> BigInt,
+        state -> Text,
+        has_file -> BigInt,
+        rows_total -> BigInt,
+        rows_done -> BigInt,
+        accepted -> BigInt,
+        changed -> BigInt,
+        duplicates -> BigInt,
+        refused -> BigInt,
+        card_cells -> BigInt,
+        problem -> Nullable<Text>,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        started_at_ms -> Nullable<BigInt>,
+        finished_at_ms -> Nullable<BigInt>,
+        lease_until_ms -> BigInt,
+        attempts -> BigInt,
+    }
+}
+
+diesel::table! {
+    import_errors (import_id, block) {
+        import_id -> Text,
+        block -> BigInt,
+        refused -> Text,
+    }
+}
+
+diesel::table! {
+    import_mappings (organization_id, kind, source) {
+        organization_id -> BigInt,
+        kind -> Text,
+        source -> Text,
+        org_path -> Text,
+        mapping -> Text,
+        updated_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_bindings (id) {
+        id -> BigInt,
+        terminal_id -> BigInt,
+        merchant_no -> Text,
+        merchant_name -> Nullable<Text>,
+        terminal_no -> Nullable<Text>,
+        store_name -> Nullable<Text>,
+        from_ms -> BigInt,
+        to_ms -> Nullable<BigInt>,
+        actor -> Text,
+        reason -> Text,
+    }
+}
+
+diesel::table! {
+    merchants (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        merchant_no -> Text,
+        name -> Text,
+        mcc -> Nullable<Text>,
+        rate_ppm -> Nullable<BigInt>,
+        risk_class -> Nullable<Text>,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    merchant_numbers (id) {
+        id -> BigInt,
+        org_path -> Text,
+        bound_no -> Text,
+        number -> Text,
+        name -> Nullable<Text>,
+        state -> Text,
+        payments -> BigInt,
+        first_seen_ms -> Nullable<BigInt>,
+        last_seen_ms -> Nullable<BigInt>,
+        reason -> Text,
+        valid_from_ms -> Nullable<BigInt>,
+        valid_to_ms -> Nullable<BigInt>,
+        requested_by_kind -> Nullable<Text>,
+        requested_by_id -> Nullable<BigInt>,
+        requested_by -> Nullable<Text>,
+        decided_by -> Nullable<Text>,
+        decided_at_ms -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    feed_channels (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        name -> Text,
+        secret -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        last_row_at_ms -> Nullable<BigInt>,
+        deleted_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    channel_transactions (id) {
+        id -> BigInt,
+        channel_id -> BigInt,
+        org_path -> Text,
+        ref_key -> Text,
+        digest -> Text,
+        terminal_id -> Nullable<BigInt>,
+        sn -> Text,
+        at_ms -> BigInt,
+        status -> Text,
+        amount_fen -> BigInt,
+        settle_fen -> Nullable<BigInt>,
+        fee_fen -> Nullable<BigInt>,
+        withdraw_fen -> Nullable<BigInt>,
+        second_orders -> Nullable<Text>,
+        rate_ppm -> Nullable<BigInt>,
+        capped -> Nullable<BigInt>,
+        merchant_no -> Nullable<Text>,
+        merchant_name -> Nullable<Text>,
+        mcc -> Nullable<Text>,
+        ref_no -> Nullable<Text>,
+        trace_no -> Nullable<Text>,
+        batch_no -> Nullable<Text>,
+        detail -> Text,
+        import_id -> Nullable<Text>,
+        received_at_ms -> BigInt,
+        match_quality -> Text,
+        matched_event -> Nullable<Text>,
+        result -> Text,
+        lacking -> Nullable<Text>,
+        severity -> Text,
+        due_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    exposure_slots (terminal_id, hour_ms) {
+        terminal_id -> BigInt,
+        hour_ms -> BigInt,
+        cohort_id -> BigInt,
+        failed -> BigInt,
+    }
+}
+
+diesel::table! {
     payments (terminal_id, event_id) {
         terminal_id -> BigInt,
         event_id -> Text,
@@ -787,6 +952,15 @@ diesel::allow_tables_to_appear_in_same_query!(
     alerts,
     alert_channels,
     alert_deliveries,
+    import_jobs,
+    import_errors,
+    import_mappings,
+    terminal_bindings,
+    merchants,
+    merchant_numbers,
+    feed_channels,
+    channel_transactions,
+    exposure_slots,
     payments,
     imported_failures,
     lookups,

@@ -2,6 +2,7 @@
 //! incidents under which people deal with them.
 
 pub mod classify;
+pub mod feed;
 pub mod http;
 pub mod imported;
 pub mod incidents;

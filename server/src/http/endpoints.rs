@@ -20,6 +20,8 @@ pub enum Access {
     Public,
     /// A terminal with a session token.
     Terminal,
+    /// A channel that signed the body; `{id}` is its number.
+    Channel,
     /// An operator's access token or an API key with this permission.
     Operator(Permission),
     /// A signed-in browser with this permission; others are sent to the login page.
@@ -164,6 +166,9 @@ pub fn table() -> Vec<Endpoint> {
         crate::failures::pack::http::endpoints(),
         crate::payments::http::endpoints(),
         crate::failures::incidents::http::endpoints(),
+        crate::failures::feed::http::endpoints(),
+        crate::imports::http::endpoints(),
+        crate::merchants::http::endpoints(),
         crate::alerts::http::endpoints(),
         crate::audit::http::endpoints(),
         crate::console::endpoints(),

@@ -64,7 +64,10 @@ impl Role {
                         P::ReleasesWrite | P::ReleasesPublish | P::RolloutsWrite | P::ProfilesWrite | P::IncidentsWrite
                     )
             }
-            Self::Approver => permission.is_read() || matches!(permission, P::ReleasesApprove | P::RolloutsApprove),
+            Self::Approver => {
+                permission.is_read()
+                    || matches!(permission, P::ReleasesApprove | P::RolloutsApprove | P::AliasesApprove)
+            }
             Self::OrgAdmin => {
                 permission.is_read()
                     || matches!(
@@ -78,10 +81,15 @@ impl Role {
                             | P::IncidentsWrite
                             | P::AlertsWrite
                             | P::FailuresWrite
+                            | P::SettlementsWrite
+                            | P::AliasesApprove
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::FailuresWrite)
+                matches!(
+                    permission,
+                    P::TerminalsWrite | P::IncidentsWrite | P::FailuresWrite | P::SettlementsWrite
+                )
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -144,11 +152,17 @@ pub enum Permission {
     AlertsWrite,
     /// See the audit log.
     AuditRead,
+    /// See settled payments, imports and merchants.
+    SettlementsRead,
+    /// Import payments, set up channels and merchants, ask for aliases.
+    SettlementsWrite,
+    /// Approve other numbers of merchants.
+    AliasesApprove,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -172,6 +186,9 @@ impl Permission {
         Self::IncidentsWrite,
         Self::AlertsWrite,
         Self::AuditRead,
+        Self::SettlementsRead,
+        Self::SettlementsWrite,
+        Self::AliasesApprove,
     ];
 
     /// Name in answers.
@@ -200,6 +217,9 @@ impl Permission {
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
             Self::AuditRead => "audit_read",
+            Self::SettlementsRead => "settlements_read",
+            Self::SettlementsWrite => "settlements_write",
+            Self::AliasesApprove => "aliases_approve",
         }
     }
 
@@ -215,7 +235,8 @@ impl Permission {
             | Self::ProfilesRead
             | Self::FailuresRead
             | Self::IncidentsRead
-            | Self::AuditRead => true,
+            | Self::AuditRead
+            | Self::SettlementsRead => true,
             Self::TerminalsWrite
             | Self::TerminalsActivate
             | Self::OrganizationsWrite
@@ -228,7 +249,9 @@ impl Permission {
             | Self::ProfilesWrite
             | Self::FailuresWrite
             | Self::IncidentsWrite
-            | Self::AlertsWrite => false,
+            | Self::AlertsWrite
+            | Self::SettlementsWrite
+            | Self::AliasesApprove => false,
         }
     }
 }

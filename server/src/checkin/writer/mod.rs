@@ -10,6 +10,7 @@ mod evidence;
 pub(super) mod imported;
 mod postgres;
 mod rows;
+pub(super) mod slots;
 mod sqlite;
 mod statements;
 

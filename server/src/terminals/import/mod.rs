@@ -19,6 +19,7 @@ use tillward_protocol::FieldError;
 pub use parse::Encoding;
 
 use super::Error;
+use super::bindings::Why;
 use super::fields::NewTerminal;
 use super::store::Record;
 use crate::audit::{self, Actor, Deed};
@@ -247,7 +248,7 @@ impl Block {
         db.write(move |conn| {
             let verdicts = self.registry.judge(conn, &self.rows.good)?;
             let (outcome, changes) = self.settle(verdicts);
-            apply(conn, changes, now)?;
+            apply(conn, &actor, changes, now)?;
             if let Some(csv) = errors_csv(&self.rows, self.number == 1) {
                 store::insert_errors(conn, &self.import_id, self.number, &csv)?;
             }
@@ -300,11 +301,12 @@ impl Block {
     }
 }
 
-fn apply(conn: &mut Conn, changes: Vec<Verdict>, now: Now) -> Result<(), Error> {
+fn apply(conn: &mut Conn, actor: &Actor, changes: Vec<Verdict>, now: Now) -> Result<(), Error> {
     let new = changes.iter().filter(|verdict| matches!(verdict, Verdict::Create(..))).count();
     let mut id = next_ids(conn, Sequence::Terminals, i64::try_from(new).unwrap_or(0))?;
     let mut records = Vec::with_capacity(new);
     let mut written = Vec::with_capacity(changes.len());
+    let mut updated = Vec::new();
     for verdict in changes {
         match verdict {
             Verdict::Create(mut given, owner) => {
@@ -319,6 +321,7 @@ fn apply(conn: &mut Conn, changes: Vec<Verdict>, now: Now) -> Result<(), Error> 
                 }
                 super::store::replace_tags(conn, record.id, &tags)?;
                 written.push(record.id);
+                updated.push(record);
             }
             Verdict::Unchanged | Verdict::Refuse(_) => {}
         }
@@ -326,6 +329,9 @@ fn apply(conn: &mut Conn, changes: Vec<Verdict>, now: Now) -> Result<(), Error> 
     if !records.is_empty() {
         store::insert(conn, &records).map_err(super::taken_meanwhile)?;
     }
+    let why = Why { actor: actor.name(), reason: "imported" };
+    let all = records.iter().map(|(record, _)| record).chain(updated.iter().map(|record| &**record));
+    super::bindings::note(conn, &all.map(|record| (record, why)).collect::<Vec<_>>(), now)?;
     Ok(profiles::recompute(conn, &written, now)?)
 }
 

@@ -92,6 +92,7 @@ const PURE: &[&str] = &[
     "server/src/failures/incidents/evidence.rs",
     "server/src/alerts/level.rs",
     "server/src/failures/imported/item.rs",
+    "server/src/failures/imported/fields.rs",
     "server/src/failures/lookups/entry.rs",
     "server/src/failures/lookups/judging.rs",
     "server/src/failures/pack/content.rs",

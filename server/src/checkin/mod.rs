@@ -140,6 +140,8 @@ pub struct KnownTerminal {
     pub hardware: Option<String>,
     /// Region.
     pub region: String,
+    /// Whether it has ever called: then it counts its own exposures.
+    pub calls: bool,
 }
 
 /// A failure that no terminal reported.

@@ -86,10 +86,7 @@ impl Role {
                     )
             }
             Self::OrgOps => {
-                matches!(
-                    permission,
-                    P::TerminalsWrite | P::IncidentsWrite | P::FailuresWrite | P::SettlementsWrite
-                )
+                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::FailuresWrite | P::SettlementsWrite)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),

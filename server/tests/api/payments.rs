@@ -21,10 +21,7 @@ fn payment(id: &str, at_ms: i64, trace_no: &str) -> Value {
 
 fn stored(server: &TestServer, terminal_id: i64) -> Vec<Payment> {
     let read: Result<_, db::Error> = server.block_on(
-        server
-            .state
-            .db
-            .read(move |conn| payments::of_terminal(conn, &Scope::everything(), terminal_id, 0, i64::MAX)),
+        server.state.db.read(move |conn| payments::of_terminal(conn, &Scope::everything(), terminal_id, 0, i64::MAX)),
     );
     read.unwrap()
 }

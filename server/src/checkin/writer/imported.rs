@@ -1,14 +1,14 @@
 //! Failures that no check-in brought: the same rows and cells as a check-in's, with "unknown" for what nobody said.
 //!
-//! A cell gets the failure and its outcome in the hour in which it happened. It gets no exposure: who sends failures alone
-//! says nothing about how many payments there were, and a rate over them would always be one.
+//! A cell gets the failure and its outcome in the hour in which it happened. A terminal that calls counts its exposures by
+//! itself; one that does not gets the exposure of its hour, in the same cohort as whatever else is told of it.
 
 use std::collections::BTreeMap;
 
-use super::super::ImportedFailure;
-use super::cohort::{Cell, Cohort, UNKNOWN};
+use super::super::{ImportedFailure, Slot};
+use super::cohort::{Cell, Cohort, UNKNOWN, outcome};
 use super::rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow};
-use super::{postgres, sqlite};
+use super::{postgres, slots, sqlite};
 use crate::clock::Now;
 use crate::db::{self, Conn};
 
@@ -22,7 +22,9 @@ pub(crate) fn add(conn: &mut Conn, imported: &[ImportedFailure<'_>], now: Now) -
         let id = cohort.id();
         cohorts.entry(id).or_insert(cohort);
         let hour_ms = Now(each.failure.occurred_at_ms).hour_ms();
-        cells.entry((hour_ms, id)).or_default().add_failure(each.failure);
+        if each.terminal.calls {
+            cells.entry((hour_ms, id)).or_default().add_failure(each.failure);
+        }
         failures.push(row(each, id, now));
     }
     let cohort_rows = cohorts.iter().map(|(&id, cohort)| CohortRow::new(id, cohort)).collect();
@@ -31,6 +33,8 @@ pub(crate) fn add(conn: &mut Conn, imported: &[ImportedFailure<'_>], now: Now) -
         cell.outcomes.iter().map(move |(outcome, &failures)| OutcomeRow { hour_ms, cohort_id, outcome, failures })
     });
     let outcomes = outcomes.collect();
+    let told: Vec<Slot<'_>> = imported.iter().filter(|each| !each.terminal.calls).map(slot).collect();
+    slots::note(conn, &told)?;
     let additions = Additions { cohorts: cohort_rows, cells: cell_rows, outcomes, failures, ..Additions::default() };
     match conn {
         Conn::Sqlite(sqlite) => sqlite::add(sqlite, &additions),
@@ -38,8 +42,25 @@ pub(crate) fn add(conn: &mut Conn, imported: &[ImportedFailure<'_>], now: Now) -
     }
 }
 
+fn slot<'a>(imported: &ImportedFailure<'a>) -> Slot<'a> {
+    let &ImportedFailure { terminal, failure, .. } = imported;
+    Slot {
+        terminal_id: terminal.id,
+        org_path: &terminal.org_path,
+        model: &terminal.model,
+        hardware: terminal.hardware.as_deref(),
+        region: &terminal.region,
+        at_ms: failure.occurred_at_ms,
+        is_failed: true,
+        outcome: Some(outcome(failure)),
+    }
+}
+
 fn cohort(imported: &ImportedFailure<'_>) -> Cohort {
     let ImportedFailure { terminal, failure, .. } = imported;
+    if !terminal.calls {
+        return slots::cohort(&slot(imported));
+    }
     let version = |version: &Option<tillward_protocol::ids::Version>| {
         version.as_ref().map_or(UNKNOWN, |version| version.as_str()).to_owned()
     };

@@ -3,7 +3,7 @@
 use actix_web::web;
 use serde::{Deserialize, Serialize};
 
-use super::{ITEMS_MAX, NewFailure, Origin, Source, Taken};
+use super::{ITEMS_MAX, NewFailure, Taken};
 use crate::http::State;
 use crate::http::auth::Acting;
 use crate::http::body::Json;
@@ -43,7 +43,6 @@ async fn take(
         return Err(Problem::invalid("failures", format!("at most {ITEMS_MAX} in one request, were {}", items.len())));
     }
     let now = state.clock.now();
-    let origin = Origin { source: Source::Rest, import_id: None, created_by: caller.name.clone() };
-    let taken = state.db.write(move |conn| super::take(conn, &caller, &actor, &origin, items, now)).await?;
+    let taken = state.db.write(move |conn| super::take(conn, &caller, &actor, items, now)).await?;
     Ok(web::Json(taken))
 }

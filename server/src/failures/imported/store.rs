@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use super::Origin;
 use crate::checkin::KnownTerminal;
 use crate::clock::Now;
-use crate::db::schema::{failures, imported_failures, terminals};
+use crate::db::schema::{failures, imported_failures, terminal_states, terminals};
 use crate::db::{self, Conn};
 use crate::on_backend;
 use crate::operators::Scope;
@@ -25,8 +25,9 @@ pub(super) struct Terminal {
 
 /// The terminals in scope with one of these serial numbers. By the unique index on `sn`.
 pub(super) fn terminals(conn: &mut Conn, scope: &Scope, sns: &[String]) -> Result<Vec<Terminal>, db::Error> {
-    type Row = (i64, String, Option<i64>, String, String, Option<String>, String);
+    type Row = (i64, String, Option<i64>, String, String, Option<String>, String, Option<i64>);
     let rows: Vec<Row> = terminals::table
+        .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
         .filter(terminals::sn.eq_any(sns))
         .filter(terminals::org_path.ge(scope.from()))
         .filter(terminals::org_path.lt(scope.below()))
@@ -38,12 +39,20 @@ pub(super) fn terminals(conn: &mut Conn, scope: &Scope, sns: &[String]) -> Resul
             terminals::model,
             terminals::hardware,
             terminals::region,
+            terminal_states::first_seen_ms.nullable(),
         ))
         .load(conn)?;
-    let terminal = |(id, sn, utc_offset_min, org_path, model, hardware, region): Row| Terminal {
+    let terminal = |(id, sn, utc_offset_min, org_path, model, hardware, region, first_seen_ms): Row| Terminal {
         sn,
         utc_offset_min,
-        known: KnownTerminal { id, org_path, model, hardware, region },
+        known: KnownTerminal {
+            id,
+            org_path,
+            model,
+            hardware,
+            region,
+            calls: first_seen_ms.is_some_and(|at_ms| at_ms > 0),
+        },
     };
     Ok(rows.into_iter().map(terminal).collect())
 }

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
-use super::{Coverage, Error, Filter, Lookup, NewLookup};
+use super::{COVERAGE_MS, Coverage, Error, Filter, Lookup, NewLookup};
 use crate::http::State;
 use crate::http::auth::Acting;
 use crate::http::body::{Json, Path, Query};
@@ -14,8 +14,6 @@ use crate::operators::{Caller, Permission};
 
 const READ: Access = Access::Operator(Permission::FailuresRead);
 const WRITE: Access = Access::Operator(Permission::FailuresWrite);
-/// What a coverage is of when the caller does not say, ms: 30 days.
-pub(crate) const COVERAGE_MS: i64 = 30 * 86_400_000;
 
 /// This part's rows of the endpoint table.
 pub fn endpoints() -> Vec<Endpoint> {

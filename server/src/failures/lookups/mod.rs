@@ -15,7 +15,7 @@ use tillward_protocol::FieldError;
 
 pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
 
-use super::classify::{Judgement, RawTables, TableError, Tables};
+use super::classify::{Binding, Judgement, RawTables, TableError, Tables};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -28,6 +28,8 @@ use crate::terminals::fields::{clean_id, clean_text};
 const TIME_TOLERANCE_MS: i64 = 600_000;
 /// A day: how far a reference number is searched around its time, ms.
 const DAY_MS: i64 = 86_400_000;
+/// What a coverage is of when nobody says, ms: 30 days.
+pub const COVERAGE_MS: i64 = 30 * 86_400_000;
 /// Rows deleted in one transaction.
 const SWEPT_ROWS: i64 = 500;
 
@@ -115,19 +117,19 @@ pub struct Coverage {
     pub from_ms: i64,
     /// End, Unix ms.
     pub to_ms: i64,
-    /// Successful transactions that terminals reported; absent where none does, which says nothing about how many there
-    /// were.
+    /// Successful transactions that terminals or channels told of; absent where nobody does, which says nothing about how
+    /// many there were.
     pub transactions: Option<i64>,
-    /// Transactions checked at each level that people look up.
+    /// Transactions checked at each level.
     pub levels: Vec<LevelCoverage>,
 }
 
 /// Transactions checked at one level.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LevelCoverage {
-    /// `L2` or `L3`.
+    /// `L1`, `L2` or `L3`.
     pub level: String,
-    /// Different transactions that were looked up.
+    /// Different transactions that were compared with the binding.
     pub checked: i64,
 }
 
@@ -142,7 +144,7 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
     let org_path = store::org_path(conn, terminal_id)?.ok_or_else(unknown)?;
     let seen = transaction(conn, &caller.scope, terminal_id, &new)?;
     let tables = tables()?;
-    let binding = store::binding(conn, terminal_id)?;
+    let binding = binding_at(conn, terminal_id, seen.at_ms)?;
     let judgement = judging::judge(&new, binding, seen.merchant_no_sent.clone(), &tables);
     let lookup = Lookup {
         id: uuid::Uuid::now_v7().simple().to_string(),
@@ -170,6 +172,20 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
     let detail = json!({"sn": lookup.sn, "level": lookup.level, "source": lookup.source, "event_id": lookup.event_id});
     audit::append(conn, actor, &deed("lookups.add", &lookup, &org_path, detail), now)?;
     Ok(lookup)
+}
+
+/// What the terminal was bound to at the time of a transaction. One statement.
+///
+/// # Errors
+/// [`db::Error`].
+pub(super) fn binding_at(conn: &mut Conn, terminal_id: i64, at_ms: i64) -> Result<Option<Binding>, db::Error> {
+    let bindings = terminals::bindings::of_terminals(conn, &[terminal_id])?;
+    let bound = bindings.into_iter().find(|binding| binding.holds_at(at_ms));
+    Ok(bound.map(|bound| Binding {
+        merchant_no: bound.merchant_no,
+        merchant_name: bound.merchant_name,
+        ..Binding::default()
+    }))
 }
 
 /// The tables as they are shipped.
@@ -275,13 +291,14 @@ pub fn list(
     store::list(conn, scope, filter, before, i64::from(size))
 }
 
-/// How much was looked up from `from_ms` to before `to_ms`. Three statements by index.
+/// How much was checked from `from_ms` to before `to_ms`. Five statements by index.
 ///
 /// # Errors
 /// [`db::Error`].
 pub fn coverage(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> Result<Coverage, db::Error> {
-    let transactions = payments::count(conn, scope, from_ms, to_ms)?;
-    let mut levels = Vec::new();
+    let (settled, compared) = store::compared(conn, scope, from_ms, to_ms)?;
+    let transactions = payments::count(conn, scope, from_ms, to_ms)?.max(settled);
+    let mut levels = vec![LevelCoverage { level: "L1".to_owned(), checked: compared }];
     for level in ["L2", "L3"] {
         let checked = store::checked(conn, scope, level, from_ms, to_ms)?;
         levels.push(LevelCoverage { level: level.to_owned(), checked });

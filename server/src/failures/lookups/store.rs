@@ -6,9 +6,8 @@ use diesel::sql_types::BigInt;
 
 use super::{Filter, Lookup};
 use crate::clock::Now;
-use crate::db::schema::{lookups, terminals};
+use crate::db::schema::{channel_transactions, lookups, terminals};
 use crate::db::{self, Conn};
-use crate::failures::classify::Binding;
 use crate::operators::Scope;
 
 type Columns = (
@@ -81,19 +80,6 @@ macro_rules! within {
 /// The organization of a terminal, as a path.
 pub(super) fn org_path(conn: &mut Conn, terminal_id: i64) -> Result<Option<String>, db::Error> {
     Ok(terminals::table.find(terminal_id).select(terminals::org_path).first(conn).optional()?)
-}
-
-/// What a terminal is bound to.
-pub(super) fn binding(conn: &mut Conn, terminal_id: i64) -> Result<Option<Binding>, db::Error> {
-    let bound: Option<(Option<String>, Option<String>)> = terminals::table
-        .find(terminal_id)
-        .select((terminals::merchant_no, terminals::merchant_name))
-        .first(conn)
-        .optional()?;
-    let binding = bound.and_then(|(merchant_no, merchant_name)| {
-        Some(Binding { merchant_no: merchant_no?, merchant_name, ..Binding::default() })
-    });
-    Ok(binding)
 }
 
 pub(super) fn insert(conn: &mut Conn, lookup: &Lookup, org_path: &str) -> Result<(), db::Error> {
@@ -178,6 +164,18 @@ pub(super) fn checked(conn: &mut Conn, scope: &Scope, level: &str, from_ms: i64,
         .filter(lookups::withdrawn_at_ms.is_null())
         .select(sql::<BigInt>(different))
         .first(conn)?)
+}
+
+/// Settled payments that channels told of, and those of them that were compared. By `channel_transactions_by_org`.
+pub(super) fn compared(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> Result<(i64, i64), db::Error> {
+    let settled = channel_transactions::table
+        .filter(channel_transactions::org_path.ge(scope.from()))
+        .filter(channel_transactions::org_path.lt(scope.below()))
+        .filter(channel_transactions::at_ms.ge(from_ms))
+        .filter(channel_transactions::at_ms.lt(to_ms))
+        .filter(channel_transactions::status.eq("success"));
+    let compared = settled.filter(channel_transactions::result.ne_all(["waiting", "unchecked"]));
+    Ok((settled.count().get_result(conn)?, compared.count().get_result(conn)?))
 }
 
 /// At most `limit` rows made before `before_ms`. By `lookups_by_time`.

@@ -47,6 +47,7 @@ pub struct Content {
 /// Whether the transaction failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = EvidenceOutcome)]
 pub enum Outcome {
     /// It failed at the terminal.
     Failed,
@@ -113,6 +114,7 @@ pub struct Bound {
 /// Where the circumstances are known from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = EvidenceMomentSource)]
 pub enum MomentSource {
     /// The event itself carried them.
     Event,
@@ -219,6 +221,12 @@ pub struct Settled {
     pub withdraw_fen: Option<i64>,
     /// Orders inside: kind and amount in fen.
     pub second_orders: Vec<(String, i64)>,
+    /// Rate, millionths.
+    pub rate_ppm: Option<i64>,
+    /// Whether the fee reached its cap.
+    pub capped: Option<bool>,
+    /// Whether the channel says anything about orders inside.
+    pub says_second_orders: bool,
     /// What is left when everything named is taken off, fen.
     pub residual_fen: Option<i64>,
     /// Merchant number.

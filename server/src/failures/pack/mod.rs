@@ -19,7 +19,10 @@ pub use content::{
     Transaction, Value, tail,
 };
 
-use super::classify::{EventFacts, EvidenceLevel, RawTables, TableError, judge_event};
+use super::classify::{
+    Binding, EventFacts, EvidenceLevel, FeedRow, FeedStatus, RawTables, SecondOrder, SettlementFacts, TableError,
+    TerminalSide, judge_event, judge_settlement,
+};
 use super::{FailureRow, lookups};
 use crate::audit::{self, Actor, Deed};
 use crate::checkin::{self, Sample};
@@ -113,7 +116,8 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
     };
     let transaction = reported.transaction();
     let failure = reported.failure();
-    let bound = bound(&terminal);
+    let binding = lookups::binding_at(conn, terminal_id, reported.at_ms())?;
+    let bound = bound(&terminal, binding.as_ref());
     let moment = moment(conn, scope, terminal_id, &reported, failure.as_ref())?;
     let seen = lookups_of(conn, scope, terminal_id, event_id)?;
     let mut judgements = Vec::new();
@@ -121,6 +125,10 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
         let tables = RawTables::seed()?.parse()?;
         let judgement = judge_event(&EventFacts::of(failure), &tables);
         judgements.push(Judged { level: None, judgement, tables_hash: tables.version });
+    }
+    let rows = store::settled(conn, terminal_id, event_id, transaction.ref_no.as_deref(), reported.at_ms())?;
+    for row in &rows {
+        judgements.push(settlement(row, binding.clone(), &transaction)?);
     }
     judgements.extend(seen.iter().map(|lookup| Judged {
         level: EvidenceLevel::parse(&lookup.level),
@@ -138,7 +146,7 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
         transaction,
         bound,
         moment,
-        settled: Vec::new(),
+        settled: rows,
         lookups: seen.into_iter().map(shown).collect(),
         judgements,
         coverage: coverage
@@ -227,15 +235,48 @@ fn failed(row: &FailureRow) -> Transaction {
     }
 }
 
-fn bound(terminal: &Terminal) -> Bound {
+/// The binding at that time, if one is known.
+fn bound(terminal: &Terminal, binding: Option<&Binding>) -> Bound {
     Bound {
-        merchant_no: terminal.merchant_no.clone(),
-        merchant_name: terminal.merchant_name.clone(),
+        merchant_no: binding.map(|binding| binding.merchant_no.clone()),
+        merchant_name: binding.and_then(|binding| binding.merchant_name.clone()),
         store_name: terminal.store_name.clone(),
         terminal_no: terminal.terminal_no.clone(),
         model: terminal.model.clone(),
         config_expected: terminal.desired_config_hash.clone(),
     }
+}
+
+/// What the rules say about a channel's record of it.
+fn settlement(row: &Settled, binding: Option<Binding>, transaction: &Transaction) -> Result<Judged, TableError> {
+    let orders = row.second_orders.iter().map(|(kind, fen)| SecondOrder { kind: kind.clone(), amount_fen: *fen });
+    let facts = SettlementFacts {
+        row: Some(FeedRow {
+            status: FeedStatus::Success,
+            merchant_no: row.merchant_no.clone(),
+            merchant_name: row.merchant_name.clone(),
+            mcc_cleared: row.mcc.clone(),
+            amount_fen: Some(row.amount_fen),
+            settle_amount_fen: row.settle_fen,
+            fee_fen: row.fee_fen,
+            withdraw_fee_fen: row.withdraw_fen,
+            rate_ppm: row.rate_ppm,
+            capped: row.capped,
+            second_orders: row.says_second_orders.then(|| orders.collect()),
+            success_at_ms: Some(row.at_ms),
+        }),
+        level: Some(EvidenceLevel::L1),
+        binding,
+        merchant_no_sent: transaction.merchant_no_sent.clone(),
+        terminal: match transaction.outcome {
+            Outcome::Succeeded => Some(TerminalSide::Succeeded),
+            Outcome::Failed => Some(TerminalSide::Failed(None)),
+        },
+        ..SettlementFacts::default()
+    };
+    let tables = RawTables::seed()?.parse()?;
+    let judgement = judge_settlement(&facts, &tables);
+    Ok(Judged { level: Some(EvidenceLevel::L1), judgement, tables_hash: tables.version })
 }
 
 /// A failure carries its circumstances. A payment does not: the nearest check-in tells them, if one was near.

@@ -2,10 +2,16 @@
 
 use diesel::prelude::*;
 
-use super::{Filter, Pack};
-use crate::db::schema::{evidence_packs, terminals};
+use super::content::residual;
+use super::{Filter, Pack, Settled};
+use crate::db::schema::{channel_transactions, evidence_packs, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
+
+/// How far a channel's record may be from the transaction, ms: a day.
+const SETTLED_AWAY_MS: i64 = 86_400_000;
+/// Records of one transaction: several channels may tell of it.
+const SETTLED_MAX: i64 = 5;
 
 type Columns = (String, i64, String, String, String, i64, String);
 
@@ -49,6 +55,81 @@ pub(super) fn insert(conn: &mut Conn, pack: &Pack, text: &str, org_path: &str) -
         ))
         .execute(conn)?;
     Ok(())
+}
+
+type SettledColumns = (
+    (i64, String, i64, Option<i64>, Option<i64>, Option<i64>, Option<String>),
+    (Option<i64>, Option<i64>, Option<String>, Option<String>, Option<String>),
+);
+
+/// Settled payments of a terminal that are this transaction: matched to it, or with its reference number and within a day
+/// of it. By `channel_transactions_by_terminal`.
+pub(super) fn settled(
+    conn: &mut Conn,
+    terminal_id: i64,
+    event_id: &str,
+    ref_no: Option<&str>,
+    at_ms: i64,
+) -> Result<Vec<Settled>, db::Error> {
+    let rows: Vec<SettledColumns> = channel_transactions::table
+        .filter(channel_transactions::terminal_id.eq(terminal_id))
+        .filter(channel_transactions::at_ms.between(at_ms - SETTLED_AWAY_MS, at_ms + SETTLED_AWAY_MS))
+        .filter(channel_transactions::status.eq("success"))
+        .filter(
+            channel_transactions::matched_event.eq(event_id).or(channel_transactions::ref_no.eq(ref_no.unwrap_or("-"))),
+        )
+        .order(channel_transactions::id)
+        .limit(SETTLED_MAX)
+        .select((
+            (
+                channel_transactions::at_ms,
+                channel_transactions::match_quality,
+                channel_transactions::amount_fen,
+                channel_transactions::settle_fen,
+                channel_transactions::fee_fen,
+                channel_transactions::withdraw_fen,
+                channel_transactions::second_orders,
+            ),
+            (
+                channel_transactions::rate_ppm,
+                channel_transactions::capped,
+                channel_transactions::merchant_no,
+                channel_transactions::merchant_name,
+                channel_transactions::mcc,
+            ),
+        ))
+        .load(conn)?;
+    Ok(rows.into_iter().map(settlement).collect())
+}
+
+fn settlement(row: SettledColumns) -> Settled {
+    #[derive(serde::Deserialize)]
+    struct Order {
+        kind: String,
+        amount_fen: i64,
+    }
+    let ((at_ms, match_quality, amount_fen, settle_fen, fee_fen, withdraw_fen, orders), merchant) = row;
+    let (rate_ppm, capped, merchant_no, merchant_name, mcc) = merchant;
+    let says_second_orders = orders.is_some();
+    let orders: Vec<Order> = orders.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let second_orders: Vec<(String, i64)> = orders.into_iter().map(|order| (order.kind, order.amount_fen)).collect();
+    Settled {
+        residual_fen: residual(amount_fen, settle_fen, fee_fen, withdraw_fen, &second_orders),
+        at_ms,
+        // By its reference number, where nobody has matched it yet.
+        match_quality: if match_quality == "none" { "ref".to_owned() } else { match_quality },
+        amount_fen,
+        settle_fen,
+        fee_fen,
+        withdraw_fen,
+        second_orders,
+        says_second_orders,
+        rate_ppm,
+        capped: capped.map(|capped| capped == 1),
+        merchant_no,
+        merchant_name,
+        mcc,
+    }
 }
 
 /// By `evidence_packs_by_event`.

@@ -21,6 +21,8 @@ pub mod merchants;
 pub mod observe;
 pub mod operators;
 pub mod organizations;
+pub mod payments;
+pub mod pdf;
 pub mod profiles;
 pub mod releases;
 pub mod rollouts;

@@ -11,9 +11,10 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::{feed, incidents, reconcile, verdicts};
+use crate::failures::{feed, imported, incidents, lookups, pack, reconcile, verdicts};
 use crate::http::State;
 use crate::imports;
+use crate::payments;
 use crate::profiles;
 use crate::rollouts::planner;
 use crate::{observe, releases};
@@ -220,6 +221,13 @@ async fn maintain(state: Arc<State>) {
             tracing::warn!(error = &error as &dyn std::error::Error, "signed metadata could not be renewed");
             metrics::counter!("tillward_maintenance_failed_total").increment(1);
         }
+        match reconcile::look_for_missing(&state.db, now).await {
+            // What is left is for the next time: it is days old anyway.
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "missing settlements could not be looked for");
+            }
+        }
         match profiles::forget_unused(&state.db, now).await {
             Ok(0) => {}
             Ok(bodies) => tracing::info!(bodies, "deleted parameters that no terminal is told"),
@@ -237,6 +245,10 @@ async fn maintain(state: Arc<State>) {
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,
             verdicts::sweep(&state.db, now).await,
+            payments::sweep(&state.db, now).await,
+            imported::sweep(&state.db, now).await,
+            lookups::sweep(&state.db, now).await,
+            pack::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

@@ -213,6 +213,15 @@ pub async fn verify(db: &Db, expected_head: Option<&str>) -> Result<Verdict, db:
     .await
 }
 
+/// Entries about one object, oldest first, at most 100. By `audit_entries_by_object`. For domains that found the object in
+/// the caller's scope.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn of_object(conn: &mut Conn, object_kind: &str, object_id: &str) -> Result<Vec<Entry>, db::Error> {
+    store::of_object(conn, object_kind, object_id)
+}
+
 /// Entries of the caller's organizations, newest first, before `before`.
 ///
 /// # Errors

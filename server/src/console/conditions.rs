@@ -3,6 +3,7 @@
 use tillward_protocol::condition::Condition;
 use tillward_protocol::failure::Failure;
 
+use super::evidence_pack::address;
 use super::shell::Shell;
 use super::verdict::{self, VerdictPanel};
 use crate::failures::FailureRow;
@@ -18,6 +19,8 @@ pub(super) struct FailureView {
     pub(super) groups: Vec<Group>,
     /// What the rules say; none while it is not judged.
     pub(super) verdict: Option<VerdictPanel>,
+    /// Address of what is known about it.
+    pub(super) evidence: String,
 }
 
 /// Facts that belong together.
@@ -79,6 +82,7 @@ pub(super) fn failure(shell: &Shell, row: &FailureRow) -> FailureView {
         under: format!("{network} · {}", row.firmware),
         groups,
         verdict: row.verdict.as_ref().map(|verdict| verdict::panel(shell, verdict)),
+        evidence: address(&row.sn, &row.event_id),
     }
 }
 

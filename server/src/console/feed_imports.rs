@@ -106,6 +106,9 @@ fn sources(shell: &Shell, channels: &BTreeMap<String, String>) -> Vec<SourceChoi
             };
             channels.iter().map(choice).collect::<Vec<_>>()
         }
+        Kind::Failures => {
+            vec![SourceChoice { value: format!("{}:", kind.as_str()), word: shell.word("import-kind", kind.as_str()) }]
+        }
     });
     kinds.collect()
 }

@@ -12,9 +12,10 @@ use tillward_protocol::phase::Reason;
 use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
-use crate::failures::feed;
 use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
+use crate::failures::feed;
 use crate::failures::incidents::{self, State as IncidentState};
+use crate::failures::{classify, lookups};
 use crate::imports;
 use crate::merchants::numbers;
 use crate::operators::{Permission, Role};
@@ -53,7 +54,14 @@ const EVENTS: [&str; 14] = [
 const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
-const FIELDS: [&str; 70] = [
+const FIELDS: [&str; 73] = [
+    "event_id",
+    "at_ms",
+    "amount_fen",
+    "ref_no",
+    "source",
+    "mcc",
+    "note",
     "login",
     "name",
     "password",
@@ -110,20 +118,16 @@ const FIELDS: [&str; 70] = [
     "from",
     "to",
     "update",
-    "source",
     "kind",
     "mapping",
     "words",
     "utc_offset_min",
     "number_form",
     "rows_path",
-    "mcc",
     "rate_ppm",
     "risk_class",
     "reason",
     "result",
-    "amount_fen",
-    "at_ms",
 ];
 
 /// What rules looked at in a settlement.
@@ -158,7 +162,11 @@ const REASON_FIELDS: [&str; 28] = [
     "capped",
 ];
 /// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 46] = [
+const DEEDS: [&str; 50] = [
+    "failures-import",
+    "lookups-add",
+    "lookups-withdraw",
+    "evidence-pack",
     "api_keys-create",
     "api_keys-revoke",
     "models-create",
@@ -294,8 +302,23 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "feed_channel",
                 "merchant",
                 "merchant_number",
+                "evidence_pack",
+                "lookup",
+                "failures",
             ]),
         ),
+        ("pack-field", names(&super::super::pack_words::FIELDS)),
+        ("pack-why", names(&super::super::pack_words::WHYS)),
+        ("pack-part", names(&["network", "device", "update", "config"])),
+        ("pack-known", names(&["excluded", "possible", "not_checked"])),
+        ("pack-reporter", names(&["terminal", "rest", "file"])),
+        ("pack-level", names(&["terminal", "L1", "L2", "L3"])),
+        ("pack-quality", names(&["ref", "trace", "weak", "none"])),
+        ("pack-symptom", names(&classify::Symptom::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("pack-family", names(&classify::Family::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("pack-standing", names(&classify::Standing::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("lookup-source", names(&lookups::Source::ALL.map(lookups::Source::as_str))),
+        ("lookup-shows", names(&["differs", "suspected", "same", "not_comparable"])),
         ("span", names(&["24h", "3d", "7d"])),
         (
             "done",
@@ -333,11 +356,17 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "rules",
                 "reevaluated",
                 "reevaluated_in_part",
+                "packed",
+                "lookup",
+                "lookup_withdrawn",
             ]),
         ),
         ("import-kind", names(&imports::Kind::ALL.map(imports::Kind::as_str))),
         ("import-state", names(&imports::State::ALL.map(imports::State::as_str))),
-        ("feed-field", feed::fields::FIELDS.iter().map(|field| field.name.to_owned()).collect()),
+        ("feed-field", {
+            let fields = imports::Kind::ALL.into_iter().flat_map(|kind| kind.intake().fields());
+            fields.map(|field| field.name.to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+        }),
         ("feed-unit", names(&["yuan", "fen"])),
         ("feed-rate", names(&["percent", "fraction"])),
         ("shows", names(&feed::Result::ALL.map(feed::Result::as_str))),

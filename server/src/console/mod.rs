@@ -12,19 +12,22 @@ mod conditions;
 mod config;
 mod dial;
 mod evidence;
-mod feed_imports;
+mod evidence_pack;
 mod failures;
+mod feed_imports;
 mod form;
 mod i18n;
 mod import;
 mod incident;
 mod incidents;
+mod lookups;
 mod mapping;
 mod merchants;
 mod moments;
 mod operators;
 mod organizations;
 mod overview;
+mod pack_words;
 mod preferences;
 pub mod problems;
 mod reconciliation;
@@ -68,6 +71,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         feed_imports::endpoints(),
         channels::endpoints(),
         merchants::endpoints(),
+        lookups::endpoints(),
+        evidence_pack::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

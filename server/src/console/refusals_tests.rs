@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// What pages call, and what speaks to people through them.
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 21] = [
     "src/console",
+    "src/failures/imported",
+    "src/failures/lookups",
+    "src/failures/pack",
     "src/organizations",
     "src/operators",
     "src/releases",

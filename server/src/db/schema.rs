@@ -888,6 +888,75 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    payments (terminal_id, event_id) {
+        terminal_id -> BigInt,
+        event_id -> Text,
+        occurred_at_ms -> BigInt,
+        at_ms -> BigInt,
+        received_at_ms -> BigInt,
+        org_path -> Text,
+        transaction_type -> Text,
+        amount_fen -> BigInt,
+        batch_no -> Nullable<Text>,
+        trace_no -> Nullable<Text>,
+        ref_no -> Nullable<Text>,
+        merchant_no_sent -> Nullable<Text>,
+        terminal_no_sent -> Nullable<Text>,
+        merchant_no_resp -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    imported_failures (terminal_id, event_id) {
+        terminal_id -> BigInt,
+        event_id -> Text,
+        source -> Text,
+        dedup_key -> Nullable<Text>,
+        import_id -> Nullable<Text>,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    lookups (id) {
+        id -> Text,
+        org_path -> Text,
+        terminal_id -> BigInt,
+        event_id -> Nullable<Text>,
+        at_ms -> BigInt,
+        amount_fen -> Nullable<BigInt>,
+        ref_no -> Nullable<Text>,
+        level -> Text,
+        source -> Text,
+        merchant_name -> Nullable<Text>,
+        merchant_no -> Nullable<Text>,
+        mcc -> Nullable<Text>,
+        looked_up_at_ms -> BigInt,
+        note -> Text,
+        judgement -> Text,
+        tables_hash -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        withdrawn_by -> Nullable<Text>,
+        withdrawn_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    evidence_packs (id) {
+        id -> Text,
+        org_path -> Text,
+        terminal_id -> BigInt,
+        event_id -> Text,
+        content -> Text,
+        sha256 -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
 diesel::joinable!(cohort_cells -> cohorts (cohort_id));
 diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
@@ -949,4 +1018,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     rule_table_versions,
     verdicts,
     verdict_counts,
+    payments,
+    imported_failures,
+    lookups,
+    evidence_packs,
 );

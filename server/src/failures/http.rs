@@ -75,6 +75,7 @@ async fn list(
     let (size, after) = (page.size()?, page.after()?);
     let filter = Filter {
         terminal_id: query.terminal_id,
+        event_id: None,
         from_ms: query.from_ms,
         response_code: query.response_code,
         stage: query.stage,

@@ -4,8 +4,11 @@
 pub mod classify;
 pub mod feed;
 pub mod http;
+pub mod imported;
 pub mod incidents;
 pub mod localize;
+pub mod lookups;
+pub mod pack;
 pub mod reconcile;
 mod store;
 pub mod verdicts;
@@ -62,6 +65,8 @@ pub struct FailureRow {
     pub carrier: String,
     /// Signal band at that moment.
     pub signal: String,
+    /// How it came when no terminal reported it: `rest` or `file`.
+    pub source: Option<String>,
     /// The whole event as the terminal sent it.
     #[schema(value_type = Object)]
     pub event: serde_json::Value,
@@ -74,6 +79,8 @@ pub struct FailureRow {
 pub struct Filter {
     /// Only of this terminal.
     pub terminal_id: Option<i64>,
+    /// Only the event of this id.
+    pub event_id: Option<String>,
     /// Received at or after, Unix ms.
     pub from_ms: Option<i64>,
     /// Only with this response code.
@@ -126,6 +133,15 @@ pub fn list(
     let verdicts = verdicts::attach(conn, &of)?;
     let rows = found.into_iter().zip(verdicts).map(|((row, _), verdict)| FailureRow { verdict, ..row });
     Ok(rows.collect())
+}
+
+/// One failure of a terminal in the scope, with its verdict. One read by primary key, and its verdict's.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn find(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str) -> Result<Option<FailureRow>, db::Error> {
+    let filter = Filter { terminal_id: Some(terminal_id), event_id: Some(event_id.to_owned()), ..Filter::default() };
+    Ok(list(conn, scope, &filter, None, 1)?.into_iter().next())
 }
 
 /// `attribute = value`.

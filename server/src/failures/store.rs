@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::{FailureKey, FailureRow, Filter};
-use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, failures, terminals};
+use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, failures, imported_failures, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
 
@@ -31,7 +31,7 @@ type Columns = (
     String,
     String,
     String,
-    (String, String),
+    (Option<String>, String, String),
 );
 
 /// A row without its verdict, and the organization that the terminal belongs to now.
@@ -51,7 +51,7 @@ fn row(columns: Columns) -> (FailureRow, String) {
         access,
         carrier,
         signal,
-        (event, org_path),
+        (source, event, org_path),
     ) = columns;
     let row = FailureRow {
         terminal_id,
@@ -69,6 +69,7 @@ fn row(columns: Columns) -> (FailureRow, String) {
         carrier,
         signal,
         event: serde_json::from_str(&event).unwrap_or_default(),
+        source,
         verdict: None,
     };
     (row, org_path)
@@ -91,7 +92,7 @@ macro_rules! columns {
             failures::access,
             failures::carrier,
             failures::signal,
-            (failures::event, terminals::org_path),
+            (imported_failures::source.nullable(), failures::event, terminals::org_path),
         )
     };
 }
@@ -106,6 +107,11 @@ pub(super) fn by_keys(
     let events: Vec<&str> = keys.iter().map(|(_, _, event)| event.as_str()).collect();
     let rows = failures::table
         .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+        .left_join(
+            imported_failures::table.on(imported_failures::terminal_id
+                .eq(failures::terminal_id)
+                .and(imported_failures::event_id.eq(failures::event_id))),
+        )
         .filter(terminals::org_path.ge(scope.from()))
         .filter(terminals::org_path.lt(scope.below()))
         .filter(failures::terminal_id.eq_any(ids))
@@ -128,11 +134,19 @@ pub(super) fn list(
 ) -> Result<Vec<(FailureRow, String)>, db::Error> {
     let mut query = failures::table
         .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+        .left_join(
+            imported_failures::table.on(imported_failures::terminal_id
+                .eq(failures::terminal_id)
+                .and(imported_failures::event_id.eq(failures::event_id))),
+        )
         .filter(terminals::org_path.ge(scope.from()))
         .filter(terminals::org_path.lt(scope.below()))
         .into_boxed();
     if let Some(terminal_id) = filter.terminal_id {
         query = query.filter(failures::terminal_id.eq(terminal_id));
+    }
+    if let Some(event_id) = &filter.event_id {
+        query = query.filter(failures::event_id.eq(event_id));
     }
     if let Some(from_ms) = filter.from_ms {
         query = query.filter(failures::received_at_ms.ge(from_ms));

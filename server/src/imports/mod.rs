@@ -28,7 +28,7 @@ pub use worker::{LEASE_MS, pass, sweep};
 use crate::blobs::BlobError;
 use crate::clock::Now;
 use crate::db::{self, Conn};
-use crate::failures::feed;
+use crate::failures::{feed, imported};
 use crate::operators::Scope;
 use crate::organizations::{self, Organization};
 
@@ -44,16 +44,19 @@ pub const BLOCK_ROWS: usize = 500;
 pub enum Kind {
     /// Settled payments as a channel tells them; the source is the channel's number.
     ChannelFeed,
+    /// Failures of terminals that cannot report them; the source is any name of yours for where they come from.
+    Failures,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 1] = [Self::ChannelFeed];
+    pub const ALL: [Self; 2] = [Self::ChannelFeed, Self::Failures];
 
     /// Name in tables, URLs and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChannelFeed => "channel_feed",
+            Self::Failures => "failures",
         }
     }
 
@@ -66,6 +69,7 @@ impl Kind {
     pub fn intake(self) -> &'static dyn Intake {
         match self {
             Self::ChannelFeed => &feed::Intake,
+            Self::Failures => &imported::Intake,
         }
     }
 }

@@ -80,13 +80,14 @@ impl Role {
                             | P::RolloutsWrite
                             | P::IncidentsWrite
                             | P::AlertsWrite
+                            | P::FailuresWrite
                             | P::SettlementsWrite
                             | P::AliasesApprove
                             | P::RulesWrite
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::SettlementsWrite)
+                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::FailuresWrite | P::SettlementsWrite)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -139,6 +140,8 @@ pub enum Permission {
     ProfilesWrite,
     /// See failures and statistics.
     FailuresRead,
+    /// Bring failures that no terminal reported, and what people looked up about payments.
+    FailuresWrite,
     /// See incidents and alerts.
     IncidentsRead,
     /// Take on incidents and carry them on.
@@ -159,7 +162,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -178,6 +181,7 @@ impl Permission {
         Self::ProfilesRead,
         Self::ProfilesWrite,
         Self::FailuresRead,
+        Self::FailuresWrite,
         Self::IncidentsRead,
         Self::IncidentsWrite,
         Self::AlertsWrite,
@@ -209,6 +213,7 @@ impl Permission {
             Self::ProfilesRead => "profiles_read",
             Self::ProfilesWrite => "profiles_write",
             Self::FailuresRead => "failures_read",
+            Self::FailuresWrite => "failures_write",
             Self::IncidentsRead => "incidents_read",
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
@@ -244,6 +249,7 @@ impl Permission {
             | Self::RolloutsWrite
             | Self::RolloutsApprove
             | Self::ProfilesWrite
+            | Self::FailuresWrite
             | Self::IncidentsWrite
             | Self::AlertsWrite
             | Self::SettlementsWrite

@@ -123,6 +123,11 @@ impl<'a> World<'a> {
             }
             ("/tuf/director/t", "file") => Some("timestamp.json".to_owned()),
             ("/api/v1/incidents" | "/incidents", "id") => Some(self.object("incident", Self::make_incident)),
+            ("/terminals", "event_id") => Some(self.object("failure", Self::make_failure)),
+            ("/api/v1/lookups" | "/lookups", "id") => Some(self.object("lookup", Self::make_lookup)),
+            ("/api/v1/evidence-packs" | "/evidence-packs", "id") => {
+                Some(self.object("evidence_pack", Self::make_evidence_pack))
+            }
             ("/api/v1/alert-channels", "id") => Some(self.object("alert_channel", Self::make_alert_channel)),
             ("/api/v1/imports" | "/imports", "id") => Some(self.object("feed import", Self::make_feed_import)),
             ("/api/v1/feed-channels" | "/channel/v1" | "/channels", "id") => {
@@ -221,6 +226,11 @@ impl<'a> World<'a> {
                 let owner = self.object("incident owner", |world| world.make_person("zqx.owner", "org_ops"));
                 json!({ "operator_id": owner.parse::<i64>().unwrap(), "note": "a test" })
             }
+            ("POST", "/api/v1/failures") => json!({ "failures": [self.failure("zqx-second")] }),
+            ("POST", "/api/v1/lookups") => self.lookup(),
+            ("POST", "/api/v1/evidence-packs") => json!({
+                "terminal_id": self.terminal_id(), "event_id": self.object("failure", Self::make_failure),
+            }),
             ("POST", "/api/v1/alert-channels") => json!({
                 "name": "second", "organization_id": self.ours_id, "level": "P2", "transport": NOWHERE.transport(),
             }),
@@ -422,6 +432,41 @@ impl<'a> World<'a> {
             ..crate::incidents::halted(1)
         };
         json!({ "id": crate::incidents::open(self.server, new) })
+    }
+
+    /// A failure of the first organization's terminal that no terminal reported.
+    fn failure(&self, id: &str) -> Value {
+        self.terminal_id();
+        json!({
+            "sn": SN, "id": id, "occurred_at_ms": self.server.clock.now().0 - 60_000, "transaction": "sale",
+            "response_code": "51", "amount_fen": 9_900, "batch_no": "000001", "trace_no": format!("{:06}", id.len()),
+            "note": format!("{MARK} failure"),
+        })
+    }
+
+    fn make_failure(&self) -> Value {
+        const ID: &str = "zqx-first";
+        let new = json!({ "failures": [self.failure(ID)] });
+        self.server.post("/api/v1/failures", &self.owner().token, &new).expect(200);
+        json!({ "id": ID })
+    }
+
+    fn lookup(&self) -> Value {
+        self.terminal_id();
+        json!({
+            "sn": SN, "at_ms": self.server.clock.now().0 - 60_000, "amount_fen": 9_900, "source": "unionpay_app",
+            "merchant_name": format!("{MARK} shop"), "merchant_no": "850331053110612", "mcc": "5311", "note": "n",
+        })
+    }
+
+    fn make_lookup(&self) -> Value {
+        self.server.post("/api/v1/lookups", &self.owner().token, &self.lookup()).expect(201).json()
+    }
+
+    fn make_evidence_pack(&self) -> Value {
+        let event_id = self.object("failure", Self::make_failure);
+        let new = json!({ "terminal_id": self.terminal_id(), "event_id": event_id });
+        self.server.post("/api/v1/evidence-packs", &self.owner().token, &new).expect(201).json()
     }
 
     fn make_alert_channel(&self) -> Value {

@@ -106,10 +106,14 @@ impl Cell {
 
     pub(super) fn add_failure(&mut self, failure: &Failure) {
         self.failures += 1;
-        let outcome = match &failure.response_code {
-            Some(code) => format!("code:{code}"),
-            None => format!("stage:{}", failure.stage.as_str()),
-        };
-        *self.outcomes.entry(outcome).or_default() += 1;
+        *self.outcomes.entry(outcome(failure)).or_default() += 1;
+    }
+}
+
+/// What a failure ended with: `code:30`, or `stage:tls` where the host did not answer.
+pub(super) fn outcome(failure: &Failure) -> String {
+    match &failure.response_code {
+        Some(code) => format!("code:{code}"),
+        None => format!("stage:{}", failure.stage.as_str()),
     }
 }

@@ -100,7 +100,7 @@ fn known(conn: &mut Conn, hours: &BTreeMap<(i64, i64), Hour<'_>>) -> Result<Know
     Ok(rows.into_iter().map(|(terminal, hour, cohort, failed)| ((terminal, hour), (cohort, failed == 1))).collect())
 }
 
-fn cohort(slot: &Slot<'_>) -> Cohort {
+pub(super) fn cohort(slot: &Slot<'_>) -> Cohort {
     Cohort {
         org_path: slot.org_path.to_owned(),
         model: slot.model.to_owned(),

@@ -16,6 +16,7 @@ use super::intake::{Source, take};
 use super::store;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
+use crate::guard;
 use crate::imports::mapping::Reader;
 use crate::imports::{self, Error, Kind, Mapping, Outcome, Row};
 use crate::operators::Scope;
@@ -118,14 +119,7 @@ fn take_body(conn: &mut Conn, channel_id: i64, body: &Value, now: Now) -> Result
         }
     }
     taken.refused.sort_by_key(|refused| refused.place);
-    if taken.card_members > 0 {
-        metrics::counter!("tillward_feed_card_members_total").increment(u64::from(taken.card_members));
-        tracing::warn!(
-            channel = channel_id,
-            members = taken.card_members,
-            "a callback held card data; it was not read"
-        );
-    }
+    guard::report(conn, &channel.org_path, u64::from(taken.card_members), now)?;
     Ok(taken)
 }
 

@@ -12,7 +12,7 @@ mod pass;
 mod store;
 mod view;
 
-pub use pass::{MISSING_AFTER_MS, pass};
+pub use pass::{MISSING_AFTER_MS, look_for_missing, pass};
 pub use view::{
     Coverage, DAYS_MAX, Filter, Settlement, SettlementDetail, SettlementKey, Summary, find, last_days, list, summary,
 };

@@ -1,6 +1,6 @@
 //! SQL of the comparison.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -9,9 +9,11 @@ use diesel::sql_types::{BigInt, Bool};
 use super::matching::Event;
 use super::view::{Counted, Filter};
 use crate::clock::Now;
-use crate::db::schema::{channel_transactions, exposure_slots, failures, feed_channels, terminals, verdicts};
+use crate::db::schema::{
+    channel_transactions, exposure_slots, failures, feed_channels, lookups, payments, terminals, verdicts,
+};
 use crate::db::{self, Conn};
-use crate::failures::classify::Judgement;
+use crate::failures::classify::{Judgement, Symptom};
 use crate::failures::feed::store::Transaction;
 use crate::failures::verdicts::Source;
 use crate::operators::Scope;
@@ -100,7 +102,22 @@ struct Numbers {
     merchant_no_sent: Option<String>,
 }
 
-/// The terminals' own events in a time. By `failures_by_terminal`.
+macro_rules! payment_columns {
+    () => {
+        (
+            payments::terminal_id,
+            payments::event_id,
+            payments::at_ms,
+            payments::amount_fen,
+            payments::ref_no,
+            payments::trace_no,
+            payments::batch_no,
+            payments::merchant_no_sent,
+        )
+    };
+}
+
+/// The terminals' own events in a time. By `failures_by_terminal` and `payments_by_terminal`.
 pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i64) -> Result<Vec<Event>, db::Error> {
     type Columns = (i64, String, i64, Option<i64>, String);
     let rows: Vec<Columns> = failures::table
@@ -131,7 +148,127 @@ pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i6
             succeeded: false,
         })
     });
-    Ok(failed.collect())
+    let mut events: Vec<Event> = failed.collect();
+    let rows = payments::table
+        .filter(payments::terminal_id.eq_any(terminals))
+        .filter(payments::at_ms.ge(from_ms))
+        .filter(payments::at_ms.lt(to_ms))
+        .order((payments::terminal_id, payments::at_ms))
+        .limit(EVENTS_MAX)
+        .select(payment_columns!())
+        .load::<PaymentColumns>(conn)?;
+    events.extend(rows.into_iter().map(payment));
+    Ok(events)
+}
+
+type PaymentColumns = (i64, String, i64, i64, Option<String>, Option<String>, Option<String>, Option<String>);
+
+fn payment(columns: PaymentColumns) -> Event {
+    let (terminal_id, event_id, at_ms, amount_fen, ref_no, trace_no, batch_no, merchant_no_sent) = columns;
+    Event {
+        terminal_id,
+        event_id,
+        at_ms,
+        amount_fen: Some(amount_fen),
+        ref_no,
+        trace_no,
+        batch_no,
+        merchant_no_sent,
+        succeeded: true,
+    }
+}
+
+/// Payments that terminals reported after `after` and before `until_ms`, oldest first. By `payments_by_time`'s table, in
+/// the order of the payments' own time.
+pub(super) fn reported(
+    conn: &mut Conn,
+    (at_ms, terminal_id, event_id): &(i64, i64, String),
+    until_ms: i64,
+    limit: i64,
+) -> Result<Vec<(Event, String)>, db::Error> {
+    let same = payments::at_ms.eq(*at_ms);
+    let later = payments::at_ms.gt(*at_ms).or(same.and(
+        payments::terminal_id
+            .gt(*terminal_id)
+            .or(payments::terminal_id.eq(*terminal_id).and(payments::event_id.gt(event_id))),
+    ));
+    let rows: Vec<(PaymentColumns, String)> = payments::table
+        .filter(payments::at_ms.ge(*at_ms))
+        .filter(payments::at_ms.lt(until_ms))
+        .filter(later)
+        .order((payments::at_ms, payments::terminal_id, payments::event_id))
+        .limit(limit)
+        .select((payment_columns!(), payments::org_path))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(columns, org_path)| (payment(columns), org_path)).collect())
+}
+
+/// From when to when channels told of each of these terminals. By `channel_transactions_by_terminal`.
+pub(super) fn told_of(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
+    let rows: Vec<(Option<i64>, i64, i64)> = channel_transactions::table
+        .filter(channel_transactions::terminal_id.eq_any(terminals))
+        .group_by(channel_transactions::terminal_id)
+        .select((
+            channel_transactions::terminal_id,
+            sql::<BigInt>("MIN(channel_transactions.at_ms)"),
+            sql::<BigInt>("MAX(channel_transactions.at_ms)"),
+        ))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(id, from_ms, to_ms)| Some((id?, (from_ms, to_ms)))).collect())
+}
+
+/// Which of these events a channel's row was found for.
+pub(super) fn matched(
+    conn: &mut Conn,
+    terminals: &[i64],
+    events: &[&str],
+) -> Result<HashSet<(i64, String)>, db::Error> {
+    let rows: Vec<(Option<i64>, Option<String>)> = channel_transactions::table
+        .filter(channel_transactions::terminal_id.eq_any(terminals))
+        .filter(channel_transactions::matched_event.eq_any(events))
+        .select((channel_transactions::terminal_id, channel_transactions::matched_event))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(id, event)| id.zip(event)).collect())
+}
+
+/// Serial numbers by terminal.
+pub(super) fn sns(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, String>, db::Error> {
+    let rows: Vec<(i64, String)> =
+        terminals::table.filter(terminals::id.eq_any(terminals)).select((terminals::id, terminals::sn)).load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Payments of terminals that no channel told of, within a time.
+pub(super) fn missing_at_channels(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> Result<i64, db::Error> {
+    Ok(verdicts::table
+        .filter(verdicts::source.eq(Source::Settlement.as_str()))
+        .filter(verdicts::symptom.eq(Symptom::Missing.as_str()))
+        .filter(verdicts::received_at_ms.ge(from_ms))
+        .filter(verdicts::received_at_ms.lt(to_ms))
+        .filter(verdicts::item.like("payment:%"))
+        .filter(verdicts::org_path.ge(scope.from()))
+        .filter(verdicts::org_path.lt(scope.below()))
+        .count()
+        .get_result(conn)?)
+}
+
+/// Payments that people looked up, by level of evidence.
+pub(super) fn looked_up(
+    conn: &mut Conn,
+    scope: &Scope,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<HashMap<String, i64>, db::Error> {
+    let rows: Vec<(String, i64)> = lookups::table
+        .filter(lookups::org_path.ge(scope.from()))
+        .filter(lookups::org_path.lt(scope.below()))
+        .filter(lookups::at_ms.ge(from_ms))
+        .filter(lookups::at_ms.lt(to_ms))
+        .filter(lookups::withdrawn_at_ms.is_null())
+        .group_by(lookups::level)
+        .select((lookups::level, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
 }
 
 /// What a look at a payment found.
@@ -284,9 +421,14 @@ pub(super) fn judgement(conn: &mut Conn, terminal_id: Option<i64>, item: &str) -
     Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
 }
 
-/// Since when each of these terminals reports successes. None does as long as nothing keeps them.
-pub(super) fn reporting_since(_conn: &mut Conn, _terminals: &[i64]) -> Result<HashMap<i64, i64>, db::Error> {
-    Ok(HashMap::new())
+/// Since when each of these terminals reports successes; none for those that do not. By `payments_by_terminal`.
+pub(super) fn reporting_since(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, i64>, db::Error> {
+    let rows: Vec<(i64, i64)> = payments::table
+        .filter(payments::terminal_id.eq_any(terminals))
+        .group_by(payments::terminal_id)
+        .select((payments::terminal_id, sql::<BigInt>("MIN(payments.at_ms)")))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Deletes slots of hours before `before_ms`; returns how many went. By `exposure_slots_by_time`.

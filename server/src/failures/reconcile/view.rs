@@ -86,7 +86,7 @@ pub struct Summary {
     pub s1_failed: i64,
     /// S2: less arrived, and fees do not explain it.
     pub s2_short: i64,
-    /// S3: one side alone knows them.
+    /// S3: one side alone knows them; also what terminals reported and no channel told of.
     pub s3_missing: i64,
     /// S4: settled under another merchant.
     pub s4_switched: i64,
@@ -152,7 +152,10 @@ pub fn summary(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> std:
         *slot += group.rows;
     }
     let level = |level: &str, checked| Coverage { level: level.to_owned(), total: summary.settled, checked };
-    summary.coverage = vec![level("L1", checked)];
+    summary.s3_missing += store::missing_at_channels(conn, scope, from_ms, to_ms)?;
+    let looked_up = store::looked_up(conn, scope, from_ms, to_ms)?;
+    let by_people = |name: &str| looked_up.get(name).copied().unwrap_or(0);
+    summary.coverage = vec![level("L1", checked), level("L2", by_people("L2")), level("L3", by_people("L3"))];
     summary.lacking = store::lacking(conn, scope, from_ms, to_ms)?.into_iter().collect();
     Ok(summary)
 }

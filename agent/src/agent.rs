@@ -255,7 +255,7 @@ impl Agent {
                 Ok(answer) => {
                     answered = true;
                     // A report takes all that waits, up to its limit.
-                    more = self.spool.waiting() > 0;
+                    more = self.spool.waiting() > 0 || self.spool.payments_waiting() > 0;
                     if self.act_on(&answer)? == Flow::Restart {
                         return Ok((Flow::Restart, true));
                     }
@@ -373,6 +373,8 @@ impl Agent {
             let mut events = Vec::new();
             for file in &dropped {
                 match &file.event {
+                    // Nobody asked for it: it is kept nowhere.
+                    Ok(spool::Event::Payment(_)) if !self.profile.wants_payments() => {}
                     Ok(event) => events.push(event.clone()),
                     Err(problem) => self.put_aside(&file.path, problem)?,
                 }

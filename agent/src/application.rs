@@ -1,7 +1,7 @@
-//! What the payment application tells the agent: a state file, and a drop folder for failures and counters.
+//! What the payment application tells the agent: a state file, and a drop folder for failures, counters and payments.
 //!
-//! Each file in the drop folder is one JSON object with an `id`: a failure, or `{"id": …, "transactions": {…}}`. It is
-//! removed after the spool has it durably; what cannot be taken is put aside. The application writes under another name
+//! Each file in the drop folder is one JSON object: a failure, `{"id": …, "transactions": {…}}`, or, for a successful
+//! transaction, `{"payment": {…}}`. It is removed after the spool has it durably; what cannot be taken is put aside. The application writes under another name
 //! (a leading dot or a suffix other than `.json`) and renames.
 
 use std::io;
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tillward_protocol::checkin::{AppState, DeviceHealth, TerminalReport, TransactionCounters};
 use tillward_protocol::failure::{EVENT_ID_BYTES_MAX, Failure};
 use tillward_protocol::ids::Version;
+use tillward_protocol::payment::Payment;
 use tillward_protocol::phase::Reason;
 use tillward_protocol::trust::Refused;
 use tillward_protocol::{Check, FieldError};
@@ -145,6 +146,16 @@ pub fn parse(bytes: &[u8], complete: &mut impl FnMut(&mut Map<String, Value>)) -
         counters.transactions.check().map_err(named)?;
         return Ok(Event::Counters(counters.id, counters.transactions));
     }
+    if fields.contains_key("payment") {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Paid {
+            payment: Payment,
+        }
+        let Paid { payment } = serde_json::from_value(Value::Object(fields)).map_err(|error| shape(&error))?;
+        payment.check().map_err(|error| named(error.under("payment")))?;
+        return Ok(Event::Payment(Box::new(payment)));
+    }
     complete(&mut fields);
     let failure: Failure = serde_json::from_value(Value::Object(fields)).map_err(|error| shape(&error))?;
     failure.check().map_err(named)?;
@@ -210,6 +221,21 @@ mod tests {
         assert!(said.contains("note") && !said.contains("4111"), "{said}");
         let said = refuse(r#"{"id":"e","pan":"4111111111111111"}"#);
         assert!(said.contains("pan") && !said.contains("4111"), "{said}");
+    }
+
+    #[test]
+    fn a_payment_is_told_apart_and_gets_no_context() {
+        let json = br#"{"payment":{"id":"p1","occurred_at_ms":5,"transaction":"sale","amount_fen":100}}"#;
+        let Event::Payment(payment) = parse(json, &mut |_| panic!("needs no context")).unwrap() else {
+            panic!("not a payment")
+        };
+        assert_eq!((payment.id.as_str(), payment.amount_fen), ("p1", 100));
+        let refuse = |json: &str| parse(json.as_bytes(), &mut |_| {}).unwrap_err();
+        let said = refuse(r#"{"payment":{"id":"p","occurred_at_ms":5,"transaction":"sale","amount_fen":-1}}"#);
+        assert!(said.starts_with("payment.amount_fen"), "{said}");
+        let said = refuse(r#"{"payment":{"id":"p","pan":"4111111111111111"}}"#);
+        assert!(said.contains("pan") && !said.contains("4111"), "{said}");
+        assert!(refuse(r#"{"payment":{},"id":"p"}"#).contains("id"));
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl Arguments {
         let id = match application::parse(&bytes, &mut lenient)? {
             Event::Failure(failure) => failure.id,
             Event::Counters(id, _) => id,
+            Event::Payment(payment) => payment.id,
         };
         drop_event(&config.drop_dir(), &bytes).map_err(|error| error.to_string())?;
         print(&format!("{id} goes with the next check-in\n"))

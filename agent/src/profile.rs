@@ -1,12 +1,15 @@
 //! The configuration profile in force: received, checked against its hash, put in place as a whole.
 //!
-//! The config hash that is reported is the digest of the file that is there, so the two cannot disagree.
+//! The config hash that is reported is the digest of the file that is there, so the two cannot disagree. The parameters
+//! are the payment application's; the agent itself obeys one of them, [`POLICY_PARAMETER`].
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tillward_protocol::checkin::DesiredConfig;
 use tillward_protocol::ids::Sha256Hex;
+use tillward_protocol::payment::POLICY_PARAMETER;
 
 use crate::client::PROFILE_BYTES_MAX;
 use crate::storage::{self, Readers};
@@ -16,6 +19,7 @@ use crate::storage::{self, Readers};
 pub struct Profile {
     path: PathBuf,
     hash: Option<Sha256Hex>,
+    wants_payments: bool,
     /// The last attempt that the server asked for and that was made. Not kept over a restart: making it once more
     /// changes nothing.
     attempt: u32,
@@ -28,13 +32,19 @@ impl Profile {
     /// When it cannot be read.
     pub fn load(folder: &Path) -> io::Result<Self> {
         let path = folder.join("profile.json");
-        let hash = storage::read(&path, PROFILE_BYTES_MAX)?.map(|bytes| Sha256Hex::of(&bytes));
-        Ok(Self { path, hash, attempt: 0 })
+        let bytes = storage::read(&path, PROFILE_BYTES_MAX)?;
+        let hash = bytes.as_deref().map(Sha256Hex::of);
+        Ok(Self { path, hash, wants_payments: bytes.as_deref().is_some_and(wants_payments), attempt: 0 })
     }
 
     /// Config hash of the profile in force.
     pub fn hash(&self) -> Option<&Sha256Hex> {
         self.hash.as_ref()
+    }
+
+    /// Whether the profile in force asks for successful transactions.
+    pub fn wants_payments(&self) -> bool {
+        self.wants_payments
     }
 
     /// Whether `wanted` is to be fetched and applied: it is not in force, or the server asks for another attempt.
@@ -58,14 +68,39 @@ impl Profile {
         }
         storage::replace(&self.path, bytes, Readers::Anyone)?;
         self.hash = Some(found);
+        self.wants_payments = wants_payments(bytes);
         self.attempt = wanted.attempt;
         Ok(())
     }
 }
 
+fn wants_payments(bytes: &[u8]) -> bool {
+    crate::json::object(bytes).is_ok_and(|parameters| parameters.get(POLICY_PARAMETER) == Some(&Value::Bool(true)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn payments_are_wanted_only_while_the_profile_in_force_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut profile = Profile::load(folder.path()).unwrap();
+        assert!(!profile.wants_payments(), "off without a profile");
+        for (bytes, wanted) in [
+            (r#"{"apn":"cmnet","tillward.report_payments":true}"#, true),
+            (r#"{"tillward.report_payments":"true"}"#, false),
+            (r#"{"tillward.report_payments":true}"#, true),
+            (r#"{"tillward.report_payments":1}"#, false),
+            (r#"{"tillward.report_payments":false}"#, false),
+            ("no JSON at all", false),
+        ] {
+            let hash = Sha256Hex::of(bytes.as_bytes());
+            profile.apply(&DesiredConfig { hash, attempt: 0 }, bytes.as_bytes()).unwrap();
+            assert_eq!(profile.wants_payments(), wanted, "{bytes}");
+            assert_eq!(Profile::load(folder.path()).unwrap().wants_payments(), wanted, "{bytes}");
+        }
+    }
 
     #[test]
     fn only_bytes_with_the_right_digest_come_into_force() {

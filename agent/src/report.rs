@@ -16,7 +16,7 @@ use crate::agent::{Agent, AgentError};
 use crate::application::{self, Application};
 use crate::client::CallError;
 use crate::log::note;
-use crate::spool::Taken;
+use crate::spool::{Load, Taken};
 use crate::storage;
 use crate::update::State;
 use crate::{clock, json};
@@ -44,6 +44,11 @@ impl Agent {
             }
             let answer = match self.send_sealed() {
                 Ok(answer) => answer,
+                // A server from before there were payments takes the same report without them.
+                Err(CallError::Refused { status: 400 | 413 | 422, detail }) if self.spool.strip_payments()? => {
+                    note("check-in", format_args!("report refused; again without its payments: {detail}"));
+                    continue;
+                }
                 Err(CallError::Refused { status: 400 | 413 | 422, detail }) => {
                     note("check-in", format_args!("report refused and put aside: {detail}"));
                     self.status.report_refused(&detail);
@@ -125,10 +130,14 @@ impl Agent {
         let network = self.probe.take_counters();
         let manifest = self.manifest()?;
         let (manifest, digest) = manifest.map_or((None, None), |(manifest, digest)| (Some(manifest), Some(digest)));
+        if !self.profile.wants_payments() {
+            self.spool.forget_payments()?;
+        }
         let frame = self.frame(application, condition, network, manifest);
         let mut dropped = 0;
-        let sealed = self.spool.seal(digest, |stream, seq, transactions, failures| {
-            let mut check_in = CheckIn { stream, seq, transactions, failures, ..frame };
+        let sealed = self.spool.seal(digest, |stream, seq, load| {
+            let Load { transactions, failures, payments } = load;
+            let mut check_in = CheckIn { stream, seq, transactions, failures, payments, ..frame };
             dropped = drop_impossible(&mut check_in);
             check_in
         });
@@ -167,6 +176,7 @@ impl Agent {
             device: self.device(application.device),
             transactions: Default::default(),
             failures: Vec::new(),
+            payments: Vec::new(),
             update: self.journal.report.clone(),
             manifest,
         }
@@ -262,6 +272,7 @@ fn drop_impossible(check_in: &mut CheckIn) -> u64 {
             Some("update") => check_in.update = None,
             Some("manifest") => check_in.manifest = None,
             Some("failures") => check_in.failures.retain(|failure| failure.check().is_ok()),
+            Some("payments") => check_in.payments.retain(|payment| payment.check().is_ok()),
             // The server says what it does not like about the rest.
             _ => break,
         }

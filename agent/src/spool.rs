@@ -10,15 +10,20 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tillward_protocol::checkin::{Acknowledged, CODES_MAX, CheckIn, FAILURES_MAX, TransactionCounters};
+use tillward_protocol::checkin::{Acknowledged, CODES_MAX, CheckIn, FAILURES_MAX, PAYMENTS_MAX, TransactionCounters};
 use tillward_protocol::failure::Failure;
 use tillward_protocol::ids::{Seq, Sha256Hex, Stream};
+use tillward_protocol::payment::Payment;
 use tillward_protocol::phase::UpdateReport;
 
 use crate::storage::{self, Readers};
 
-/// Largest spool, bytes: about a thousand failures. The oldest failures make room, and are counted.
+/// Largest spool, bytes: about a thousand failures. The oldest payments make room, then the oldest failures, and both
+/// are counted.
 const SPOOL_BYTES_MAX: usize = 1024 * 1024;
+/// Most payments that wait: a busy day without a network. Each event replaces the whole file, so that more would wear out
+/// the flash. The oldest make room, and are counted.
+pub(crate) const PAYMENTS_WAITING_MAX: usize = 1_000;
 /// Events that are remembered so that a file left behind by a power cut is not counted again.
 const RECENT_MAX: usize = 256;
 /// Highest counter the server takes; the rest goes into the next report.
@@ -50,6 +55,8 @@ pub enum Event {
     Failure(Box<Failure>),
     /// Counts since its last such report, with an id.
     Counters(String, TransactionCounters),
+    /// A successful transaction.
+    Payment(Box<Payment>),
 }
 
 impl Event {
@@ -57,6 +64,7 @@ impl Event {
         match self {
             Self::Failure(failure) => &failure.id,
             Self::Counters(id, _) => id,
+            Self::Payment(payment) => &payment.id,
         }
     }
 }
@@ -71,6 +79,22 @@ struct Content {
     recent: VecDeque<String>,
     dropped: u64,
     refused: u64,
+    // An older agent's spool has none of these.
+    #[serde(default)]
+    payments: VecDeque<Payment>,
+    #[serde(default)]
+    payments_dropped: u64,
+}
+
+/// What goes into one report.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Load {
+    /// Counters.
+    pub transactions: TransactionCounters,
+    /// The oldest failures.
+    pub failures: Vec<Failure>,
+    /// The oldest payments.
+    pub payments: Vec<Payment>,
 }
 
 /// What an acknowledgement meant.
@@ -143,9 +167,12 @@ impl Spool {
             match event {
                 Event::Failure(failure) => content.failures.push_back(*failure),
                 Event::Counters(_, counters) => add_counters(&mut content.transactions, counters),
+                Event::Payment(payment) => content.payments.push_back(*payment),
             }
             added += 1;
         }
+        let surplus = content.payments.len().saturating_sub(PAYMENTS_WAITING_MAX);
+        drop_payments(&mut content, surplus);
         if added > 0 {
             self.save(content)?;
         }
@@ -157,21 +184,23 @@ impl Spool {
         self.content.sealed.as_ref()
     }
 
-    /// Seals the next report. `build` gets its number, the counters and the oldest failures.
+    /// Seals the next report. `build` gets its number and what goes into it.
     ///
     /// # Errors
     /// When the disk cannot be written; then nothing is sealed.
     pub fn seal(
         &mut self,
         manifest: Option<Sha256Hex>,
-        build: impl FnOnce(Stream, Seq, TransactionCounters, Vec<Failure>) -> CheckIn,
+        build: impl FnOnce(Stream, Seq, Load) -> CheckIn,
     ) -> io::Result<()> {
         let mut content = self.content.clone();
         let seq = Seq(content.last_seq.0.saturating_add(1));
         let count = content.failures.len().min(FAILURES_MAX);
         let failures = content.failures.drain(..count).collect();
-        let counters = take_counters(&mut content.transactions);
-        let check_in = build(content.stream, seq, counters, failures);
+        let count = content.payments.len().min(PAYMENTS_MAX);
+        let payments = content.payments.drain(..count).collect();
+        let transactions = take_counters(&mut content.transactions);
+        let check_in = build(content.stream, seq, Load { transactions, failures, payments });
         let body = serde_json::to_string(&check_in)?;
         content.last_seq = seq;
         content.sealed = Some(Sealed { seq, body, update: check_in.update, manifest });
@@ -216,6 +245,35 @@ impl Spool {
         })
     }
 
+    /// Takes the payments out of the sealed report, which keeps its number: a server from before there were any refuses
+    /// the whole. Returns whether there were some. A report that was refused was never counted.
+    ///
+    /// # Errors
+    /// When the disk cannot be written; then nothing changes.
+    pub fn strip_payments(&mut self) -> io::Result<bool> {
+        let Some(sealed) = self.content.sealed.clone() else { return Ok(false) };
+        let Ok(mut report) = crate::json::object(sealed.body.as_bytes()) else { return Ok(false) };
+        let Some(payments) = report.remove("payments") else { return Ok(false) };
+        let count = payments.as_array().map_or(0, Vec::len) as u64;
+        let body = serde_json::to_string(&report)?;
+        self.change(|content| {
+            content.sealed = Some(Sealed { body, ..sealed });
+            content.payments_dropped = content.payments_dropped.saturating_add(count);
+        })?;
+        Ok(true)
+    }
+
+    /// Forgets the payments that wait: they are not wanted any more. Does nothing when there are none.
+    ///
+    /// # Errors
+    /// When the disk cannot be written; then nothing changes.
+    pub fn forget_payments(&mut self) -> io::Result<()> {
+        if self.content.payments.is_empty() {
+            return Ok(());
+        }
+        self.change(|content| content.payments.clear())
+    }
+
     /// Number of the last report that was sealed in this stream; 0 before the first.
     pub fn last_seq(&self) -> Seq {
         self.content.last_seq
@@ -224,6 +282,16 @@ impl Spool {
     /// Failures that wait for a report.
     pub fn waiting(&self) -> usize {
         self.content.failures.len()
+    }
+
+    /// Payments that wait for a report.
+    pub fn payments_waiting(&self) -> usize {
+        self.content.payments.len()
+    }
+
+    /// Payments dropped for want of space or because the server did not know what they are, since the spool was made.
+    pub fn payments_dropped(&self) -> u64 {
+        self.content.payments_dropped
     }
 
     /// Failures dropped for want of space, and reports the server refused, since the spool was made.
@@ -244,6 +312,11 @@ impl Spool {
 
     fn save(&mut self, mut content: Content) -> io::Result<()> {
         let mut bytes = encode(&content)?;
+        while bytes.len() > SPOOL_BYTES_MAX && !content.payments.is_empty() {
+            let too_many = content.payments.len().div_ceil(16);
+            drop_payments(&mut content, too_many);
+            bytes = encode(&content)?;
+        }
         while bytes.len() > SPOOL_BYTES_MAX && !content.failures.is_empty() {
             let too_many = content.failures.len().div_ceil(16);
             content.failures.drain(..too_many);
@@ -296,7 +369,15 @@ fn empty(stream: Stream) -> Content {
         recent: VecDeque::new(),
         dropped: 0,
         refused: 0,
+        payments: VecDeque::new(),
+        payments_dropped: 0,
     }
+}
+
+/// Drops the oldest `count` payments, and counts them.
+fn drop_payments(content: &mut Content, count: usize) {
+    content.payments.drain(..count);
+    content.payments_dropped = content.payments_dropped.saturating_add(count as u64);
 }
 
 fn renumber(content: &mut Content, stream: Stream) {
@@ -368,7 +449,14 @@ fn decode(bytes: &[u8]) -> Option<Content> {
         failures.retain(|failure| serde_json::from_value::<Failure>(failure.clone()).is_ok());
         unknown = (before - failures.len()) as u64;
     }
+    let mut unknown_payments = 0;
+    if let Some(payments) = fields.get_mut("payments").and_then(Value::as_array_mut) {
+        let before = payments.len();
+        payments.retain(|payment| serde_json::from_value::<Payment>(payment.clone()).is_ok());
+        unknown_payments = (before - payments.len()) as u64;
+    }
     let mut content: Content = serde_json::from_value(Value::Object(fields)).ok()?;
+    content.payments_dropped = content.payments_dropped.saturating_add(unknown_payments);
     content.dropped = content.dropped.saturating_add(unknown);
     Some(content)
 }

@@ -11,7 +11,17 @@ fn counters(id: &str, ok: u32) -> Event {
     Event::Counters(id.to_owned(), TransactionCounters { ok, ..Default::default() })
 }
 
-fn check_in(stream: Stream, seq: Seq, transactions: TransactionCounters, failures: Vec<Failure>) -> CheckIn {
+fn payment(id: &str) -> Event {
+    let json = format!(r#"{{"id":"{id}","occurred_at_ms":1,"transaction":"sale","amount_fen":1200}}"#);
+    Event::Payment(Box::new(serde_json::from_str(&json).unwrap()))
+}
+
+fn payment_ids(report: &CheckIn) -> Vec<&str> {
+    report.payments.iter().map(|payment| payment.id.as_str()).collect()
+}
+
+fn check_in(stream: Stream, seq: Seq, load: Load) -> CheckIn {
+    let Load { transactions, failures, payments } = load;
     CheckIn {
         v: CHECK_IN_VERSION,
         stream,
@@ -33,6 +43,7 @@ fn check_in(stream: Stream, seq: Seq, transactions: TransactionCounters, failure
         device: DeviceHealth::default(),
         transactions,
         failures,
+        payments,
         update: None,
         manifest: None,
     }
@@ -180,4 +191,81 @@ fn what_a_newer_agent_left_is_kept_as_far_as_it_is_understood() {
     let (spool, found) = Spool::load(folder.path(), Stream(9)).unwrap();
     assert_eq!((found, spool.stream(), spool.waiting(), spool.losses().0), (Found::Valid, Stream(3), 1, 1));
     assert!(spool.sealed().unwrap().body.contains("\"f1\""));
+}
+
+#[test]
+fn payments_are_counted_once_survive_a_restart_and_go_in_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let many: Vec<Event> = (0..PAYMENTS_MAX + 3).map(|n| payment(&format!("p{n:03}"))).collect();
+    assert_eq!(open(folder.path()).add(many).unwrap(), PAYMENTS_MAX + 3);
+    assert_eq!(open(folder.path()).add(vec![payment("p258")]).unwrap(), 0);
+    let mut spool = open(folder.path());
+    spool.seal(None, check_in).unwrap();
+    assert_eq!((payment_ids(&sealed(&spool)).len(), spool.payments_waiting()), (PAYMENTS_MAX, 3));
+    let mut spool = open(folder.path());
+    assert!(matches!(spool.acknowledge(acknowledged(3, 1)).unwrap(), Taken::Counted(_)));
+    spool.seal(None, check_in).unwrap();
+    assert_eq!(payment_ids(&sealed(&open(folder.path()))), ["p256", "p257", "p258"]);
+    assert_eq!(spool.payments_dropped(), 0);
+}
+
+#[test]
+fn payments_have_their_own_limit_and_make_room_before_any_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    for turn in 0..3 {
+        spool.add((0..500).map(|n| payment(&format!("p{turn}-{n:03}"))).collect()).unwrap();
+    }
+    assert_eq!((spool.payments_waiting(), spool.payments_dropped()), (PAYMENTS_WAITING_MAX, 500));
+    let mut failures = 0;
+    while spool.payments_waiting() > 0 {
+        spool.add((0..500).map(|n| failure(&format!("f{failures}-{n}"))).collect()).unwrap();
+        failures += 500;
+        assert!(spool.bytes() <= SPOOL_BYTES_MAX && failures < 100_000);
+        if spool.payments_waiting() > 0 {
+            assert_eq!((spool.waiting(), spool.losses().0), (failures, 0));
+        }
+    }
+    assert_eq!(spool.payments_dropped(), 1_500);
+}
+
+#[test]
+fn a_report_without_its_payments_keeps_its_number_and_everything_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    assert!(!spool.strip_payments().unwrap(), "nothing is sealed");
+    spool.add(vec![failure("f1"), payment("p1"), payment("p2"), counters("c", 3)]).unwrap();
+    spool.seal(None, check_in).unwrap();
+    assert!(spool.strip_payments().unwrap());
+    assert!(!spool.strip_payments().unwrap(), "there are none any more");
+    let spool = open(folder.path());
+    let report = sealed(&spool);
+    assert!(!spool.sealed().unwrap().body.contains("payments"));
+    assert_eq!((report.seq, report.failures.len(), report.transactions.ok), (Seq(1), 1, 3));
+    assert_eq!((spool.payments_dropped(), spool.losses()), (2, (0, 0)));
+}
+
+#[test]
+fn payments_that_are_not_wanted_any_more_are_forgotten_and_failures_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.add(vec![failure("f1"), payment("p1")]).unwrap();
+    spool.forget_payments().unwrap();
+    let spool = open(folder.path());
+    assert_eq!((spool.waiting(), spool.payments_waiting()), (1, 0));
+}
+
+#[test]
+fn the_spool_of_an_agent_from_before_there_were_payments_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.add(vec![failure("f1"), payment("p1")]).unwrap();
+    let mut older = crate::json::value(&spool.content);
+    older.as_object_mut().unwrap().remove("payments").unwrap();
+    older.as_object_mut().unwrap().remove("payments_dropped").unwrap();
+    let json = older.to_string();
+    let bytes = format!("{HEADER}{}\n{json}", Sha256Hex::of(json.as_bytes()));
+    std::fs::write(folder.path().join("spool.json"), bytes).unwrap();
+    let (spool, found) = Spool::load(folder.path(), Stream(9)).unwrap();
+    assert_eq!((found, spool.waiting(), spool.payments_waiting()), (Found::Valid, 1, 0));
 }

@@ -151,6 +151,8 @@ pub fn describe(config: &Config) -> io::Result<Value> {
             "unacknowledged": spool.sealed().map(|sealed| sealed.seq),
             "failures_waiting": spool.waiting(),
             "failures_dropped": failures_dropped,
+            "payments_waiting": spool.payments_waiting(),
+            "payments_dropped": spool.payments_dropped(),
             "reports_refused": reports_refused,
         },
         "last_refused_report": status.last_refused_report,

@@ -266,3 +266,76 @@ fn a_server_with_an_impossible_clock_costs_nothing_but_the_clock_offset() {
     assert_eq!(world.counted.len(), 4);
     assert!(world.counted.iter().all(|check_in| check_in.condition.tcp_ms.is_some()));
 }
+
+/// Tells the terminal to apply these parameters, and waits until it did.
+fn configure(server: &Server, terminal: &Terminal, parameters: &[u8]) {
+    let hash = Sha256Hex::of(parameters);
+    server.world().files.insert(format!("/device/v1/configs/{hash}"), parameters.to_vec().into());
+    server.world().desired.config = Some(DesiredConfig { hash, attempt: 0 });
+    terminal.round();
+}
+
+const PAYMENTS_ON: &[u8] = br#"{"tillward.report_payments":true}"#;
+
+#[test]
+fn payments_are_reported_only_while_the_profile_asks_for_them() {
+    let (server, terminal) = terminal();
+    terminal.drop_payment("before");
+    terminal.round();
+    configure(&server, &terminal, PAYMENTS_ON);
+    terminal.drop_payment("p1");
+    terminal.drop_failure("f1");
+    terminal.round();
+    server.world().mishaps.push_back(Mishap::LoseRequest);
+    terminal.drop_payment("p2");
+    assert!(!terminal.try_round().status.success());
+    terminal.round();
+    configure(&server, &terminal, b"{}");
+    terminal.drop_payment("after");
+    terminal.round();
+    let world = server.world();
+    assert_eq!(
+        (world.payment_ids(), world.failure_ids()),
+        (vec!["p1".to_owned(), "p2".to_owned()], vec!["f1".to_owned()])
+    );
+    assert!(names(&terminal.state().join("drop")).is_empty());
+    assert!(!terminal.state().join("refused").exists(), "an unwanted payment is kept nowhere");
+    let with_payments = world.arrived.iter().filter(|body| body.contains("\"payments\"")).count();
+    assert_eq!(with_payments, 2, "where nobody asks, the field is absent");
+}
+
+#[test]
+fn payments_survive_lost_answers_and_are_counted_once() {
+    let (server, terminal) = terminal();
+    configure(&server, &terminal, PAYMENTS_ON);
+    let mishaps = [Mishap::LoseAnswer, Mishap::LoseRequest, Mishap::Busy, Mishap::ForgetSession];
+    let mut expected = Vec::new();
+    for turn in 0..8 {
+        expected.push(format!("p{turn:02}"));
+        terminal.drop_payment(&expected[turn]);
+        server.world().mishaps.push_back(mishaps[turn % mishaps.len()]);
+        terminal.try_round();
+    }
+    server.world().mishaps.clear();
+    persist(&terminal);
+    let mut counted = server.world().payment_ids();
+    counted.sort();
+    assert_eq!(counted, expected);
+}
+
+#[test]
+fn a_server_that_knows_no_payments_gets_the_same_report_without_them() {
+    let (server, terminal) = terminal();
+    configure(&server, &terminal, PAYMENTS_ON);
+    server.world().knows_no_payments = true;
+    terminal.drop_payment("p1");
+    terminal.drop_failure("f1");
+    terminal.round();
+    terminal.round();
+    let world = server.world();
+    assert_eq!((world.payment_ids(), world.failure_ids()), (Vec::new(), vec!["f1".to_owned()]));
+    let numbers: Vec<u32> = world.counted.iter().map(|check_in| check_in.seq.0).collect();
+    assert_eq!(numbers, (1..=u32::try_from(numbers.len()).unwrap()).collect::<Vec<_>>());
+    let status = terminal.status();
+    assert_eq!((&status["spool"]["payments_dropped"], &status["spool"]["reports_refused"]), (&json!(1), &json!(0)));
+}

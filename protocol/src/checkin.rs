@@ -9,6 +9,7 @@ use crate::condition::Condition;
 use crate::failure::Failure;
 use crate::ids::{Seq, Sha256Hex, Stream, Version};
 use crate::manifest::SignedManifest;
+use crate::payment::Payment;
 use crate::phase::UpdateReport;
 use crate::{Check, FieldError};
 
@@ -18,9 +19,11 @@ pub const CHECK_IN_VERSION: u8 = 1;
 pub const TIME_MS_MAX: i64 = 7_258_118_400_000;
 /// Most failures in one check-in; the rest follow in the next one, at once.
 pub const FAILURES_MAX: usize = 64;
+/// Most payments in one check-in, of about 300 bytes each; the rest follow in the next one.
+pub const PAYMENTS_MAX: usize = 256;
 /// Most different response codes counted in one check-in.
 pub const CODES_MAX: usize = 64;
-/// Largest check-in body, bytes, decoded. 64 failures of about 1 KiB and the rest fit several times over.
+/// Largest check-in body, bytes, decoded. 64 failures of about 1 KiB, 256 payments and the rest fit once over.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Which slot runs.
@@ -306,6 +309,9 @@ pub struct CheckIn {
     /// Failures since the last report, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
+    /// Successful transactions since the last report, oldest first; only where the terminal's profile asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub payments: Vec<Payment>,
     /// The update under way, or the last one while the server has not taken note.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateReport>,
@@ -341,6 +347,13 @@ impl Check for CheckIn {
         }
         for (index, failure) in self.failures.iter().enumerate() {
             failure.check().map_err(|error| error.at("failures", index))?;
+        }
+        if self.payments.len() > PAYMENTS_MAX {
+            let count = self.payments.len();
+            return Err(FieldError::new("payments", format!("at most {PAYMENTS_MAX} in one check-in, were {count}")));
+        }
+        for (index, payment) in self.payments.iter().enumerate() {
+            payment.check().map_err(|error| error.at("payments", index))?;
         }
         if let Some(update) = &self.update {
             update.check().map_err(|error| error.under("update"))?;

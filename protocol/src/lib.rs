@@ -11,6 +11,7 @@ pub mod failure;
 pub mod ids;
 pub mod manifest;
 pub mod pan;
+pub mod payment;
 pub mod phase;
 pub mod trust;
 

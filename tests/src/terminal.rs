@@ -254,6 +254,7 @@ impl Terminal {
                 by_code: failures.iter().filter_map(|failure| Some((failure.response_code.clone()?, 1))).collect(),
             },
             failures,
+            payments: Vec::new(),
             update: self.update.clone(),
             manifest: self.manifest.take(),
         }

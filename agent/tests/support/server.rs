@@ -61,6 +61,8 @@ pub struct World {
     pub payload_without_length: bool,
     /// Method, path and `Range` of every request.
     pub requests: Vec<(String, String, Option<String>)>,
+    /// Refuse every report with payments, as a server does that has no such field.
+    pub knows_no_payments: bool,
     sessions: u32,
 }
 
@@ -85,6 +87,10 @@ impl World {
 
     pub fn failure_ids(&self) -> Vec<String> {
         self.counted.iter().flat_map(|check_in| &check_in.failures).map(|failure| failure.id.clone()).collect()
+    }
+
+    pub fn payment_ids(&self) -> Vec<String> {
+        self.counted.iter().flat_map(|check_in| &check_in.payments).map(|payment| payment.id.clone()).collect()
     }
 
     pub fn manifests(&self) -> Vec<Value> {
@@ -308,6 +314,9 @@ fn check_in(world: &mut World, request: &Request) -> Option<Reply> {
     }
     if !has_session(world, request) {
         return Reply::problem(401, "no session");
+    }
+    if world.knows_no_payments && body.contains("\"payments\"") {
+        return Reply::problem(400, "payments: unknown field");
     }
     world.arrived.push(body.clone());
     let report: CheckIn = serde_json::from_str(&body).unwrap();

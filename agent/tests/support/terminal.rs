@@ -128,6 +128,13 @@ health_retry_s = 0
         std::fs::write(folder.join(name), text).unwrap();
     }
 
+    pub fn drop_payment(&self, id: &str) {
+        let payment = format!(
+            r#"{{"id":"{id}","occurred_at_ms":1700000000000,"transaction":"sale","amount_fen":990,"trace_no":"000001"}}"#
+        );
+        self.drop_file(&format!("{id}.json"), &format!(r#"{{"payment":{payment}}}"#));
+    }
+
     pub fn drop_failure(&self, id: &str) {
         let text = format!(r#"{{"id":"{id}","occurred_at_ms":1700000000000,"transaction":"sale","stage":"wait"}}"#);
         self.drop_file(&format!("{id}.json"), &text);

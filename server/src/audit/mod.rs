@@ -35,6 +35,11 @@ impl Actor {
         Self { kind: "terminal", id, name: sn.to_owned(), request_id: String::new() }
     }
 
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The same actor, within the request of this id.
     pub fn in_request(mut self, request_id: &str) -> Self {
         self.request_id = request_id.to_owned();
@@ -206,6 +211,15 @@ pub async fn verify(db: &Db, expected_head: Option<&str>) -> Result<Verdict, db:
         }
     })
     .await
+}
+
+/// Entries about one object, oldest first, at most 100. By `audit_entries_by_object`. For domains that found the object in
+/// the caller's scope.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn of_object(conn: &mut Conn, object_kind: &str, object_id: &str) -> Result<Vec<Entry>, db::Error> {
+    store::of_object(conn, object_kind, object_id)
 }
 
 /// Entries of the caller's organizations, newest first, before `before`.

@@ -9,6 +9,8 @@ use crate::operators::Scope;
 
 /// Entries read at a time when the chain is walked.
 pub(super) const BLOCK: i64 = 1_000;
+/// Entries about one object that are read.
+const OF_OBJECT_MAX: i64 = 100;
 
 type Columns = (i64, i64, String, i64, String, String, String, String, String, String, String, String, String);
 
@@ -89,6 +91,17 @@ pub(super) fn list(conn: &mut Conn, scope: &Scope, before: Option<i64>, limit: i
         .filter(audit_entries::seq.lt(before.unwrap_or(i64::MAX)))
         .order(audit_entries::seq.desc())
         .limit(limit)
+        .load::<Columns>(conn)?;
+    Ok(rows.into_iter().map(entry).collect())
+}
+
+/// About one object, oldest first. By `audit_entries_by_object`.
+pub(super) fn of_object(conn: &mut Conn, object_kind: &str, object_id: &str) -> Result<Vec<Entry>, db::Error> {
+    let rows = audit_entries::table
+        .filter(audit_entries::object_kind.eq(object_kind))
+        .filter(audit_entries::object_id.eq(object_id))
+        .order(audit_entries::seq)
+        .limit(OF_OBJECT_MAX)
         .load::<Columns>(conn)?;
     Ok(rows.into_iter().map(entry).collect())
 }

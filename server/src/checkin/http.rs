@@ -100,11 +100,13 @@ async fn check_in(
 /// The JSON that the state row keeps: the body as it came, unless it held more than the row should.
 fn report(check_in: &mut CheckIn, body: &[u8], had_manifest: bool) -> String {
     match std::str::from_utf8(body) {
-        Ok(text) if check_in.failures.is_empty() && !had_manifest => text.to_owned(),
+        Ok(text) if check_in.failures.is_empty() && check_in.payments.is_empty() && !had_manifest => text.to_owned(),
         _ => {
             let failures = std::mem::take(&mut check_in.failures);
+            let payments = std::mem::take(&mut check_in.payments);
             let text = serde_json::to_string(&check_in).unwrap_or_default();
             check_in.failures = failures;
+            check_in.payments = payments;
             text
         }
     }

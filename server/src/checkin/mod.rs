@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tillward_protocol::checkin::{CheckIn, CheckInAnswer};
+use tillward_protocol::failure::Failure;
 use tillward_protocol::manifest::{Manifest, SignedManifest};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,11 +35,11 @@ pub const RETRY_AFTER_S: u32 = 30;
 pub struct Totals {
     /// Check-ins in all cohort cells.
     pub check_ins: i64,
-    /// Failures in all cohort cells.
+    /// Failures in all cohort cells, with those that were imported.
     pub failures: i64,
     /// Check-ins by the terminals' own rows: the same number, counted another way.
     pub state_check_ins: i64,
-    /// Failures by the terminals' own rows.
+    /// Failures by the terminals' own rows: what terminals reported.
     pub state_failures: i64,
 }
 
@@ -48,6 +49,36 @@ pub struct Totals {
 /// [`db::Error`].
 pub fn totals(conn: &mut Conn) -> Result<Totals, db::Error> {
     store::totals(conn)
+}
+
+/// Something that was paid, or failed, at a terminal that does not call: told by a file or a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot<'a> {
+    /// Terminal.
+    pub terminal_id: i64,
+    /// Its organization, as a path.
+    pub org_path: &'a str,
+    /// Its model.
+    pub model: &'a str,
+    /// Its hardware revision by the registry.
+    pub hardware: Option<&'a str>,
+    /// Its region.
+    pub region: &'a str,
+    /// When, Unix ms.
+    pub at_ms: i64,
+    /// Whether it failed.
+    pub is_failed: bool,
+    /// The failure's outcome (`code:30`) where it is to be counted among the failures, too.
+    pub outcome: Option<String>,
+}
+
+/// Adds exposures of terminals that do not call to the cells of their hours, within the caller's transaction. The
+/// exposure is the terminal's hour and counts once over all sources; each payment must be told once.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn note_slots(conn: &mut Conn, slots: &[Slot<'_>]) -> Result<(), db::Error> {
+    writer::slots::note(conn, slots)
 }
 
 /// A terminal's conditions at one moment.
@@ -96,11 +127,52 @@ pub fn samples(
     store::samples(conn, scope, terminal_id, from_ms, to_ms, SAMPLES_MAX)
 }
 
+/// What cells and failures need to know of a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownTerminal {
+    /// Number.
+    pub id: i64,
+    /// Organization, as a path.
+    pub org_path: String,
+    /// Model.
+    pub model: String,
+    /// Hardware revision by the registry.
+    pub hardware: Option<String>,
+    /// Region.
+    pub region: String,
+    /// Whether it has ever called: then it counts its own exposures.
+    pub calls: bool,
+}
+
+/// A failure that no terminal reported.
+#[derive(Debug, Clone, Copy)]
+pub struct ImportedFailure<'a> {
+    /// Whose it is.
+    pub terminal: &'a KnownTerminal,
+    /// The failure.
+    pub failure: &'a Failure,
+    /// The same as JSON.
+    pub event: &'a str,
+}
+
+/// Stores failures that no terminal reported and adds them to the cells of their hours, within the caller's transaction.
+/// None of them may be stored already.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn add_imported(
+    conn: &mut Conn,
+    imported: &[ImportedFailure<'_>],
+    now: crate::clock::Now,
+) -> Result<(), db::Error> {
+    writer::imported::add(conn, imported, now)
+}
+
 /// One check-in on its way into the database.
 struct Pending {
     session: TerminalSession,
     check_in: CheckIn,
-    /// The check-in without its failures and manifest, as JSON.
+    /// The check-in without its failures, payments and manifest, as JSON.
     report: String,
     /// Each failure as JSON.
     events: Vec<String>,

@@ -12,7 +12,12 @@ use tillward_protocol::phase::Reason;
 use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
+use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
+use crate::failures::feed;
 use crate::failures::incidents::{self, State as IncidentState};
+use crate::failures::{classify, lookups};
+use crate::imports;
+use crate::merchants::numbers;
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
@@ -49,7 +54,14 @@ const EVENTS: [&str; 14] = [
 const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
-const FIELDS: [&str; 56] = [
+const FIELDS: [&str; 73] = [
+    "event_id",
+    "at_ms",
+    "amount_fen",
+    "ref_no",
+    "source",
+    "mcc",
+    "note",
     "login",
     "name",
     "password",
@@ -106,10 +118,51 @@ const FIELDS: [&str; 56] = [
     "from",
     "to",
     "update",
+    "kind",
+    "mapping",
+    "words",
+    "utc_offset_min",
+    "number_form",
+    "rows_path",
+    "rate_ppm",
+    "risk_class",
+    "reason",
+    "result",
 ];
 
+/// What rules looked at in a settlement.
+const REASON_FIELDS: [&str; 28] = [
+    "merchant_no_settled",
+    "merchant_no_sent",
+    "merchant_name_settled",
+    "merchant_name",
+    "binding",
+    "aliases",
+    "evidence_level",
+    "fee_class",
+    "mcc_cleared",
+    "merchant_mcc",
+    "segment_inst",
+    "segment_region",
+    "segment_mcc",
+    "segment_serial",
+    "config_hash",
+    "contracted_rate",
+    "amount_less_settled_fen",
+    "fee_fen",
+    "withdraw_fee_fen",
+    "second_orders_fen",
+    "second_orders",
+    "residual_fen",
+    "flat_fee_fen",
+    "settle_amount_fen",
+    "terminal_successes",
+    "terminal",
+    "age",
+    "capped",
+];
 /// What the audit log has under a name of its own.
-const DEEDS: [&str; 37] = [
+const DEEDS: [&str; 58] = [
     "alert_channels.create",
     "alert_channels.delete",
     "alert_channels.test",
@@ -147,11 +200,32 @@ const DEEDS: [&str; 37] = [
     "incidents.reopen",
     "incidents.raise",
     "incidents.remind",
+    "failures.import",
+    "lookups.add",
+    "lookups.withdraw",
+    "evidence.pack",
+    "rules.edit",
+    "rules.reevaluate",
+    "imports.upload",
+    "imports.start",
+    "imports.cancel",
+    "imports.done",
+    "imports.fail",
+    "feed.channel.create",
+    "feed.channel.secret",
+    "feed.channel.delete",
+    "merchants.create",
+    "merchants.update",
+    "merchants.number.request",
+    "merchants.number.approve",
+    "merchants.number.foreign",
+    "merchants.number.reopen",
+    "terminals.binding",
 ];
 /// What a person does with an incident, as the audit log has it.
 const INCIDENT_DEEDS: [&str; 5] = ["acknowledge", "mitigate", "resolve", "assign", "note"];
 /// Names in the audit log that are put together, by how they begin.
-const MADE_DEEDS: [&str; 3] = ["rollouts.", "rollouts.ask_", "incidents."];
+const MADE_DEEDS: [&str; 4] = ["rollouts.", "rollouts.ask_", "incidents.", "merchants.number."];
 
 /// Names in the audit log; the steps of a rollout are named by its events.
 fn deeds() -> BTreeSet<String> {
@@ -215,6 +289,12 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
             states.push(incidents::UNRESOLVED.to_owned());
             states
         }),
+        ("symptom", names(&Symptom::ALL.iter().map(|symptom| symptom.as_str()).collect::<Vec<_>>())),
+        ("family", names(&Family::ALL.iter().map(|family| family.as_str()).collect::<Vec<_>>())),
+        ("standing", names(&Standing::ALL.iter().map(|standing| standing.as_str()).collect::<Vec<_>>())),
+        ("rule", names(&Rule::ALL.iter().map(|rule| rule.as_str()).collect::<Vec<_>>())),
+        ("fact", names(&super::super::verdict::FACTS)),
+        ("table", names(&TableName::ALL.map(TableName::as_str))),
         ("incident-kind", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         ("incident-title", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         (
@@ -239,8 +319,26 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "import",
                 "incident",
                 "alert_channel",
+                "feed_channel",
+                "merchant",
+                "merchant_number",
+                "evidence_pack",
+                "lookup",
+                "failures",
             ]),
         ),
+        ("pack-field", names(&super::super::pack_words::FIELDS)),
+        ("pack-why", names(&super::super::pack_words::WHYS)),
+        ("pack-part", names(&["network", "device", "update", "config"])),
+        ("pack-known", names(&["excluded", "possible", "not_checked"])),
+        ("pack-reporter", names(&["terminal", "rest", "file"])),
+        ("pack-level", names(&["terminal", "L1", "L2", "L3"])),
+        ("pack-quality", names(&["ref", "trace", "weak", "none"])),
+        ("pack-symptom", names(&classify::Symptom::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("pack-family", names(&classify::Family::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("pack-standing", names(&classify::Standing::ALL.iter().map(|each| each.as_str()).collect::<Vec<_>>())),
+        ("lookup-source", names(&lookups::Source::ALL.map(lookups::Source::as_str))),
+        ("lookup-shows", names(&["differs", "suspected", "same", "not_comparable"])),
         ("span", names(&["24h", "3d", "7d"])),
         (
             "done",
@@ -269,8 +367,36 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "mitigated",
                 "resolved",
                 "noted",
+                "mapping_saved",
+                "channel_deleted",
+                "merchant",
+                "number_requested",
+                "number_foreign",
+                "number_approved",
+                "number_reopened",
+                "rules",
+                "reevaluated",
+                "reevaluated_in_part",
+                "packed",
+                "lookup",
+                "lookup_withdrawn",
             ]),
         ),
+        ("import-kind", names(&imports::Kind::ALL.map(imports::Kind::as_str))),
+        ("import-state", names(&imports::State::ALL.map(imports::State::as_str))),
+        ("feed-field", {
+            let fields = imports::Kind::ALL.into_iter().flat_map(|kind| kind.intake().fields());
+            fields.map(|field| field.name.to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+        }),
+        ("feed-unit", names(&["yuan", "fen"])),
+        ("feed-rate", names(&["percent", "fraction"])),
+        ("shows", names(&feed::Result::ALL.map(feed::Result::as_str))),
+        ("lacking", names(&["terminal", "binding", "merchant_no"])),
+        ("match", names(&["none", "weak", "trace", "ref"])),
+        ("number-state", names(&numbers::State::ALL.map(numbers::State::as_str))),
+        ("evidence-level", names(&["L1", "L2", "L3"])),
+        ("merchant-class", names(&crate::merchants::RISK_CLASSES)),
+        ("reason-field", names(&REASON_FIELDS)),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
         ("moment-in", names(&["seconds", "minutes", "hours", "days"])),
         ("permission", names(&Permission::ALL.map(Permission::as_str))),

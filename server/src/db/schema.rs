@@ -722,6 +722,293 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    import_jobs (id) {
+        id -> Text,
+        organization_id -> BigInt,
+        org_path -> Text,
+        kind -> Text,
+        source -> Text,
+        file_name -> Text,
+        file_sha256 -> Text,
+        repeats -> Nullable<Text>,
+        encoding -> Text,
+        headings -> Text,
+        mapping -> Text,
+        dry_run -> BigInt,
+        state -> Text,
+        has_file -> BigInt,
+        rows_total -> BigInt,
+        rows_done -> BigInt,
+        accepted -> BigInt,
+        changed -> BigInt,
+        duplicates -> BigInt,
+        refused -> BigInt,
+        card_cells -> BigInt,
+        problem -> Nullable<Text>,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        started_at_ms -> Nullable<BigInt>,
+        finished_at_ms -> Nullable<BigInt>,
+        lease_until_ms -> BigInt,
+        attempts -> BigInt,
+    }
+}
+
+diesel::table! {
+    import_errors (import_id, block) {
+        import_id -> Text,
+        block -> BigInt,
+        refused -> Text,
+    }
+}
+
+diesel::table! {
+    import_mappings (organization_id, kind, source) {
+        organization_id -> BigInt,
+        kind -> Text,
+        source -> Text,
+        org_path -> Text,
+        mapping -> Text,
+        updated_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_bindings (id) {
+        id -> BigInt,
+        terminal_id -> BigInt,
+        merchant_no -> Text,
+        merchant_name -> Nullable<Text>,
+        terminal_no -> Nullable<Text>,
+        store_name -> Nullable<Text>,
+        from_ms -> BigInt,
+        to_ms -> Nullable<BigInt>,
+        actor -> Text,
+        reason -> Text,
+    }
+}
+
+diesel::table! {
+    merchants (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        merchant_no -> Text,
+        name -> Text,
+        mcc -> Nullable<Text>,
+        rate_ppm -> Nullable<BigInt>,
+        risk_class -> Nullable<Text>,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    merchant_numbers (id) {
+        id -> BigInt,
+        org_path -> Text,
+        bound_no -> Text,
+        number -> Text,
+        name -> Nullable<Text>,
+        state -> Text,
+        payments -> BigInt,
+        first_seen_ms -> Nullable<BigInt>,
+        last_seen_ms -> Nullable<BigInt>,
+        reason -> Text,
+        valid_from_ms -> Nullable<BigInt>,
+        valid_to_ms -> Nullable<BigInt>,
+        requested_by_kind -> Nullable<Text>,
+        requested_by_id -> Nullable<BigInt>,
+        requested_by -> Nullable<Text>,
+        decided_by -> Nullable<Text>,
+        decided_at_ms -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    feed_channels (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        name -> Text,
+        secret -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        last_row_at_ms -> Nullable<BigInt>,
+        deleted_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    channel_transactions (id) {
+        id -> BigInt,
+        channel_id -> BigInt,
+        org_path -> Text,
+        ref_key -> Text,
+        digest -> Text,
+        terminal_id -> Nullable<BigInt>,
+        sn -> Text,
+        at_ms -> BigInt,
+        status -> Text,
+        amount_fen -> BigInt,
+        settle_fen -> Nullable<BigInt>,
+        fee_fen -> Nullable<BigInt>,
+        withdraw_fen -> Nullable<BigInt>,
+        second_orders -> Nullable<Text>,
+        rate_ppm -> Nullable<BigInt>,
+        capped -> Nullable<BigInt>,
+        merchant_no -> Nullable<Text>,
+        merchant_name -> Nullable<Text>,
+        mcc -> Nullable<Text>,
+        ref_no -> Nullable<Text>,
+        trace_no -> Nullable<Text>,
+        batch_no -> Nullable<Text>,
+        detail -> Text,
+        import_id -> Nullable<Text>,
+        received_at_ms -> BigInt,
+        match_quality -> Text,
+        matched_event -> Nullable<Text>,
+        result -> Text,
+        lacking -> Nullable<Text>,
+        severity -> Text,
+        due_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    exposure_slots (terminal_id, hour_ms) {
+        terminal_id -> BigInt,
+        hour_ms -> BigInt,
+        cohort_id -> BigInt,
+        failed -> BigInt,
+    }
+}
+
+diesel::table! {
+    rule_table_edits (organization_id, version) {
+        organization_id -> BigInt,
+        version -> BigInt,
+        org_path -> Text,
+        overrides -> Text,
+        note -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    rule_table_versions (hash) {
+        hash -> Text,
+        body -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    verdicts (source, terminal_id, item) {
+        source -> Text,
+        terminal_id -> BigInt,
+        item -> Text,
+        org_path -> Text,
+        received_at_ms -> BigInt,
+        response_code -> Nullable<Text>,
+        rule -> Nullable<Text>,
+        symptom -> Text,
+        cause -> Text,
+        severity -> Text,
+        standing -> Text,
+        confidence_percent -> BigInt,
+        judgement -> Text,
+        tables_hash -> Text,
+        judged_at_ms -> BigInt,
+        revision -> BigInt,
+        earlier -> Text,
+    }
+}
+
+diesel::table! {
+    verdict_counts (source, hour_ms, org_path, cause, symptom) {
+        source -> Text,
+        hour_ms -> BigInt,
+        org_path -> Text,
+        cause -> Text,
+        symptom -> Text,
+        n -> BigInt,
+    }
+}
+
+diesel::table! {
+    payments (terminal_id, event_id) {
+        terminal_id -> BigInt,
+        event_id -> Text,
+        occurred_at_ms -> BigInt,
+        at_ms -> BigInt,
+        received_at_ms -> BigInt,
+        org_path -> Text,
+        transaction_type -> Text,
+        amount_fen -> BigInt,
+        batch_no -> Nullable<Text>,
+        trace_no -> Nullable<Text>,
+        ref_no -> Nullable<Text>,
+        merchant_no_sent -> Nullable<Text>,
+        terminal_no_sent -> Nullable<Text>,
+        merchant_no_resp -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    imported_failures (terminal_id, event_id) {
+        terminal_id -> BigInt,
+        event_id -> Text,
+        source -> Text,
+        dedup_key -> Nullable<Text>,
+        import_id -> Nullable<Text>,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    lookups (id) {
+        id -> Text,
+        org_path -> Text,
+        terminal_id -> BigInt,
+        event_id -> Nullable<Text>,
+        at_ms -> BigInt,
+        amount_fen -> Nullable<BigInt>,
+        ref_no -> Nullable<Text>,
+        level -> Text,
+        source -> Text,
+        merchant_name -> Nullable<Text>,
+        merchant_no -> Nullable<Text>,
+        mcc -> Nullable<Text>,
+        looked_up_at_ms -> BigInt,
+        note -> Text,
+        judgement -> Text,
+        tables_hash -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        withdrawn_by -> Nullable<Text>,
+        withdrawn_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    evidence_packs (id) {
+        id -> Text,
+        org_path -> Text,
+        terminal_id -> BigInt,
+        event_id -> Text,
+        content -> Text,
+        sha256 -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
 diesel::joinable!(cohort_cells -> cohorts (cohort_id));
 diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
@@ -775,4 +1062,21 @@ diesel::allow_tables_to_appear_in_same_query!(
     alerts,
     alert_channels,
     alert_deliveries,
+    import_jobs,
+    import_errors,
+    import_mappings,
+    terminal_bindings,
+    merchants,
+    merchant_numbers,
+    feed_channels,
+    channel_transactions,
+    exposure_slots,
+    rule_table_edits,
+    rule_table_versions,
+    verdicts,
+    verdict_counts,
+    payments,
+    imported_failures,
+    lookups,
+    evidence_packs,
 );

@@ -32,6 +32,16 @@ pub enum Sequence {
     Alerts,
     /// Channels that alerts go to.
     AlertChannels,
+    /// Bindings of terminals to merchants.
+    TerminalBindings,
+    /// Merchants.
+    Merchants,
+    /// Numbers that settled in place of a merchant's own.
+    MerchantNumbers,
+    /// Channels that tell of settled payments.
+    FeedChannels,
+    /// What channels tell of payments.
+    ChannelTransactions,
 }
 
 impl Sequence {
@@ -49,6 +59,11 @@ impl Sequence {
             Self::Incidents => "incidents",
             Self::Alerts => "alerts",
             Self::AlertChannels => "alert_channels",
+            Self::TerminalBindings => "terminal_bindings",
+            Self::Merchants => "merchants",
+            Self::MerchantNumbers => "merchant_numbers",
+            Self::FeedChannels => "feed_channels",
+            Self::ChannelTransactions => "channel_transactions",
         }
     }
 }

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::{FailureKey, FailureRow, Filter};
-use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, failures, terminals};
+use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, failures, imported_failures, terminals};
 use crate::db::{self, Conn};
 use crate::operators::Scope;
 
@@ -31,10 +31,11 @@ type Columns = (
     String,
     String,
     String,
-    String,
+    (Option<String>, String, String),
 );
 
-fn row(columns: Columns) -> FailureRow {
+/// A row without its verdict, and the organization that the terminal belongs to now.
+fn row(columns: Columns) -> (FailureRow, String) {
     let (
         terminal_id,
         sn,
@@ -50,9 +51,9 @@ fn row(columns: Columns) -> FailureRow {
         access,
         carrier,
         signal,
-        event,
+        (source, event, org_path),
     ) = columns;
-    FailureRow {
+    let row = FailureRow {
         terminal_id,
         sn,
         event_id,
@@ -68,7 +69,58 @@ fn row(columns: Columns) -> FailureRow {
         carrier,
         signal,
         event: serde_json::from_str(&event).unwrap_or_default(),
-    }
+        source,
+        verdict: None,
+    };
+    (row, org_path)
+}
+
+macro_rules! columns {
+    () => {
+        (
+            failures::terminal_id,
+            terminals::sn,
+            failures::event_id,
+            failures::occurred_at_ms,
+            failures::received_at_ms,
+            failures::stage,
+            failures::response_code,
+            failures::transaction_type,
+            failures::amount_fen,
+            failures::firmware,
+            failures::config_hash,
+            failures::access,
+            failures::carrier,
+            failures::signal,
+            (imported_failures::source.nullable(), failures::event, terminals::org_path),
+        )
+    };
+}
+
+/// The failures of these keys, in their order. By primary key.
+pub(super) fn by_keys(
+    conn: &mut Conn,
+    scope: &Scope,
+    keys: &[FailureKey],
+) -> Result<Vec<(FailureRow, String)>, db::Error> {
+    let ids: Vec<i64> = keys.iter().map(|(_, terminal_id, _)| *terminal_id).collect();
+    let events: Vec<&str> = keys.iter().map(|(_, _, event)| event.as_str()).collect();
+    let rows = failures::table
+        .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+        .left_join(
+            imported_failures::table.on(imported_failures::terminal_id
+                .eq(failures::terminal_id)
+                .and(imported_failures::event_id.eq(failures::event_id))),
+        )
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .filter(failures::terminal_id.eq_any(ids))
+        .filter(failures::event_id.eq_any(events))
+        .select(columns!())
+        .load::<Columns>(conn)?;
+    let mut found: HashMap<(i64, String), (FailureRow, String)> =
+        rows.into_iter().map(row).map(|found| ((found.0.terminal_id, found.0.event_id.clone()), found)).collect();
+    Ok(keys.iter().filter_map(|(_, id, event)| found.remove(&(*id, event.clone()))).collect())
 }
 
 /// Newest first, of terminals that are in the scope now. By `failures_by_terminal` for one terminal, else by
@@ -79,14 +131,22 @@ pub(super) fn list(
     filter: &Filter,
     after: Option<&FailureKey>,
     limit: i64,
-) -> Result<Vec<FailureRow>, db::Error> {
+) -> Result<Vec<(FailureRow, String)>, db::Error> {
     let mut query = failures::table
         .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+        .left_join(
+            imported_failures::table.on(imported_failures::terminal_id
+                .eq(failures::terminal_id)
+                .and(imported_failures::event_id.eq(failures::event_id))),
+        )
         .filter(terminals::org_path.ge(scope.from()))
         .filter(terminals::org_path.lt(scope.below()))
         .into_boxed();
     if let Some(terminal_id) = filter.terminal_id {
         query = query.filter(failures::terminal_id.eq(terminal_id));
+    }
+    if let Some(event_id) = &filter.event_id {
+        query = query.filter(failures::event_id.eq(event_id));
     }
     if let Some(from_ms) = filter.from_ms {
         query = query.filter(failures::received_at_ms.ge(from_ms));
@@ -112,23 +172,7 @@ pub(super) fn list(
     let rows = query
         .order((failures::received_at_ms.desc(), failures::terminal_id.desc(), failures::event_id.desc()))
         .limit(limit)
-        .select((
-            failures::terminal_id,
-            terminals::sn,
-            failures::event_id,
-            failures::occurred_at_ms,
-            failures::received_at_ms,
-            failures::stage,
-            failures::response_code,
-            failures::transaction_type,
-            failures::amount_fen,
-            failures::firmware,
-            failures::config_hash,
-            failures::access,
-            failures::carrier,
-            failures::signal,
-            failures::event,
-        ))
+        .select(columns!())
         .load::<Columns>(conn)?;
     Ok(rows.into_iter().map(row).collect())
 }

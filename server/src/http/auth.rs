@@ -11,9 +11,12 @@ use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, web}
 use super::endpoints::Access;
 use super::problem::Problem;
 use super::tokens::TerminalSession;
-use super::{RequestId, State};
+use super::{RequestId, State, body};
 use crate::audit::Actor;
+use crate::failures::feed;
+use crate::guard::Sender;
 use crate::operators::{self, Caller, Permission};
+use crate::text::CARD_DATA;
 
 /// Name of the console's session cookie; over TLS it carries the `__Host-` prefix.
 pub fn cookie_name(secure: bool) -> &'static str {
@@ -26,7 +29,7 @@ pub fn cookie_name(secure: bool) -> &'static str {
 /// A [`Problem`] (401, 403) or, for pages, a redirect to the login page.
 pub(super) async fn guard<B: MessageBody + 'static>(
     access: Access,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let state = request.app_data::<web::Data<State>>().cloned();
@@ -34,6 +37,7 @@ pub(super) async fn guard<B: MessageBody + 'static>(
     let found = match access {
         Access::Public => Ok(()),
         Access::Terminal => terminal(&state, &request),
+        Access::Channel => channel(&state, &mut request).await,
         Access::Operator(permission) => operator(&state, &request, permission).await,
         Access::Page(permission) => match page(&state, &request, permission).await {
             Err(problem) if problem.status == 401 && !wants_json(&request) => {
@@ -44,8 +48,28 @@ pub(super) async fn guard<B: MessageBody + 'static>(
         },
     };
     match found {
-        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        Ok(()) => {
+            let response = next.call(request).await?.map_into_boxed_body();
+            note_card_data(&state, &response);
+            Ok(response)
+        }
         Err(problem) => Ok(request.error_response(problem)),
+    }
+}
+
+/// Counts a request that was refused because it looked like card data, by whoever sent it.
+fn note_card_data(state: &State, response: &ServiceResponse<BoxBody>) {
+    let is_refused = {
+        let extensions = response.response().extensions();
+        extensions.get::<Problem>().is_some_and(|problem| problem.detail.contains(CARD_DATA))
+    };
+    if is_refused {
+        let extensions = response.request().extensions();
+        let caller = extensions.get::<Caller>().map(|caller| Sender::Organization(caller.scope.from().to_owned()));
+        let terminal = extensions.get::<TerminalSession>().map(|session| Sender::Terminal(session.terminal_id.0));
+        if let Some(sender) = caller.or(terminal) {
+            state.guard.note(sender);
+        }
     }
 }
 
@@ -61,7 +85,7 @@ fn wants_json(request: &ServiceRequest) -> bool {
 fn to_login(request: &ServiceRequest) -> HttpResponse {
     let asked = request.uri().path_and_query().map_or("/", |asked| asked.as_str());
     let location = if is_safe(request.method()) && asked != "/" {
-        format!("/login?{}", super::body::query_pair("next", asked))
+        format!("/login?{}", body::query_pair("next", asked))
     } else {
         "/login".to_owned()
     };
@@ -91,6 +115,44 @@ fn terminal(state: &State, request: &ServiceRequest) -> Result<(), Problem> {
         }
         None => Err(Problem::unauthorized("Open a session at /device/v1/session and send its token.")),
     }
+}
+
+/// A body whose signature was verified: what the handler gets in place of the payload.
+#[derive(Debug, Clone)]
+pub struct SignedBody(pub bytes::Bytes);
+
+impl FromRequest for SignedBody {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let body = request.extensions().get::<Self>().cloned();
+        ready(body.ok_or_else(|| Problem::unauthorized("Sign the request first.")))
+    }
+}
+
+/// Reads the body, verifies its signature, and keeps it for the handler.
+async fn channel(state: &State, request: &mut ServiceRequest) -> Result<(), Problem> {
+    let refused =
+        || Problem::unauthorized("Sign the callback with the channel's secret and send it within five minutes.");
+    let header = |name: &str| request.headers().get(name)?.to_str().ok().map(str::to_owned);
+    let (timestamp, signature) = (header(feed::TIMESTAMP_HEADER), header(feed::SIGNATURE_HEADER));
+    let id = request.match_info().get("id").and_then(|id| id.parse::<i64>().ok());
+    let (Some(timestamp), Some(signature)) = (timestamp, signature) else { return Err(refused()) };
+    let id = id.ok_or_else(Problem::not_found)?;
+    let mut payload = request.take_payload();
+    let payload = web::Payload::from_request(request.request(), &mut payload).await;
+    let mut payload = payload.map_err(|error| Problem::bad_request(error.to_string()))?;
+    let body = body::read(request.headers(), &mut payload, body::JSON_BYTES_MAX).await?;
+    if !feed::verify(&state.db, id, &timestamp, &signature, &body, state.clock.now()).await? {
+        return Err(refused());
+    }
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !content_type.is_some_and(|content_type| content_type.starts_with("application/json")) {
+        return Err(body::not_json());
+    }
+    request.extensions_mut().insert(SignedBody(body));
+    Ok(())
 }
 
 async fn operator(state: &State, request: &ServiceRequest, permission: Permission) -> Result<(), Problem> {

@@ -86,6 +86,17 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     }
 }
 
+/// Parses JSON of any form.
+///
+/// # Errors
+/// 400 when it is not JSON or holds a U+0000.
+pub fn parse_any(body: &[u8]) -> Result<serde_json::Value, Problem> {
+    if has_nul_escape(body) {
+        return Err(Problem::bad_request("Text must not contain the character U+0000."));
+    }
+    serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("The body is not valid JSON: {error}.")))
+}
+
 /// Whether JSON holds an escaped U+0000, the one character that PostgreSQL cannot keep. Unescaped, it is no JSON.
 fn has_nul_escape(body: &[u8]) -> bool {
     let mut rest = body;
@@ -119,6 +130,16 @@ fn locate<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> Proble
     Problem::invalid(field, sentence)
 }
 
+/// 415.
+pub(super) fn not_json() -> Problem {
+    Problem::new(
+        actix_web::http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "The body's type is not known",
+        "Send JSON with `Content-Type: application/json`.",
+    )
+}
+
 /// A JSON body, parsed strictly. Use in place of `web::Json`.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
@@ -133,12 +154,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
         Box::pin(async move {
             let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
             if !content_type.starts_with("application/json") {
-                return Err(Problem::new(
-                    actix_web::http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "unsupported_media_type",
-                    "The body's type is not known",
-                    "Send JSON with `Content-Type: application/json`.",
-                ));
+                return Err(not_json());
             }
             let mut payload =
                 payload.await.map_err(|error| Problem::bad_request(format!("The body cannot be read: {error}.")))?;

@@ -20,6 +20,8 @@ pub enum Access {
     Public,
     /// A terminal with a session token.
     Terminal,
+    /// A channel that signed the body; `{id}` is its number.
+    Channel,
     /// An operator's access token or an API key with this permission.
     Operator(Permission),
     /// A signed-in browser with this permission; others are sent to the login page.
@@ -159,7 +161,16 @@ pub fn table() -> Vec<Endpoint> {
         crate::releases::http::endpoints(),
         crate::rollouts::http::endpoints(),
         crate::failures::http::endpoints(),
+        crate::failures::verdicts::http::endpoints(),
+        crate::failures::imported::http::endpoints(),
+        crate::failures::lookups::http::endpoints(),
+        crate::failures::pack::http::endpoints(),
+        crate::payments::http::endpoints(),
         crate::failures::incidents::http::endpoints(),
+        crate::failures::feed::http::endpoints(),
+        crate::failures::reconcile::http::endpoints(),
+        crate::imports::http::endpoints(),
+        crate::merchants::http::endpoints(),
         crate::alerts::http::endpoints(),
         crate::audit::http::endpoints(),
         crate::console::endpoints(),

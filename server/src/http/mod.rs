@@ -53,8 +53,14 @@ pub struct State {
     pub enrolment_limits: crate::terminals::enrolment::Limits,
     /// Wakes the planner after a change of a rollout.
     pub planner: Signal,
+    /// Wakes the worker of imports after an upload.
+    pub import_jobs: Signal,
+    /// Wakes the reconciliation after a callback or an import.
+    pub reconciling: Signal,
     /// Sends alerts.
     pub alerts: crate::alerts::Sender,
+    /// Counts what was refused because it looked like card data.
+    pub guard: crate::guard::Guard,
 }
 
 impl State {

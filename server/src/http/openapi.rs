@@ -3,7 +3,9 @@
 use actix_web::http::Method;
 use actix_web::{HttpResponse, Responder};
 use utoipa::openapi::path::{HttpMethod, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required,
     ResponseBuilder, Type,
@@ -12,6 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::endpoints::{Access, Endpoint, table};
 use super::problem::Problem;
+use crate::failures::feed;
 
 /// Serves the document.
 pub(super) async fn document() -> impl Responder {
@@ -25,7 +28,8 @@ pub fn build(endpoints: &[Endpoint]) -> OpenApi {
     let mut components = ComponentsBuilder::new()
         .schema(Problem::name(), Problem::schema())
         .security_scheme("operator", SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()))
-        .security_scheme("terminal", SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()));
+        .security_scheme("terminal", SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()))
+        .security_scheme("channel", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(feed::SIGNATURE_HEADER))));
     for endpoint in endpoints.iter().filter(|endpoint| is_for_programs(endpoint)) {
         let Some(method) = method(&endpoint.method) else { continue };
         let mut operation = endpoint.operation.clone();
@@ -42,6 +46,7 @@ pub fn build(endpoints: &[Endpoint]) -> OpenApi {
         operation.security = match endpoint.access {
             Access::Public | Access::Page(_) => None,
             Access::Terminal => Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("terminal", [])]),
+            Access::Channel => Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("channel", [])]),
             Access::Operator(_) => Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("operator", [])]),
         };
         let problem = ContentBuilder::new()

@@ -64,7 +64,10 @@ impl Role {
                         P::ReleasesWrite | P::ReleasesPublish | P::RolloutsWrite | P::ProfilesWrite | P::IncidentsWrite
                     )
             }
-            Self::Approver => permission.is_read() || matches!(permission, P::ReleasesApprove | P::RolloutsApprove),
+            Self::Approver => {
+                permission.is_read()
+                    || matches!(permission, P::ReleasesApprove | P::RolloutsApprove | P::AliasesApprove)
+            }
             Self::OrgAdmin => {
                 permission.is_read()
                     || matches!(
@@ -77,10 +80,14 @@ impl Role {
                             | P::RolloutsWrite
                             | P::IncidentsWrite
                             | P::AlertsWrite
+                            | P::FailuresWrite
+                            | P::SettlementsWrite
+                            | P::AliasesApprove
+                            | P::RulesWrite
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite | P::IncidentsWrite)
+                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::FailuresWrite | P::SettlementsWrite)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
             Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
@@ -133,19 +140,29 @@ pub enum Permission {
     ProfilesWrite,
     /// See failures and statistics.
     FailuresRead,
+    /// Bring failures that no terminal reported, and what people looked up about payments.
+    FailuresWrite,
     /// See incidents and alerts.
     IncidentsRead,
     /// Take on incidents and carry them on.
     IncidentsWrite,
     /// Say where alerts go.
     AlertsWrite,
+    /// Change the tables that rules compare with, and have failures judged again.
+    RulesWrite,
     /// See the audit log.
     AuditRead,
+    /// See settled payments, imports and merchants.
+    SettlementsRead,
+    /// Import payments, set up channels and merchants, ask for aliases.
+    SettlementsWrite,
+    /// Approve other numbers of merchants.
+    AliasesApprove,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -164,10 +181,15 @@ impl Permission {
         Self::ProfilesRead,
         Self::ProfilesWrite,
         Self::FailuresRead,
+        Self::FailuresWrite,
         Self::IncidentsRead,
         Self::IncidentsWrite,
         Self::AlertsWrite,
+        Self::RulesWrite,
         Self::AuditRead,
+        Self::SettlementsRead,
+        Self::SettlementsWrite,
+        Self::AliasesApprove,
     ];
 
     /// Name in answers.
@@ -191,10 +213,15 @@ impl Permission {
             Self::ProfilesRead => "profiles_read",
             Self::ProfilesWrite => "profiles_write",
             Self::FailuresRead => "failures_read",
+            Self::FailuresWrite => "failures_write",
             Self::IncidentsRead => "incidents_read",
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
+            Self::RulesWrite => "rules_write",
             Self::AuditRead => "audit_read",
+            Self::SettlementsRead => "settlements_read",
+            Self::SettlementsWrite => "settlements_write",
+            Self::AliasesApprove => "aliases_approve",
         }
     }
 
@@ -210,7 +237,8 @@ impl Permission {
             | Self::ProfilesRead
             | Self::FailuresRead
             | Self::IncidentsRead
-            | Self::AuditRead => true,
+            | Self::AuditRead
+            | Self::SettlementsRead => true,
             Self::TerminalsWrite
             | Self::TerminalsActivate
             | Self::OrganizationsWrite
@@ -221,8 +249,12 @@ impl Permission {
             | Self::RolloutsWrite
             | Self::RolloutsApprove
             | Self::ProfilesWrite
+            | Self::FailuresWrite
             | Self::IncidentsWrite
-            | Self::AlertsWrite => false,
+            | Self::AlertsWrite
+            | Self::SettlementsWrite
+            | Self::AliasesApprove
+            | Self::RulesWrite => false,
         }
     }
 }

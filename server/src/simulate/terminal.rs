@@ -296,6 +296,7 @@ impl Terminal {
             update: self.course.report(),
             manifest: self.manifest_due.then(|| self.manifest()).flatten(),
             failures,
+            payments: Vec::new(),
         }
     }
 

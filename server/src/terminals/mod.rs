@@ -4,6 +4,7 @@
 //! what is outside of it does not exist. Changes compare and set the version, so that two people cannot overwrite each
 //! other, and write their audit entry in the same transaction.
 
+pub mod bindings;
 pub mod enrolment;
 pub mod fields;
 pub mod http;
@@ -12,6 +13,8 @@ pub mod lifecycle;
 pub mod list;
 mod models;
 mod store;
+
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -28,6 +31,7 @@ use crate::db::{self, Conn, Sequence, next_id};
 use crate::operators::Scope;
 use crate::organizations::{self, Organization};
 use crate::profiles;
+use bindings::Why;
 use store::Record;
 
 /// Terminals that one bulk request may name: one transaction of well under a second.
@@ -173,6 +177,7 @@ pub fn create(
     let warnings = std::mem::take(&mut given.warnings);
     let record = Record::new(next_id(conn, Sequence::Terminals)?, given, &owner, now);
     store::insert(conn, &record, &tags).map_err(taken_meanwhile)?;
+    bindings::note(conn, &[(&record, Why { actor: actor.name(), reason: "registered" })], now)?;
     let detail = json!({"sn": record.sn, "model": record.model});
     audit::append(conn, actor, &deed("terminals.create", &record, detail), now)?;
     profiles::recompute(conn, &[record.id], now)?;
@@ -207,6 +212,55 @@ pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Terminal, Error> {
 /// [`db::Error`].
 pub fn id_of_sn(conn: &mut Conn, scope: &Scope, sn: &str) -> Result<Option<i64>, db::Error> {
     store::id_of_sn(conn, scope, sn)
+}
+
+/// What others need to know of a terminal that a file or a channel names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Number.
+    pub id: i64,
+    /// Serial number.
+    pub sn: String,
+    /// Organization, as a path.
+    pub org_path: String,
+    /// Model code.
+    pub model: String,
+    /// Hardware revision.
+    pub hardware: Option<String>,
+    /// Region.
+    pub region: String,
+    /// Whether it has ever called: then it counts its own exposures.
+    pub calls: bool,
+}
+
+/// Terminals of the scope by their serial numbers; one statement.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn registered_by_sn(
+    conn: &mut Conn,
+    scope: &Scope,
+    sns: &[&str],
+) -> Result<HashMap<String, Registered>, db::Error> {
+    let found = store::registered(conn, scope, store::Named::Sn(sns))?;
+    Ok(found.into_iter().map(|(_, terminal)| (terminal.sn.clone(), terminal)).collect())
+}
+
+/// Terminals of the scope by the channel's numbers; `None` for a number that several have.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn registered_by_no(
+    conn: &mut Conn,
+    scope: &Scope,
+    terminal_nos: &[&str],
+) -> Result<HashMap<String, Option<Registered>>, db::Error> {
+    let mut by_no: HashMap<String, Option<Registered>> = HashMap::new();
+    for (terminal_no, terminal) in store::registered(conn, scope, store::Named::TerminalNo(terminal_nos))? {
+        let Some(terminal_no) = terminal_no else { continue };
+        by_no.entry(terminal_no).and_modify(|one| *one = None).or_insert(Some(terminal));
+    }
+    Ok(by_no)
 }
 
 /// What to change of a terminal. A field that is absent stays, one that is `null` is cleared.
@@ -315,6 +369,7 @@ pub fn update(
     if !store::save(conn, &record, change.version)? {
         return Err(Error::Changed);
     }
+    bindings::note(conn, &[(&record, Why { actor: actor.name(), reason: "changed" })], now)?;
     if let Some(tags) = tags {
         store::replace_tags(conn, id, &tags)?;
         profiles::recompute(conn, &[id], now)?;
@@ -360,13 +415,19 @@ pub fn act(
         }
         _ => {}
     }
-    let detail = take(conn, &mut record, asked.action)?;
+    let detail = take(conn, actor, &mut record, asked.action, now)?;
     audit::append(conn, actor, &deed("terminals.lifecycle", &record, detail), now)?;
     get(conn, scope, id)
 }
 
 /// One step: decide and write; returns what the audit log shall say of it.
-fn take(conn: &mut Conn, record: &mut Record, action: Action) -> Result<serde_json::Value, Error> {
+fn take(
+    conn: &mut Conn,
+    actor: &Actor,
+    record: &mut Record,
+    action: Action,
+    now: Now,
+) -> Result<serde_json::Value, Error> {
     let from = record.lifecycle();
     let to = lifecycle::step(from, action)?;
     record.lifecycle = to.as_str().to_owned();
@@ -381,6 +442,9 @@ fn take(conn: &mut Conn, record: &mut Record, action: Action) -> Result<serde_js
     }
     if !store::save(conn, record, record.version)? {
         return Err(Error::Changed);
+    }
+    if to == Lifecycle::Unbound {
+        bindings::note(conn, &[(record, Why { actor: actor.name(), reason: "unbound" })], now)?;
     }
     Ok(json!({"sn": record.sn, "action": action, "from": from, "to": to, "org_path": record.org_path}))
 }
@@ -434,7 +498,7 @@ pub fn transfer(
     let mut ids = asked.ids.clone();
     ids.sort_unstable();
     for id in ids {
-        match move_one(conn, scope, id, &to) {
+        match move_one(conn, actor, scope, id, &to, now) {
             Ok(step) => moved.push(step),
             Err(Error::Db(error)) => return Err(error.into()),
             Err(error) => done.refused.push(NotDone { id, reason: error.to_string() }),
@@ -449,7 +513,14 @@ pub fn transfer(
     Ok(done)
 }
 
-fn move_one(conn: &mut Conn, scope: &Scope, id: i64, to: &Organization) -> Result<(Record, serde_json::Value), Error> {
+fn move_one(
+    conn: &mut Conn,
+    actor: &Actor,
+    scope: &Scope,
+    id: i64,
+    to: &Organization,
+    now: Now,
+) -> Result<(Record, serde_json::Value), Error> {
     let mut record = store::find(conn, scope, id)?.ok_or(Error::NotFound)?;
     let from = organizations::get(conn, scope, record.organization_id)?.ok_or(Error::NotFound)?;
     let action = if to.parent_id == Some(from.id) {
@@ -462,7 +533,7 @@ fn move_one(conn: &mut Conn, scope: &Scope, id: i64, to: &Organization) -> Resul
     };
     record.organization_id = to.id;
     record.org_path.clone_from(&to.path);
-    let detail = take(conn, &mut record, action)?;
+    let detail = take(conn, actor, &mut record, action, now)?;
     Ok((record, detail))
 }
 

@@ -4,7 +4,7 @@
 use diesel::prelude::*;
 
 use super::lifecycle::Lifecycle;
-use super::{Model, Registration};
+use super::{Model, Registered, Registration};
 use crate::clock::Now;
 use crate::db::schema::{models, terminal_states, terminal_tags, terminals};
 use crate::db::{self, Conn};
@@ -177,6 +177,49 @@ pub(super) fn id_of_sn(conn: &mut Conn, scope: &Scope, sn: &str) -> Result<Optio
         .select(terminals::id)
         .first(conn)
         .optional()?)
+}
+
+/// How terminals are named.
+pub(super) enum Named<'a> {
+    /// By serial number.
+    Sn(&'a [&'a str]),
+    /// By the channel's number.
+    TerminalNo(&'a [&'a str]),
+}
+
+/// Terminals of the scope with the channel's number of each. By the unique index on `sn` or by `terminals_by_terminal_no`.
+pub(super) fn registered(
+    conn: &mut Conn,
+    scope: &Scope,
+    named: Named<'_>,
+) -> Result<Vec<(Option<String>, Registered)>, db::Error> {
+    let mut query = terminals::table
+        .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .into_boxed();
+    query = match named {
+        Named::Sn(sns) => query.filter(terminals::sn.eq_any(sns)),
+        Named::TerminalNo(numbers) => query.filter(terminals::terminal_no.eq_any(numbers)),
+    };
+    type Columns = (Option<String>, i64, String, String, String, Option<String>, String, Option<i64>);
+    let rows: Vec<Columns> = query
+        .select((
+            terminals::terminal_no,
+            terminals::id,
+            terminals::sn,
+            terminals::org_path,
+            terminals::model,
+            terminals::hardware,
+            terminals::region,
+            terminal_states::first_seen_ms.nullable(),
+        ))
+        .load(conn)?;
+    let terminal = |(terminal_no, id, sn, org_path, model, hardware, region, first_seen_ms): Columns| {
+        let calls = first_seen_ms.is_some_and(|at_ms| at_ms > 0);
+        (terminal_no, Registered { id, sn, org_path, model, hardware, region, calls })
+    };
+    Ok(rows.into_iter().map(terminal).collect())
 }
 
 /// Whether the serial number or the TUSN is in use anywhere: both are unique over all organizations.

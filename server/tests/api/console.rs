@@ -5,7 +5,8 @@ use crate::harness::{Answer, TestServer, on_each_database};
 use serde_json::json;
 use tillward_server::operators;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
+    "/lookups",
     "/",
     "/terminals",
     "/terminals/import",

@@ -26,7 +26,7 @@ pub(super) struct Cohort {
 }
 
 /// What stands for an attribute that was not reported.
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 impl Cohort {
     /// The cohort of everything in one check-in: the same for its exposures and its failures, or a rate would compare
@@ -106,10 +106,14 @@ impl Cell {
 
     pub(super) fn add_failure(&mut self, failure: &Failure) {
         self.failures += 1;
-        let outcome = match &failure.response_code {
-            Some(code) => format!("code:{code}"),
-            None => format!("stage:{}", failure.stage.as_str()),
-        };
-        *self.outcomes.entry(outcome).or_default() += 1;
+        *self.outcomes.entry(outcome(failure)).or_default() += 1;
+    }
+}
+
+/// What a failure ended with: `code:30`, or `stage:tls` where the host did not answer.
+pub(super) fn outcome(failure: &Failure) -> String {
+    match &failure.response_code {
+        Some(code) => format!("code:{code}"),
+        None => format!("stage:{}", failure.stage.as_str()),
     }
 }

@@ -1,5 +1,5 @@
 //! One batch of check-ins, in one transaction: drop what was counted, keep the terminal's state, add to cohort cells,
-//! insert failures, read what is desired.
+//! insert failures and payments, read what is desired.
 //!
 //! The statements are made once and cached by their type, because building and preparing them again for each row costs
 //! more than running them. Rows that several batches may touch are written in the order of their keys, table by table and
@@ -7,8 +7,10 @@
 
 mod cohort;
 mod evidence;
+pub(super) mod imported;
 mod postgres;
 mod rows;
+pub(super) mod slots;
 mod sqlite;
 mod statements;
 
@@ -26,7 +28,7 @@ use crate::db::{self, Conn, Db};
 use crate::profiles::{self, DriftChange, DriftNoted, Watch};
 use crate::rollouts::{self, TerminalFailure};
 use cohort::{Cell, Cohort};
-use rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow, SampleRow, StateRow};
+use rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow, PaymentRow, SampleRow, StateRow};
 
 /// At most one sample of a terminal's conditions in this time, ms: fine enough to see what went on around a failure,
 /// coarse enough that fast polling does not fill the disk.
@@ -221,6 +223,9 @@ impl Writer {
                 cell.add_failure(failure);
                 additions.failures.push(FailureRow::new(pending, registry, failure, event, id, now));
             }
+            additions.payments.extend(
+                pending.check_in.payments.iter().map(|payment| PaymentRow::new(pending, registry, payment, now)),
+            );
         }
         let hour_ms = now.hour_ms();
         for (&id, (cohort, cell)) in &cells {

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
-use super::rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow, SampleRow, StateRow};
+use super::rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow, PaymentRow, SampleRow, StateRow};
 use super::statements as sql;
 use crate::db;
 
@@ -105,6 +105,16 @@ statement!(
 );
 
 statement!(
+    InsertPayment,
+    PaymentRow<'a>,
+    sql::INSERT_PAYMENT,
+    sql::ON_PAYMENT_CONFLICT,
+    "",
+    "",
+    [terminal_id = terminal_id: BigInt as i64, event_id = event_id: Text as &'a str, occurred_at_ms = occurred_at_ms: BigInt as i64, at_ms = at_ms: BigInt as i64, received_at_ms = received_at_ms: BigInt as i64, org_path = org_path: Text as &'a str, transaction_type = transaction_type: Text as &'a str, amount_fen = amount_fen: BigInt as i64, batch_no = batch_no: Nullable<Text> as Option<&'a str>, trace_no = trace_no: Nullable<Text> as Option<&'a str>, ref_no = ref_no: Nullable<Text> as Option<&'a str>, merchant_no_sent = merchant_no_sent: Nullable<Text> as Option<&'a str>, terminal_no_sent = terminal_no_sent: Nullable<Text> as Option<&'a str>, merchant_no_resp = merchant_no_resp: Nullable<Text> as Option<&'a str>]
+);
+
+statement!(
     InsertCohort,
     CohortRow<'a>,
     sql::INSERT_COHORT,
@@ -141,6 +151,7 @@ impl Query for InsertState<'_> {
 impl RunQueryDsl<PgConnection> for InsertState<'_> {}
 impl RunQueryDsl<PgConnection> for InsertSample<'_> {}
 impl RunQueryDsl<PgConnection> for InsertFailure<'_> {}
+impl RunQueryDsl<PgConnection> for InsertPayment<'_> {}
 impl RunQueryDsl<PgConnection> for InsertCohort<'_> {}
 impl RunQueryDsl<PgConnection> for InsertCell<'_> {}
 impl RunQueryDsl<PgConnection> for InsertOutcome<'_> {}
@@ -171,6 +182,9 @@ pub(super) fn add(conn: &mut PgConnection, additions: &Additions<'_>) -> Result<
     }
     if !additions.failures.is_empty() {
         InsertFailure::new(&additions.failures).execute(conn)?;
+    }
+    if !additions.payments.is_empty() {
+        InsertPayment::new(&additions.payments).execute(conn)?;
     }
     Ok(())
 }

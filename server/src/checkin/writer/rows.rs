@@ -1,6 +1,7 @@
 //! The rows that a batch writes, with the texts they borrow from the check-ins.
 
 use tillward_protocol::failure::Failure;
+use tillward_protocol::payment::Payment;
 
 use super::super::Pending;
 use super::cohort::{Cell, Cohort};
@@ -170,6 +171,48 @@ impl<'a> FailureRow<'a> {
     }
 }
 
+/// A row of `payments`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PaymentRow<'a> {
+    pub(super) terminal_id: i64,
+    pub(super) event_id: &'a str,
+    pub(super) occurred_at_ms: i64,
+    pub(super) at_ms: i64,
+    pub(super) received_at_ms: i64,
+    pub(super) org_path: &'a str,
+    pub(super) transaction_type: &'static str,
+    pub(super) amount_fen: i64,
+    pub(super) batch_no: Option<&'a str>,
+    pub(super) trace_no: Option<&'a str>,
+    pub(super) ref_no: Option<&'a str>,
+    pub(super) merchant_no_sent: Option<&'a str>,
+    pub(super) terminal_no_sent: Option<&'a str>,
+    pub(super) merchant_no_resp: Option<&'a str>,
+}
+
+impl<'a> PaymentRow<'a> {
+    pub(super) fn new(pending: &'a Pending, row: &'a Registry, payment: &'a Payment, now: Now) -> Self {
+        // How far the terminal's clock was ahead when the report was made; reports may come much later than that.
+        let ahead_ms = pending.check_in.condition.clock_offset_ms.unwrap_or(0);
+        Self {
+            terminal_id: pending.session.terminal_id.0,
+            event_id: &payment.id,
+            occurred_at_ms: payment.occurred_at_ms,
+            at_ms: payment.occurred_at_ms.saturating_sub(ahead_ms),
+            received_at_ms: now.0,
+            org_path: &row.org_path,
+            transaction_type: payment.transaction.as_str(),
+            amount_fen: payment.amount_fen,
+            batch_no: payment.batch_no.as_deref(),
+            trace_no: payment.trace_no.as_deref(),
+            ref_no: payment.ref_no.as_deref(),
+            merchant_no_sent: payment.merchant_no_sent.as_deref(),
+            terminal_no_sent: payment.terminal_no_sent.as_deref(),
+            merchant_no_resp: payment.merchant_no_resp.as_deref(),
+        }
+    }
+}
+
 /// A row of `cohorts`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CohortRow<'a> {
@@ -251,4 +294,5 @@ pub(super) struct Additions<'a> {
     pub(super) outcomes: Vec<OutcomeRow<'a>>,
     pub(super) samples: Vec<SampleRow<'a>>,
     pub(super) failures: Vec<FailureRow<'a>>,
+    pub(super) payments: Vec<PaymentRow<'a>>,
 }

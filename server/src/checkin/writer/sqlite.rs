@@ -7,7 +7,7 @@ use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
-use super::rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow, SampleRow, StateRow};
+use super::rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow, PaymentRow, SampleRow, StateRow};
 use super::statements as sql;
 use crate::db;
 
@@ -67,6 +67,15 @@ statement!(
 );
 
 statement!(
+    InsertPayment,
+    PaymentRow<'a>,
+    sql::INSERT_PAYMENT,
+    sql::ON_PAYMENT_CONFLICT,
+    ") ",
+    [terminal_id: BigInt, event_id: Text, occurred_at_ms: BigInt, at_ms: BigInt, received_at_ms: BigInt, org_path: Text, transaction_type: Text, amount_fen: BigInt, batch_no: Nullable<Text>, trace_no: Nullable<Text>, ref_no: Nullable<Text>, merchant_no_sent: Nullable<Text>, terminal_no_sent: Nullable<Text>, merchant_no_resp: Nullable<Text>]
+);
+
+statement!(
     InsertCohort,
     CohortRow<'a>,
     sql::INSERT_COHORT,
@@ -120,6 +129,9 @@ pub(super) fn add(conn: &mut SqliteConnection, additions: &Additions<'_>) -> Res
     }
     for row in &additions.failures {
         InsertFailure(row).execute(conn)?;
+    }
+    for row in &additions.payments {
+        InsertPayment(row).execute(conn)?;
     }
     Ok(())
 }

@@ -26,6 +26,11 @@ pub(super) const INSERT_FAILURE: &str = "INSERT INTO failures (terminal_id, even
 /// A terminal that sends an event again in another check-in does not double it.
 pub(super) const ON_FAILURE_CONFLICT: &str = "ON CONFLICT DO NOTHING";
 
+pub(super) const INSERT_PAYMENT: &str = "INSERT INTO payments (terminal_id, event_id, occurred_at_ms, at_ms, received_at_ms, org_path, \
+     transaction_type, amount_fen, batch_no, trace_no, ref_no, merchant_no_sent, terminal_no_sent, merchant_no_resp)";
+/// As with failures.
+pub(super) const ON_PAYMENT_CONFLICT: &str = "ON CONFLICT DO NOTHING";
+
 pub(super) const INSERT_COHORT: &str = "INSERT INTO cohorts (id, org_path, model, hardware, firmware, app, config_hash, region, carrier, \
      access, signal, in_update)";
 pub(super) const ON_COHORT_CONFLICT: &str = "ON CONFLICT DO NOTHING";

@@ -1,0 +1,10 @@
+DROP TABLE exposure_slots;
+DROP TABLE channel_transactions;
+DROP TABLE feed_channels;
+DROP TABLE merchant_numbers;
+DROP TABLE merchants;
+DROP TABLE terminal_bindings;
+DROP TABLE import_mappings;
+DROP TABLE import_errors;
+DROP TABLE import_jobs;
+DELETE FROM id_counters WHERE name IN ('terminal_bindings', 'merchants', 'merchant_numbers', 'feed_channels', 'channel_transactions');

@@ -1,0 +1,360 @@
+//! Rows of a feed as payments: known ones are found again, new ones kept, later words on a payment under way taken over.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+use tillward_protocol::crypto::sha256;
+use tillward_protocol::{FieldError, pan};
+
+use super::fields::{self, FIELDS};
+use super::store::{self, Kept, Known, Transaction};
+use crate::checkin::{self, Slot};
+use crate::clock::Now;
+use crate::db::{self, Conn, Sequence, next_ids};
+use crate::imports::mapping::NumberForm;
+use crate::imports::{self, Error, Field, Mapping, Outcome, Row, Target, values};
+use crate::operators::Scope;
+use crate::organizations::Organization;
+use crate::terminals::{self, Registered};
+
+/// How far ahead of the server a payment may lie, ms: clocks of channels.
+const AHEAD_MS_MAX: i64 = 86_400_000;
+/// Farthest back that a payment may lie, ms: thirteen months, as long as they are kept.
+const BACK_MS_MAX: i64 = super::KEPT_MS;
+
+/// What is done with the rows of channels.
+#[derive(Debug)]
+pub struct Intake;
+
+impl imports::Intake for Intake {
+    fn fields(&self) -> &'static [Field] {
+        FIELDS
+    }
+
+    fn check(&self, mapping: &Mapping) -> Result<(), FieldError> {
+        fields::check(mapping)
+    }
+
+    fn home(&self, conn: &mut Conn, scope: &Scope, _: i64, source: &str) -> Result<Organization, Error> {
+        let unknown = || FieldError::new("source", "is not the number of a channel of yours");
+        let id = channel_of(source).ok_or_else(unknown)?;
+        let channel = store::channel(conn, scope, id)?.ok_or_else(unknown)?;
+        imports::organization(conn, scope, channel.organization_id)
+    }
+
+    fn take(&self, conn: &mut Conn, target: &Target, rows: &[Row], now: Now) -> Result<Vec<Outcome>, db::Error> {
+        let Some(channel_id) = channel_of(&target.source) else {
+            let refused = || Outcome::Refused(FieldError::new("source", "is not the number of a channel of yours"));
+            return Ok(rows.iter().map(|_| refused()).collect());
+        };
+        let from = Source { channel_id, org_path: &target.org_path, import_id: Some(&target.import_id) };
+        take(conn, from, &target.mapping, rows, now)
+    }
+}
+
+/// The channel that a source names: `12` for its files, `12/callback` for its callbacks.
+pub(super) fn channel_of(source: &str) -> Option<i64> {
+    source.strip_suffix(super::CALLBACK).unwrap_or(source).parse().ok()
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub channel_id: i64,
+    pub org_path: &'a str,
+    pub import_id: Option<&'a str>,
+}
+
+/// Takes rows in; says what became of each, in order.
+pub(super) fn take(
+    conn: &mut Conn,
+    from: Source<'_>,
+    mapping: &Mapping,
+    rows: &[Row],
+    now: Now,
+) -> Result<Vec<Outcome>, db::Error> {
+    let scope = Scope::subtree(from.org_path);
+    let terminals = Terminals::of(conn, &scope, rows)?;
+    let mut outcomes = Vec::with_capacity(rows.len());
+    let mut fresh: Vec<(usize, Transaction)> = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        match payment(from, mapping, row, &terminals, now) {
+            Ok(payment) => fresh.push((index, payment)),
+            Err(error) => outcomes.push((index, Outcome::Refused(error))),
+        }
+    }
+    let keys: Vec<&str> = fresh.iter().map(|(_, payment)| payment.ref_key.as_str()).collect();
+    let mut known = store::known(conn, from.channel_id, &keys)?;
+    let mut new: Vec<Transaction> = Vec::new();
+    let mut counted: Vec<Counted> = Vec::new();
+    for (index, payment) in fresh {
+        let outcome = match known.get(&payment.ref_key) {
+            None => {
+                counted.extend(Counted::of(&payment, None));
+                known.insert(payment.ref_key.clone(), Known::new(&payment));
+                new.push(payment);
+                Outcome::Accepted
+            }
+            Some(before) if before.is_news(&payment) => {
+                counted.extend(Counted::of(&payment, Some(before)));
+                match &before.kept {
+                    // It stands earlier in this very block.
+                    Kept::New => replace(&mut new, &payment),
+                    Kept::Stored(id) => store::update(conn, *id, &payment)?,
+                }
+                let kept = before.kept;
+                known.insert(payment.ref_key.clone(), Known { kept, ..Known::new(&payment) });
+                Outcome::Changed
+            }
+            Some(_) => Outcome::Duplicate,
+        };
+        outcomes.push((index, outcome));
+    }
+    number(conn, &mut new)?;
+    store::insert(conn, &new)?;
+    store::touch(conn, from.channel_id, now)?;
+    let slots: Vec<Slot<'_>> = counted.iter().filter_map(|counted| counted.slot(&terminals)).collect();
+    checkin::note_slots(conn, &slots)?;
+    outcomes.sort_by_key(|(index, _)| *index);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+fn replace(new: &mut [Transaction], payment: &Transaction) {
+    if let Some(slot) = new.iter_mut().find(|slot| slot.ref_key == payment.ref_key) {
+        slot.clone_from(payment);
+    }
+}
+
+fn number(conn: &mut Conn, new: &mut [Transaction]) -> Result<(), db::Error> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let first = next_ids(conn, Sequence::ChannelTransactions, i64::try_from(new.len()).unwrap_or(0))?;
+    for (payment, id) in new.iter_mut().zip(first..) {
+        payment.id = id;
+    }
+    Ok(())
+}
+
+/// The terminals that rows name.
+struct Terminals {
+    by_sn: HashMap<String, Registered>,
+    by_no: HashMap<String, Option<Registered>>,
+    by_id: HashMap<i64, Registered>,
+}
+
+impl Terminals {
+    fn of(conn: &mut Conn, scope: &Scope, rows: &[Row]) -> Result<Self, db::Error> {
+        let texts = |field: &str| {
+            let mut texts: Vec<&str> = rows.iter().filter_map(|row| row.text(field)).collect();
+            texts.sort_unstable();
+            texts.dedup();
+            texts
+        };
+        let by_sn = terminals::registered_by_sn(conn, scope, &texts("sn"))?;
+        let unnamed = rows.iter().any(|row| row.text("sn").is_none_or(|sn| !by_sn.contains_key(sn)));
+        let by_no =
+            if unnamed { terminals::registered_by_no(conn, scope, &texts("terminal_no"))? } else { HashMap::new() };
+        let all = by_sn.values().chain(by_no.values().flatten());
+        let by_id = all.map(|terminal| (terminal.id, terminal.clone())).collect();
+        Ok(Self { by_sn, by_no, by_id })
+    }
+
+    fn find(&self, row: &Row) -> Option<&Registered> {
+        let by_sn = row.text("sn").and_then(|sn| self.by_sn.get(sn));
+        by_sn.or_else(|| row.text("terminal_no").and_then(|no| self.by_no.get(no)).and_then(Option::as_ref))
+    }
+}
+
+/// A payment that a row tells.
+fn payment(
+    from: Source<'_>,
+    mapping: &Mapping,
+    row: &Row,
+    terminals: &Terminals,
+    now: Now,
+) -> Result<Transaction, FieldError> {
+    let terminal = terminals.find(row);
+    let named = row.text("sn").or_else(|| row.text("terminal_no")).unwrap_or_default();
+    // Only a serial number that is registered may look like a card number.
+    if terminal.is_none() && pan::contains_card_data(named) {
+        return Err(FieldError::new("sn", "looks like card data, which is never accepted"));
+    }
+    if named.is_empty() {
+        return Err(FieldError::new("sn", "must not be empty"));
+    }
+    let at_ms = match (row.number("at_ms"), row.text("date")) {
+        (Some(at_ms), _) => at_ms,
+        (None, Some(date)) => {
+            values::moment(date, mapping.utc_offset_min, None).map_err(|problem| FieldError::new("date", problem))?
+        }
+        (None, None) => return Err(FieldError::new("at_ms", "must not be empty")),
+    };
+    if at_ms > now.0 + AHEAD_MS_MAX {
+        return Err(FieldError::new("at_ms", "lies in the future; look at the time zone"));
+    }
+    if at_ms < now.0 - BACK_MS_MAX {
+        return Err(FieldError::new("at_ms", "lies more than thirteen months back"));
+    }
+    let text = |field: &str| row.text(field).map(str::to_owned);
+    let merchant_no = typed(row, "merchant_no", |no| no.len() <= 20 && no.bytes().all(|b| b.is_ascii_alphanumeric()))?;
+    let mcc = typed(row, "mcc", |mcc| mcc.len() == 4 && mcc.bytes().all(|b| b.is_ascii_digit()))?;
+    let amount_fen = row.number("amount_fen").ok_or_else(|| FieldError::new("amount_fen", "must not be empty"))?;
+    let mut payment = Transaction {
+        id: 0,
+        channel_id: from.channel_id,
+        org_path: terminal.map_or(from.org_path, |terminal| terminal.org_path.as_str()).to_owned(),
+        ref_key: String::new(),
+        digest: String::new(),
+        terminal_id: terminal.map(|terminal| terminal.id),
+        sn: terminal.map_or(named, |terminal| terminal.sn.as_str()).to_owned(),
+        at_ms,
+        // Files of settled payments often have no such column: what is in them was settled.
+        status: row.text("status").unwrap_or("success").to_owned(),
+        amount_fen,
+        settle_fen: row.number("settle_fen"),
+        fee_fen: row.number("fee_fen"),
+        withdraw_fen: row.number("withdraw_fen"),
+        second_orders: second_orders(row),
+        rate_ppm: row.number("rate_ppm"),
+        capped: row.number("capped"),
+        merchant_no,
+        merchant_name: text("merchant_name"),
+        mcc,
+        ref_no: typed(row, "ref_no", is_short_id)?,
+        trace_no: typed(row, "trace_no", is_short_id)?,
+        batch_no: typed(row, "batch_no", is_short_id)?,
+        detail: detail(row),
+        import_id: from.import_id.map(str::to_owned),
+        received_at_ms: now.0,
+        match_quality: "none".to_owned(),
+        matched_event: None,
+        result: super::Result::Waiting.as_str().to_owned(),
+        lacking: None,
+        severity: "info".to_owned(),
+        due_ms: None,
+    };
+    payment.ref_key = ref_key(mapping.number_form.as_ref(), row, &payment, mapping.utc_offset_min);
+    payment.digest = digest(&payment);
+    // What is under way is not compared yet.
+    payment.due_ms = (payment.status != "processing").then_some(now.0);
+    Ok(payment)
+}
+
+fn is_short_id(id: &str) -> bool {
+    id.len() <= 32 && id.bytes().all(|b| b.is_ascii_alphanumeric()) && !pan::contains_card_data(id)
+}
+
+fn typed(row: &Row, field: &str, is_good: impl Fn(&str) -> bool) -> Result<Option<String>, FieldError> {
+    match row.text(field) {
+        Some(text) if !is_good(text) => Err(FieldError::new(field, "does not look like one")),
+        text => Ok(text.map(str::to_owned)),
+    }
+}
+
+fn second_orders(row: &Row) -> Option<String> {
+    let amount_fen = row.number("second_fen");
+    let kind = row.text("second_kind");
+    match amount_fen {
+        Some(amount_fen) if amount_fen != 0 => {
+            Some(json!([{"kind": kind.unwrap_or_default(), "amount_fen": amount_fen}]).to_string())
+        }
+        Some(_) => Some("[]".to_owned()),
+        None => None,
+    }
+}
+
+fn detail(row: &Row) -> String {
+    let fields = ["pay_type", "order_type", "settle_date", "response_code"];
+    let given = fields.into_iter().filter_map(|field| Some((field.to_owned(), json!(row.text(field)?))));
+    serde_json::Value::Object(given.collect()).to_string()
+}
+
+/// Which payment a row is about, within its channel. A transaction number is kept as it is only where the mapping says
+/// what they look like; otherwise nothing tells one from a card number, and a hash stands for it.
+fn ref_key(form: Option<&NumberForm>, row: &Row, payment: &Transaction, utc_offset_min: i64) -> String {
+    if let Some(number) = row.text("trans_no") {
+        let is_known = form.is_some_and(|form| number.len() == form.length && number.starts_with(&form.prefix));
+        return if is_known { format!("t:{number}") } else { format!("h:{}", hashed(&[number])) };
+    }
+    let day = values::day_of(payment.at_ms, utc_offset_min);
+    if let Some(ref_no) = &payment.ref_no {
+        return format!("r:{}", hashed(&[ref_no, &day, &payment.sn]));
+    }
+    let (at, amount) = (payment.at_ms.to_string(), payment.amount_fen.to_string());
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let order_type = row.text("order_type").unwrap_or_default();
+    let parts = [payment.sn.as_str(), &at, &amount, &text(&payment.trace_no), &text(&payment.batch_no), order_type];
+    format!("c:{}", hashed(&parts))
+}
+
+/// 128 bits: no two payments of a channel collide.
+fn hashed(parts: &[&str]) -> String {
+    let digest = hex::encode(sha256(parts.join("\n").as_bytes()));
+    digest.get(..32).unwrap_or_default().to_owned()
+}
+
+fn digest(payment: &Transaction) -> String {
+    let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let parts = [
+        payment.sn.clone(),
+        payment.at_ms.to_string(),
+        payment.status.clone(),
+        payment.amount_fen.to_string(),
+        number(payment.settle_fen),
+        number(payment.fee_fen),
+        number(payment.withdraw_fen),
+        text(&payment.second_orders),
+        number(payment.rate_ppm),
+        number(payment.capped),
+        text(&payment.merchant_no),
+        text(&payment.merchant_name),
+        text(&payment.mcc),
+        text(&payment.ref_no),
+        text(&payment.trace_no),
+        text(&payment.batch_no),
+        payment.detail.clone(),
+    ];
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    hashed(&parts)
+}
+
+/// What a row adds to the cells of its terminal's hour: each payment once, when it has come to its end.
+struct Counted {
+    terminal_id: i64,
+    at_ms: i64,
+    is_failed: bool,
+    outcome: Option<String>,
+}
+
+impl Counted {
+    fn of(payment: &Transaction, before: Option<&Known>) -> Option<Self> {
+        let is_final = payment.status != "processing";
+        let was_final = before.is_some_and(|before| before.status != "processing");
+        let is_failed = payment.status == "failure";
+        if !is_final || was_final {
+            return None;
+        }
+        let detail: serde_json::Value = serde_json::from_str(&payment.detail).unwrap_or_default();
+        let code = detail.get("response_code").and_then(|code| code.as_str());
+        let outcome =
+            is_failed.then(|| code.map_or_else(|| "channel:failure".to_owned(), |code| format!("code:{code}")));
+        Some(Self { terminal_id: payment.terminal_id?, at_ms: payment.at_ms, is_failed, outcome })
+    }
+
+    /// Terminals that call count their own exposures.
+    fn slot<'a>(&self, terminals: &'a Terminals) -> Option<Slot<'a>> {
+        let terminal = terminals.by_id.get(&self.terminal_id).filter(|terminal| !terminal.calls)?;
+        Some(Slot {
+            terminal_id: terminal.id,
+            org_path: &terminal.org_path,
+            model: &terminal.model,
+            hardware: terminal.hardware.as_deref(),
+            region: &terminal.region,
+            at_ms: self.at_ms,
+            is_failed: self.is_failed,
+            outcome: self.outcome.clone(),
+        })
+    }
+}

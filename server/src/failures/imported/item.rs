@@ -1,0 +1,305 @@
+//! One failure as an organization reports it by itself: checked, and then the same as a terminal's. Pure.
+
+use serde::{Deserialize, Serialize};
+use tillward_protocol::checkin::TIME_MS_MAX;
+use tillward_protocol::condition::Condition;
+use tillward_protocol::crypto::sha256;
+use tillward_protocol::failure::{
+    Entry, Failure, OperatorAction, ResponseSource, ReversalState, Stage, TransactionType,
+};
+use tillward_protocol::ids::{Sha256Hex, Version};
+use tillward_protocol::{Check, FieldError, pan};
+
+/// How far ahead of the server's a clock may be, ms.
+const AHEAD_MS_MAX: i64 = 3_600_000;
+/// Oldest failure that is taken, ms before now: as long as failures are kept.
+pub const AGE_MS_MAX: i64 = 180 * 86_400_000;
+/// Response codes of approved transactions.
+const APPROVED: [&str; 8] = ["00", "10", "11", "16", "A2", "A4", "A5", "A6"];
+
+/// A failed transaction that no terminal reported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewFailure {
+    /// Serial number of the terminal.
+    pub sn: String,
+    /// Your own id of this event, unique on the terminal, 1–36 visible ASCII characters. Without one it is known again by
+    /// its content.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// When it failed, Unix ms.
+    pub occurred_at_ms: i64,
+    /// Kind of transaction; `other` when absent.
+    #[serde(default)]
+    pub transaction: Option<TransactionType>,
+    /// How far it got. May be absent where the host answered with a code.
+    #[serde(default)]
+    pub stage: Option<Stage>,
+    /// Two-character response code (8583 field 39).
+    #[serde(default)]
+    pub response_code: Option<String>,
+    /// Who gave the code.
+    #[serde(default)]
+    pub response_source: Option<ResponseSource>,
+    /// How card or code were presented.
+    #[serde(default)]
+    pub entry: Option<Entry>,
+    /// Requested amount, fen.
+    #[serde(default)]
+    pub amount_fen: Option<i64>,
+    /// Batch number, up to 6 digits.
+    #[serde(default)]
+    pub batch_no: Option<String>,
+    /// Trace number (8583 field 11), up to 6 digits.
+    #[serde(default)]
+    pub trace_no: Option<String>,
+    /// Retrieval reference number (8583 field 37), 12 characters.
+    #[serde(default)]
+    pub ref_no: Option<String>,
+    /// Id of the event this one retries.
+    #[serde(default)]
+    pub retry_of: Option<String>,
+    /// Merchant number sent, 15 digits.
+    #[serde(default)]
+    pub merchant_no_sent: Option<String>,
+    /// Terminal number sent, 8 characters.
+    #[serde(default)]
+    pub terminal_no_sent: Option<String>,
+    /// Merchant number in the answer, 15 digits.
+    #[serde(default)]
+    pub merchant_no_resp: Option<String>,
+    /// Merchant name as printed.
+    #[serde(default)]
+    pub merchant_name_resp: Option<String>,
+    /// What became of the reversal.
+    #[serde(default)]
+    pub reversal: Option<ReversalState>,
+    /// What the operator did.
+    #[serde(default)]
+    pub operator_action: Option<OperatorAction>,
+    /// Free text; refused if it looks like card data.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// Network at the moment of the failure, as far as it is known.
+    #[serde(default)]
+    pub condition: Condition,
+    /// Firmware at that moment.
+    #[serde(default)]
+    pub firmware: Option<Version>,
+    /// Payment application's version at that moment.
+    #[serde(default)]
+    pub app: Option<Version>,
+    /// Config hash at that moment.
+    #[serde(default)]
+    pub config_hash: Option<Sha256Hex>,
+}
+
+impl NewFailure {
+    /// A failure of the terminal `sn` at a time, of which nothing else is known yet.
+    pub fn new(sn: String, occurred_at_ms: i64) -> Self {
+        Self {
+            sn,
+            id: None,
+            occurred_at_ms,
+            transaction: None,
+            stage: None,
+            response_code: None,
+            response_source: None,
+            entry: None,
+            amount_fen: None,
+            batch_no: None,
+            trace_no: None,
+            ref_no: None,
+            retry_of: None,
+            merchant_no_sent: None,
+            terminal_no_sent: None,
+            merchant_no_resp: None,
+            merchant_name_resp: None,
+            reversal: None,
+            operator_action: None,
+            note: None,
+            condition: Condition::default(),
+            firmware: None,
+            app: None,
+            config_hash: None,
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that cannot be accepted; never its value, where that may be card data.
+    pub fn parse(self, now_ms: i64) -> Result<Failure, FieldError> {
+        if !(0..=TIME_MS_MAX).contains(&self.occurred_at_ms) {
+            return Err(FieldError::new("occurred_at_ms", format!("must be between 0 and {TIME_MS_MAX} Unix ms")));
+        }
+        if self.occurred_at_ms > now_ms.saturating_add(AHEAD_MS_MAX) {
+            return Err(FieldError::new("occurred_at_ms", "is in the future"));
+        }
+        if self.occurred_at_ms < now_ms.saturating_sub(AGE_MS_MAX) {
+            return Err(FieldError::new("occurred_at_ms", "is longer ago than failures are kept (180 days)"));
+        }
+        if self.id.as_deref().is_some_and(pan::contains_card_data) {
+            return Err(FieldError::new("id", "looks like card data, which is never accepted"));
+        }
+        let failure = Failure { id: self.event_id(), stage: self.known_stage()?, ..self.rest() };
+        failure.check()?;
+        Ok(failure)
+    }
+
+    /// A code is an answer of the host; without either nothing is known of the failure.
+    fn known_stage(&self) -> Result<Stage, FieldError> {
+        match (self.stage, self.response_code.as_deref()) {
+            (Some(stage), _) => Ok(stage),
+            (None, Some(code)) if APPROVED.contains(&code) => Err(FieldError::new(
+                "response_code",
+                "says that the transaction was approved; this list takes failures",
+            )),
+            (None, Some(_)) => Ok(Stage::HostResp),
+            (None, None) => Err(FieldError::new("stage", "must be given where there is no response code")),
+        }
+    }
+
+    fn event_id(&self) -> String {
+        if let Some(id) = &self.id {
+            return id.clone();
+        }
+        let stage = self.stage.map(Stage::as_str);
+        let parts = [
+            Some(self.sn.as_str()),
+            self.transaction.map(TransactionType::as_str),
+            stage,
+            self.response_code.as_deref(),
+            self.batch_no.as_deref(),
+            self.trace_no.as_deref(),
+            self.ref_no.as_deref(),
+        ];
+        let numbers = (self.occurred_at_ms, self.amount_fen);
+        // Text in quotes, `null` where there is none: no two contents have the same encoding.
+        let content = format!("{parts:?} {numbers:?}");
+        let digest = hex::encode(sha256(content.as_bytes()));
+        format!("imp-{}", digest.get(..32).unwrap_or(&digest))
+    }
+
+    fn rest(self) -> Failure {
+        Failure {
+            id: String::new(),
+            occurred_at_ms: self.occurred_at_ms,
+            transaction: self.transaction.unwrap_or(TransactionType::Other),
+            stage: Stage::HostResp,
+            response_code: self.response_code,
+            response_source: self.response_source,
+            entry: self.entry,
+            amount_fen: self.amount_fen,
+            batch_no: self.batch_no,
+            trace_no: self.trace_no,
+            ref_no: self.ref_no,
+            retry_of: self.retry_of,
+            merchant_no_sent: self.merchant_no_sent,
+            terminal_no_sent: self.terminal_no_sent,
+            merchant_no_resp: self.merchant_no_resp,
+            merchant_name_resp: self.merchant_name_resp,
+            duration_ms: None,
+            reversal: self.reversal,
+            operator_action: self.operator_action,
+            note: self.note,
+            condition: self.condition,
+            firmware: self.firmware,
+            app: self.app,
+            config_hash: self.config_hash,
+            in_update: None,
+            battery_percent: None,
+        }
+    }
+}
+
+/// The day of a moment at a place that is `utc_offset_min` ahead of UTC: days since 1970.
+pub fn local_day(at_ms: i64, utc_offset_min: i64) -> i64 {
+    at_ms.saturating_add(utc_offset_min.saturating_mul(60_000)).div_euclid(86_400_000)
+}
+
+/// What makes two events the same transaction: batch, trace, day and kind on one terminal. `None` where it is not known.
+pub fn same_transaction(failure: &Failure, utc_offset_min: i64) -> Option<(&str, &str, i64, TransactionType)> {
+    let (batch, trace) = (failure.batch_no.as_deref()?, failure.trace_no.as_deref()?);
+    let day = local_day(failure.occurred_at_ms, utc_offset_min);
+    // Leading zeros are a matter of who wrote the number.
+    Some((batch.trim_start_matches('0'), trace.trim_start_matches('0'), day, failure.transaction))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_790_000_000_000;
+
+    fn item() -> NewFailure {
+        NewFailure { response_code: Some("51".to_owned()), ..NewFailure::new("SN1".to_owned(), NOW_MS - 60_000) }
+    }
+
+    #[test]
+    fn little_is_enough_and_what_is_not_said_stays_unknown() {
+        let failure = item().parse(NOW_MS).unwrap();
+        assert_eq!((failure.stage, failure.transaction), (Stage::HostResp, TransactionType::Other));
+        assert_eq!((failure.firmware, failure.in_update, failure.condition), (None, None, Condition::default()));
+        let stage = NewFailure { stage: Some(Stage::Tls), ..NewFailure::new("SN1".to_owned(), NOW_MS) };
+        assert_eq!(stage.parse(NOW_MS).unwrap().stage, Stage::Tls);
+    }
+
+    #[test]
+    fn the_same_content_has_the_same_id_and_other_content_another() {
+        let id = |item: NewFailure| item.parse(NOW_MS).unwrap().id;
+        assert_eq!(id(item()), id(item()));
+        let others = [
+            NewFailure { sn: "SN2".to_owned(), ..item() },
+            NewFailure { occurred_at_ms: NOW_MS - 60_001, ..item() },
+            NewFailure { amount_fen: Some(1), ..item() },
+            NewFailure { trace_no: Some("1".to_owned()), ..item() },
+            NewFailure { batch_no: Some("1".to_owned()), ..item() },
+            NewFailure { response_code: Some("05".to_owned()), ..item() },
+        ];
+        let mut ids: Vec<String> = others.into_iter().map(id).chain([id(item())]).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 7);
+        assert_eq!(id(NewFailure { id: Some("own-1".to_owned()), ..item() }), "own-1");
+        assert!(id(item()).len() <= tillward_protocol::failure::EVENT_ID_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name_and_card_data_never_repeated() {
+        let card = || Some("4111111111111111".to_owned());
+        for (item, field) in [
+            (NewFailure { occurred_at_ms: NOW_MS + AHEAD_MS_MAX + 1, ..item() }, "occurred_at_ms"),
+            (NewFailure { occurred_at_ms: NOW_MS - AGE_MS_MAX - 1, ..item() }, "occurred_at_ms"),
+            (NewFailure { occurred_at_ms: i64::MIN, ..item() }, "occurred_at_ms"),
+            (NewFailure { response_code: None, ..item() }, "stage"),
+            (NewFailure { response_code: Some("00".to_owned()), ..item() }, "response_code"),
+            (NewFailure { response_code: Some("5".to_owned()), ..item() }, "response_code"),
+            (NewFailure { id: card(), ..item() }, "id"),
+            (NewFailure { id: Some(String::new()), ..item() }, "id"),
+            (NewFailure { note: card(), ..item() }, "note"),
+            (NewFailure { merchant_name_resp: card(), ..item() }, "merchant_name_resp"),
+            (NewFailure { merchant_no_sent: Some("1".to_owned()), ..item() }, "merchant_no_sent"),
+        ] {
+            let error = item.parse(NOW_MS).unwrap_err();
+            assert_eq!(error.field, field);
+            assert!(!error.to_string().contains("4111"), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_transaction_is_known_again_whoever_wrote_its_numbers() {
+        let numbered = |batch: &str, trace: &str, at_ms| {
+            let (batch_no, trace_no) = (Some(batch.to_owned()), Some(trace.to_owned()));
+            NewFailure { batch_no, trace_no, occurred_at_ms: at_ms, ..item() }.parse(NOW_MS).unwrap()
+        };
+        let one = numbered("000012", "000345", NOW_MS - 60_000);
+        let key = same_transaction(&one, 480);
+        assert_eq!(same_transaction(&numbered("12", "345", NOW_MS - 90_000), 480), key);
+        assert_ne!(same_transaction(&numbered("12", "346", NOW_MS - 60_000), 480), key);
+        assert_ne!(same_transaction(&numbered("12", "345", NOW_MS - 86_460_000), 480), key);
+        assert_eq!(same_transaction(&item().parse(NOW_MS).unwrap(), 480), None);
+        // 15:59:59 and 16:00:00 UTC are two days in China.
+        assert_ne!(local_day(57_599_000, 480), local_day(57_600_000, 480));
+    }
+}

@@ -1,0 +1,127 @@
+//! SQL of imported failures.
+
+use std::collections::HashSet;
+
+use diesel::prelude::*;
+
+use super::Origin;
+use crate::checkin::KnownTerminal;
+use crate::clock::Now;
+use crate::db::schema::{failures, imported_failures, terminal_states, terminals};
+use crate::db::{self, Conn};
+use crate::on_backend;
+use crate::operators::Scope;
+
+/// Events of one terminal and kind in one day that are compared at most: more would be no shop.
+const EVENTS_MAX: i64 = 1_000;
+
+/// What is needed of a terminal to take its failures.
+#[derive(Debug, Clone)]
+pub(super) struct Terminal {
+    pub(super) sn: String,
+    pub(super) utc_offset_min: Option<i64>,
+    pub(super) known: KnownTerminal,
+}
+
+/// The terminals in scope with one of these serial numbers. By the unique index on `sn`.
+pub(super) fn terminals(conn: &mut Conn, scope: &Scope, sns: &[String]) -> Result<Vec<Terminal>, db::Error> {
+    type Row = (i64, String, Option<i64>, String, String, Option<String>, String, Option<i64>);
+    let rows: Vec<Row> = terminals::table
+        .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
+        .filter(terminals::sn.eq_any(sns))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .select((
+            terminals::id,
+            terminals::sn,
+            terminals::utc_offset_min,
+            terminals::org_path,
+            terminals::model,
+            terminals::hardware,
+            terminals::region,
+            terminal_states::first_seen_ms.nullable(),
+        ))
+        .load(conn)?;
+    let terminal = |(id, sn, utc_offset_min, org_path, model, hardware, region, first_seen_ms): Row| Terminal {
+        sn,
+        utc_offset_min,
+        known: KnownTerminal {
+            id,
+            org_path,
+            model,
+            hardware,
+            region,
+            calls: first_seen_ms.is_some_and(|at_ms| at_ms > 0),
+        },
+    };
+    Ok(rows.into_iter().map(terminal).collect())
+}
+
+/// Which of these events are stored. By primary key.
+pub(super) fn stored(conn: &mut Conn, ids: &[(i64, &str)]) -> Result<HashSet<(i64, String)>, db::Error> {
+    let terminal_ids: Vec<i64> = ids.iter().map(|(terminal_id, _)| *terminal_id).collect();
+    let event_ids: Vec<&str> = ids.iter().map(|(_, event_id)| *event_id).collect();
+    let rows: Vec<(i64, String)> = failures::table
+        .filter(failures::terminal_id.eq_any(terminal_ids))
+        .filter(failures::event_id.eq_any(event_ids))
+        .select((failures::terminal_id, failures::event_id))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// A terminal's events of one kind from `from_ms` to before `to_ms`, as JSON. By primary key: all of the terminal.
+pub(super) fn events_between(
+    conn: &mut Conn,
+    terminal_id: i64,
+    kind: &str,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Vec<String>, db::Error> {
+    Ok(failures::table
+        .filter(failures::terminal_id.eq(terminal_id))
+        .filter(failures::occurred_at_ms.ge(from_ms))
+        .filter(failures::occurred_at_ms.lt(to_ms))
+        .filter(failures::transaction_type.eq(kind))
+        .limit(EVENTS_MAX)
+        .select(failures::event)
+        .load(conn)?)
+}
+
+/// Marks an event as imported; `false` when it, or the same transaction, is marked already.
+pub(super) fn mark(
+    conn: &mut Conn,
+    (terminal_id, event_id): &(i64, String),
+    dedup_key: Option<&str>,
+    origin: &Origin,
+    now: Now,
+) -> Result<bool, db::Error> {
+    let values = (
+        imported_failures::terminal_id.eq(terminal_id),
+        imported_failures::event_id.eq(event_id),
+        imported_failures::source.eq(origin.source.as_str()),
+        imported_failures::dedup_key.eq(dedup_key),
+        imported_failures::import_id.eq(&origin.import_id),
+        imported_failures::created_by.eq(&origin.created_by),
+        imported_failures::created_at_ms.eq(now.0),
+    );
+    let inserted = on_backend!(conn, |c| diesel::insert_into(imported_failures::table)
+        .values(values)
+        .on_conflict_do_nothing()
+        .execute(c))?;
+    Ok(inserted > 0)
+}
+
+/// At most `limit` marks made before `before_ms`. By `imported_failures_by_time`.
+pub(super) fn delete_old(conn: &mut Conn, before_ms: i64, limit: i64) -> Result<usize, db::Error> {
+    let oldest: Vec<(i64, String)> = imported_failures::table
+        .filter(imported_failures::created_at_ms.lt(before_ms))
+        .order(imported_failures::created_at_ms)
+        .limit(limit)
+        .select((imported_failures::terminal_id, imported_failures::event_id))
+        .load(conn)?;
+    let mut deleted = 0;
+    for (terminal_id, event_id) in oldest {
+        deleted += diesel::delete(imported_failures::table.find((terminal_id, event_id))).execute(conn)?;
+    }
+    Ok(deleted)
+}

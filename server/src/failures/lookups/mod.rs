@@ -1,0 +1,322 @@
+//! Look-ups: what people saw of one transaction in UnionPay's records (L2) or on the issuer's bill (L3).
+//!
+//! They are typed in, never pictures, and pass the card-number guard. Nothing is edited: a mistake is taken back and
+//! typed again, and both are audited. A look-up belongs to a terminal and, where the terminal reported it, to one
+//! transaction; how much was looked up is always said beside how much there was.
+
+mod entry;
+pub mod http;
+mod judging;
+mod store;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tillward_protocol::FieldError;
+
+pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
+
+use super::classify::{Binding, Judgement, RawTables, TableError, Tables};
+use crate::audit::{self, Actor, Deed};
+use crate::clock::Now;
+use crate::db::{self, Conn, Db};
+use crate::operators::{Caller, Scope};
+use crate::payments::{self, Payment};
+use crate::terminals;
+use crate::terminals::fields::{clean_id, clean_text};
+
+/// How far a remembered time may be off when a transaction is searched by its amount, ms.
+const TIME_TOLERANCE_MS: i64 = 600_000;
+/// A day: how far a reference number is searched around its time, ms.
+const DAY_MS: i64 = 86_400_000;
+/// What a coverage is of when nobody says, ms: 30 days.
+pub const COVERAGE_MS: i64 = 30 * 86_400_000;
+/// Rows deleted in one transaction.
+const SWEPT_ROWS: i64 = 500;
+
+/// Why something about look-ups was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such look-up in the caller's scope.
+    #[error("not found")]
+    NotFound,
+    /// A field was refused.
+    #[error(transparent)]
+    Invalid(#[from] FieldError),
+    /// The tables that the rules compare with cannot be read.
+    #[error(transparent)]
+    Tables(#[from] TableError),
+    /// It was taken back already.
+    #[error("this look-up was taken back already")]
+    Withdrawn,
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] db::Error),
+}
+
+/// One look-up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Lookup {
+    /// Its id.
+    pub id: String,
+    /// Terminal.
+    pub terminal_id: i64,
+    /// Its serial number.
+    pub sn: String,
+    /// The transaction as the terminal reported it, if it did.
+    pub event_id: Option<String>,
+    /// When the transaction was, Unix ms.
+    pub at_ms: i64,
+    /// Its amount, fen.
+    pub amount_fen: Option<i64>,
+    /// Its reference number.
+    pub ref_no: Option<String>,
+    /// `L2` or `L3`.
+    pub level: String,
+    /// Where it was seen: `unionpay_app`, `95516` or `issuer_bill`.
+    pub source: String,
+    /// Merchant's name as shown there.
+    pub merchant_name: Option<String>,
+    /// Merchant number as shown there.
+    pub merchant_no: Option<String>,
+    /// Merchant category as shown there.
+    pub mcc: Option<String>,
+    /// When it was looked up, Unix ms.
+    pub looked_up_at_ms: i64,
+    /// Free text.
+    pub note: String,
+    /// What the rules say about it.
+    pub judgement: Judgement,
+    /// The tables that they compared with, by hash.
+    pub tables_hash: String,
+    /// Who typed it in.
+    pub created_by: String,
+    /// When, Unix ms.
+    pub created_at_ms: i64,
+    /// Who took it back, if somebody did.
+    pub withdrawn_by: Option<String>,
+    /// When, Unix ms.
+    pub withdrawn_at_ms: Option<i64>,
+}
+
+/// Which look-ups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only of this terminal.
+    pub terminal_id: Option<i64>,
+    /// Only of this transaction.
+    pub event_id: Option<String>,
+    /// Also those that were taken back.
+    pub with_withdrawn: bool,
+}
+
+/// How many transactions were looked at, of how many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvidenceCoverage)]
+pub struct Coverage {
+    /// Start of the time, Unix ms.
+    pub from_ms: i64,
+    /// End, Unix ms.
+    pub to_ms: i64,
+    /// Successful transactions that terminals or channels told of; absent where nobody does, which says nothing about how
+    /// many there were.
+    pub transactions: Option<i64>,
+    /// Transactions checked at each level.
+    pub levels: Vec<LevelCoverage>,
+}
+
+/// Transactions checked at one level.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LevelCoverage {
+    /// `L1`, `L2` or `L3`.
+    pub level: String,
+    /// Different transactions that were compared with the binding.
+    pub checked: i64,
+}
+
+/// Stores what somebody saw of a transaction of a terminal in their scope.
+///
+/// # Errors
+/// [`Error::Invalid`] for a refused field, an unknown terminal or an unknown transaction.
+pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now: Now) -> Result<Lookup, Error> {
+    let new = new.parse(now.0, clean_id, clean_text)?;
+    let unknown = || FieldError::new("sn", "is not a terminal of yours");
+    let terminal_id = terminals::id_of_sn(conn, &caller.scope, &new.sn)?.ok_or_else(unknown)?;
+    let org_path = store::org_path(conn, terminal_id)?.ok_or_else(unknown)?;
+    let seen = transaction(conn, &caller.scope, terminal_id, &new)?;
+    let tables = tables()?;
+    let binding = binding_at(conn, terminal_id, seen.at_ms)?;
+    let judgement = judging::judge(&new, binding, seen.merchant_no_sent.clone(), &tables);
+    let lookup = Lookup {
+        id: uuid::Uuid::now_v7().simple().to_string(),
+        terminal_id,
+        event_id: seen.event_id,
+        at_ms: seen.at_ms,
+        amount_fen: seen.amount_fen,
+        ref_no: seen.ref_no,
+        level: new.source.level().to_owned(),
+        source: new.source.as_str().to_owned(),
+        merchant_name: new.merchant_name,
+        merchant_no: new.merchant_no,
+        mcc: new.mcc,
+        looked_up_at_ms: new.looked_up_at_ms.unwrap_or(now.0),
+        note: new.note,
+        judgement,
+        tables_hash: tables.version,
+        created_by: caller.name.clone(),
+        created_at_ms: now.0,
+        withdrawn_by: None,
+        withdrawn_at_ms: None,
+        sn: new.sn,
+    };
+    store::insert(conn, &lookup, &org_path)?;
+    let detail = json!({"sn": lookup.sn, "level": lookup.level, "source": lookup.source, "event_id": lookup.event_id});
+    audit::append(conn, actor, &deed("lookups.add", &lookup, &org_path, detail), now)?;
+    Ok(lookup)
+}
+
+/// What the terminal was bound to at the time of a transaction. One statement.
+///
+/// # Errors
+/// [`db::Error`].
+pub(super) fn binding_at(conn: &mut Conn, terminal_id: i64, at_ms: i64) -> Result<Option<Binding>, db::Error> {
+    let bindings = terminals::bindings::of_terminals(conn, &[terminal_id])?;
+    let bound = bindings.into_iter().find(|binding| binding.holds_at(at_ms));
+    Ok(bound.map(|bound| Binding {
+        merchant_no: bound.merchant_no,
+        merchant_name: bound.merchant_name,
+        ..Binding::default()
+    }))
+}
+
+/// The tables as they are shipped.
+fn tables() -> Result<Tables, TableError> {
+    RawTables::seed()?.parse()
+}
+
+/// The transaction that was looked up.
+struct Seen {
+    event_id: Option<String>,
+    at_ms: i64,
+    amount_fen: Option<i64>,
+    ref_no: Option<String>,
+    merchant_no_sent: Option<String>,
+}
+
+impl Seen {
+    fn of(payment: Payment) -> Self {
+        let Payment { event_id, at_ms, amount_fen, ref_no, merchant_no_sent, .. } = payment;
+        Self { event_id: Some(event_id), at_ms, amount_fen: Some(amount_fen), ref_no, merchant_no_sent }
+    }
+}
+
+/// Finds it among what the terminal reported: by its id, by its reference number, or alone with its amount within ten
+/// minutes. What the terminal did not report stays as it was typed.
+fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup) -> Result<Seen, Error> {
+    if let Some(event_id) = &new.event_id {
+        if let Some(payment) = payments::find(conn, scope, terminal_id, event_id)? {
+            return Ok(Seen::of(payment));
+        }
+        let failure = super::find(conn, scope, terminal_id, event_id)?;
+        let failure = failure.ok_or_else(|| FieldError::new("event_id", "is not a transaction of this terminal"))?;
+        return Ok(Seen {
+            event_id: Some(event_id.clone()),
+            at_ms: failure.occurred_at_ms,
+            amount_fen: failure.amount_fen,
+            ref_no: text(&failure.event, "ref_no"),
+            merchant_no_sent: text(&failure.event, "merchant_no_sent"),
+        });
+    }
+    let typed = Seen {
+        event_id: None,
+        at_ms: new.at_ms.unwrap_or_default(),
+        amount_fen: new.amount_fen,
+        ref_no: new.ref_no.clone(),
+        merchant_no_sent: None,
+    };
+    let found = match (&new.ref_no, new.amount_fen) {
+        (Some(ref_no), _) => {
+            let mut found = payments::by_ref_no(conn, scope, ref_no, typed.at_ms - DAY_MS, typed.at_ms + DAY_MS)?;
+            found.retain(|payment| payment.terminal_id == terminal_id);
+            found
+        }
+        (None, Some(amount_fen)) => {
+            let (from_ms, to_ms) = (typed.at_ms - TIME_TOLERANCE_MS, typed.at_ms + TIME_TOLERANCE_MS);
+            let mut found = payments::of_terminal(conn, scope, terminal_id, from_ms, to_ms)?;
+            found.retain(|payment| payment.amount_fen == amount_fen);
+            found
+        }
+        (None, None) => Vec::new(),
+    };
+    // Two that fit are no match.
+    match <[Payment; 1]>::try_from(found) {
+        Ok([payment]) => Ok(Seen::of(payment)),
+        Err(_) => Ok(typed),
+    }
+}
+
+fn text(event: &serde_json::Value, name: &str) -> Option<String> {
+    event.get(name).and_then(|value| value.as_str()).map(str::to_owned)
+}
+
+/// Takes a look-up back: it was a mistake. It stays readable.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Withdrawn`].
+pub fn withdraw(conn: &mut Conn, caller: &Caller, actor: &Actor, id: &str, now: Now) -> Result<Lookup, Error> {
+    let lookup = store::find(conn, &caller.scope, id)?.ok_or(Error::NotFound)?;
+    if !store::withdraw(conn, id, &caller.name, now)? {
+        return Err(Error::Withdrawn);
+    }
+    let org_path = store::org_path(conn, lookup.terminal_id)?.ok_or(Error::NotFound)?;
+    let detail = json!({"sn": lookup.sn, "event_id": lookup.event_id});
+    audit::append(conn, actor, &deed("lookups.withdraw", &lookup, &org_path, detail), now)?;
+    Ok(Lookup { withdrawn_by: Some(caller.name.clone()), withdrawn_at_ms: Some(now.0), ..lookup })
+}
+
+fn deed<'a>(action: &'a str, lookup: &Lookup, org_path: &'a str, detail: serde_json::Value) -> Deed<'a> {
+    Deed { action, object_kind: "lookup", object_id: lookup.id.clone(), org_path, detail }
+}
+
+/// Look-ups of the scope's terminals, newest first, before `before`.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn list(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &Filter,
+    before: Option<&str>,
+    size: u32,
+) -> Result<Vec<Lookup>, db::Error> {
+    store::list(conn, scope, filter, before, i64::from(size))
+}
+
+/// How much was checked from `from_ms` to before `to_ms`. Five statements by index.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn coverage(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> Result<Coverage, db::Error> {
+    let (settled, compared) = store::compared(conn, scope, from_ms, to_ms)?;
+    let transactions = payments::count(conn, scope, from_ms, to_ms)?.max(settled);
+    let mut levels = vec![LevelCoverage { level: "L1".to_owned(), checked: compared }];
+    for level in ["L2", "L3"] {
+        let checked = store::checked(conn, scope, level, from_ms, to_ms)?;
+        levels.push(LevelCoverage { level: level.to_owned(), checked });
+    }
+    Ok(Coverage { from_ms, to_ms, transactions: (transactions > 0).then_some(transactions), levels })
+}
+
+/// Deletes look-ups of transactions whose records are gone, in small transactions; returns how many rows went.
+///
+/// # Errors
+/// [`db::Error`].
+pub async fn sweep(db: &Db, now: Now) -> Result<usize, db::Error> {
+    let mut deleted = 0;
+    loop {
+        let step = db.write(move |conn| store::delete_old(conn, now.0 - entry::AGE_MS_MAX, SWEPT_ROWS)).await?;
+        if step == 0 {
+            return Ok(deleted);
+        }
+        deleted += step;
+    }
+}

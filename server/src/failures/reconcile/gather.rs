@@ -1,0 +1,208 @@
+//! What the rules need to know of a batch of payments: bindings, contracts, other numbers, the terminals' own events.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::matching::{self, Event, Quality, Sought};
+use super::store;
+use crate::clock::Now;
+use crate::db::{self, Conn};
+use crate::failures::classify::{
+    self, EvidenceLevel, FeedRow, FeedStatus, NumberKnown, SecondOrder, SettlementFacts, TerminalSide,
+};
+use crate::failures::feed::store::Transaction;
+use crate::merchants::numbers::{self, MerchantNumber, State};
+use crate::merchants::{self, Merchant};
+use crate::operators::Scope;
+use crate::terminals::bindings::{self, Binding};
+
+/// A batch's surroundings.
+pub(super) struct Known {
+    /// Organizations of the channels, as paths.
+    pub(super) channels: HashMap<i64, String>,
+    bindings: HashMap<i64, Vec<Binding>>,
+    merchants: Vec<(Merchant, String)>,
+    numbers: Vec<MerchantNumber>,
+    /// Numbers that terminals of ours are bound to.
+    ours: BTreeSet<String>,
+    events: HashMap<i64, Vec<Event>>,
+    /// Terminals that report successes, each since when.
+    reporting_since_ms: HashMap<i64, i64>,
+}
+
+/// What was found out about one payment before it is judged.
+pub(super) struct Gathered {
+    pub(super) facts: SettlementFacts,
+    pub(super) quality: Quality,
+    pub(super) matched_event: Option<String>,
+    /// What keeps its merchant from being compared.
+    pub(super) lacking: Option<&'static str>,
+    /// The bound number.
+    pub(super) bound_no: Option<String>,
+}
+
+impl Known {
+    /// Reads all that a batch needs; a few statements for all of it.
+    pub(super) fn read(conn: &mut Conn, batch: &[Transaction]) -> Result<Self, db::Error> {
+        let channel_ids: Vec<i64> = distinct(batch.iter().map(|payment| payment.channel_id));
+        let terminals: Vec<i64> = distinct(batch.iter().filter_map(|payment| payment.terminal_id));
+        let mut by_terminal: HashMap<i64, Vec<Binding>> = HashMap::new();
+        for binding in bindings::of_terminals(conn, &terminals)? {
+            by_terminal.entry(binding.terminal_id).or_default().push(binding);
+        }
+        let bound: Vec<String> = distinct(by_terminal.values().flatten().map(|binding| binding.merchant_no.clone()));
+        let settled: Vec<String> = distinct(batch.iter().filter_map(|payment| payment.merchant_no.clone()));
+        let all: Vec<String> = distinct(bound.iter().chain(&settled).cloned());
+        let everything = Scope::everything();
+        let foreign: Vec<String> = settled.iter().filter(|number| !bound.contains(number)).cloned().collect();
+        let from_ms = batch.iter().map(|payment| payment.at_ms).min().unwrap_or(0) - matching::DAY_MS;
+        let to_ms = batch.iter().map(|payment| payment.at_ms).max().unwrap_or(0) + matching::DAY_MS;
+        let mut events: HashMap<i64, Vec<Event>> = HashMap::new();
+        for event in store::events(conn, &terminals, from_ms, to_ms)? {
+            events.entry(event.terminal_id).or_default().push(event);
+        }
+        Ok(Self {
+            channels: store::channel_paths(conn, &channel_ids)?,
+            merchants: merchants::of_numbers(conn, &everything, &all)?,
+            numbers: numbers::of_bound(conn, &bound)?,
+            ours: bindings::bound_numbers(conn, &everything, &foreign)?.into_iter().collect(),
+            reporting_since_ms: store::reporting_since(conn, &terminals)?,
+            bindings: by_terminal,
+            events,
+        })
+    }
+
+    /// The facts of one payment.
+    pub(super) fn gather(&self, payment: &Transaction, now: Now) -> Gathered {
+        let binding = payment.terminal_id.and_then(|id| self.binding(id, payment.at_ms));
+        let events = payment.terminal_id.and_then(|id| self.events.get(&id)).map(Vec::as_slice).unwrap_or_default();
+        let (quality, event) = match payment.terminal_id {
+            Some(terminal_id) => matching::find(&sought(payment, terminal_id), events),
+            None => (Quality::None, None),
+        };
+        let contract = binding.and_then(|binding| self.contract(&binding.merchant_no, &payment.org_path));
+        let bound = binding.map(|binding| classify::Binding {
+            merchant_no: binding.merchant_no.clone(),
+            merchant_name: contract.map(|merchant| merchant.name.clone()).or_else(|| binding.merchant_name.clone()),
+            mcc: contract.and_then(|merchant| merchant.mcc.clone()),
+            risk_class: contract.and_then(|merchant| merchant.risk_class.clone()),
+            aliases: self.aliases(&binding.merchant_no, payment),
+            contracted_rate_ppm: contract.and_then(|merchant| merchant.rate_ppm),
+        });
+        let facts = SettlementFacts {
+            row: Some(row(payment)),
+            level: Some(EvidenceLevel::L1),
+            number_known: binding.and_then(|binding| self.number_known(&binding.merchant_no, payment)),
+            binding: bound,
+            merchant_no_sent: event.and_then(|event| event.merchant_no_sent.clone()),
+            config_drift: None,
+            terminal: self.terminal_side(payment, event),
+            age_ms: Some(now.0 - payment.at_ms),
+            reversal_pending_ms: None,
+        };
+        let lacking = match (payment.terminal_id, binding, &payment.merchant_no) {
+            (None, _, _) => Some("terminal"),
+            (_, None, _) => Some("binding"),
+            (_, _, None) => Some("merchant_no"),
+            (Some(_), Some(_), Some(_)) => None,
+        };
+        Gathered {
+            facts,
+            quality,
+            matched_event: event.map(|event| event.event_id.clone()),
+            lacking,
+            bound_no: binding.map(|binding| binding.merchant_no.clone()),
+        }
+    }
+
+    /// The binding at that moment. The first that is known holds for the time before it, too.
+    fn binding(&self, terminal_id: i64, at_ms: i64) -> Option<&Binding> {
+        self.bindings.get(&terminal_id)?.iter().find(|binding| binding.holds_at(at_ms))
+    }
+
+    /// The merchant's record of the nearest organization above.
+    fn contract(&self, merchant_no: &str, org_path: &str) -> Option<&Merchant> {
+        let above = self
+            .merchants
+            .iter()
+            .filter(|(merchant, path)| merchant.merchant_no == merchant_no && org_path.starts_with(path.as_str()));
+        above.max_by_key(|(_, path)| path.len()).map(|(merchant, _)| merchant)
+    }
+
+    fn known_of<'a>(&'a self, bound_no: &'a str, payment: &'a Transaction) -> impl Iterator<Item = &'a MerchantNumber> {
+        self.numbers
+            .iter()
+            .filter(move |number| number.bound_no == bound_no && payment.org_path.starts_with(&number.org_path))
+    }
+
+    fn aliases(&self, bound_no: &str, payment: &Transaction) -> Vec<String> {
+        let valid = self.known_of(bound_no, payment).filter(|number| number.is_alias_at(payment.at_ms));
+        valid.map(|number| number.number.clone()).collect()
+    }
+
+    fn number_known(&self, bound_no: &str, payment: &Transaction) -> Option<NumberKnown> {
+        let settled = payment.merchant_no.as_deref().filter(|settled| *settled != bound_no)?;
+        let is_foreign =
+            self.known_of(bound_no, payment).any(|number| number.number == settled && number.state == State::Foreign);
+        let is_ours = self.ours.contains(settled) || self.contract(settled, &payment.org_path).is_some();
+        Some(match (is_foreign, is_ours) {
+            (true, _) => NumberKnown::Foreign,
+            (false, true) => NumberKnown::OtherMerchant,
+            (false, false) => NumberKnown::Unjudged,
+        })
+    }
+
+    /// What the terminal says; nothing where it does not report successes and no failure of it is the payment.
+    fn terminal_side(&self, payment: &Transaction, event: Option<&Event>) -> Option<TerminalSide> {
+        if let Some(event) = event {
+            return Some(if event.succeeded { TerminalSide::Succeeded } else { TerminalSide::Failed(None) });
+        }
+        let since_ms = self.reporting_since_ms.get(&payment.terminal_id?)?;
+        // The first hours after a policy was switched on say nothing of what was under way.
+        (payment.at_ms > since_ms + matching::DAY_MS).then_some(TerminalSide::NotSeen)
+    }
+}
+
+fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn sought(payment: &Transaction, terminal_id: i64) -> Sought<'_> {
+    Sought {
+        terminal_id,
+        at_ms: payment.at_ms,
+        amount_fen: payment.amount_fen,
+        ref_no: payment.ref_no.as_deref(),
+        trace_no: payment.trace_no.as_deref(),
+        batch_no: payment.batch_no.as_deref(),
+        succeeded: payment.status == "success",
+    }
+}
+
+fn row(payment: &Transaction) -> FeedRow {
+    #[derive(serde::Deserialize)]
+    struct Order {
+        kind: String,
+        amount_fen: i64,
+    }
+    let orders: Option<Vec<Order>> = payment.second_orders.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    FeedRow {
+        status: match payment.status.as_str() {
+            "success" => FeedStatus::Success,
+            "failure" => FeedStatus::Failure,
+            _ => FeedStatus::Processing,
+        },
+        merchant_no: payment.merchant_no.clone(),
+        merchant_name: payment.merchant_name.clone(),
+        mcc_cleared: payment.mcc.clone(),
+        amount_fen: Some(payment.amount_fen),
+        settle_amount_fen: payment.settle_fen,
+        fee_fen: payment.fee_fen,
+        withdraw_fee_fen: payment.withdraw_fen,
+        rate_ppm: payment.rate_ppm,
+        capped: payment.capped.map(|capped| capped == 1),
+        second_orders: orders.map(|orders| {
+            orders.into_iter().map(|order| SecondOrder { kind: order.kind, amount_fen: order.amount_fen }).collect()
+        }),
+        success_at_ms: (payment.status == "success").then_some(payment.at_ms),
+    }
+}

@@ -1,0 +1,229 @@
+//! The pass that compares payments: due ones in batches, each batch one transaction; what is due again is noted with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::gather::{Gathered, Known};
+use super::matching;
+use super::store::{self, Compared};
+use crate::clock::Now;
+use crate::db::{self, Conn, Db, settings};
+use crate::failures::classify::{
+    FindingKind, Judgement, SettlementFacts, Severity, Standing, Symptom, TerminalSide, judge_settlement,
+};
+use crate::failures::feed::Result as Shows;
+use crate::failures::feed::store::Transaction;
+use crate::failures::verdicts::{self, InForce, NewVerdict, Source};
+use crate::merchants::numbers::{self, Seen};
+
+/// Payments of one batch: some 50 ms of writing.
+const BATCH: i64 = 200;
+/// A payment whose terminal is not known is looked at again so long after it came, ms: it may be registered late.
+const UNKNOWN_KEPT_MS: i64 = 7 * 86_400_000;
+/// How often, ms.
+const UNKNOWN_AGAIN_MS: i64 = 86_400_000;
+/// One side alone knows a payment: that is said after so long, ms (rule R11), and a minute.
+pub const MISSING_AFTER_MS: i64 = 72 * 3_600_000 + 60_000;
+
+/// Payments that terminals reported are looked for so long after they were made, ms: files of channels come weekly.
+const MISSING_LOOKED_MS: i64 = 8 * 86_400_000;
+/// Setting with the place of that look.
+const CURSOR: &str = "reconcile.reported";
+
+/// Compares payments that are due; `true` when there may be more. Idempotent; may be stopped at any point.
+///
+/// # Errors
+/// [`db::Error`]; what was compared before stays compared.
+pub async fn pass(db: &Db, now: Now) -> std::result::Result<bool, db::Error> {
+    db.write(move |conn| batch(conn, now)).await
+}
+
+fn batch(conn: &mut Conn, now: Now) -> std::result::Result<bool, db::Error> {
+    if !store::leads(conn)? {
+        return Ok(false);
+    }
+    let mut due = store::due(conn, now, BATCH)?;
+    if due.is_empty() {
+        return Ok(false);
+    }
+    store::resolve_terminals(conn, &mut due)?;
+    let known = Known::read(conn, &due)?;
+    let mut tables: HashMap<String, Arc<InForce>> = HashMap::new();
+    let mut new = Vec::new();
+    for payment in &due {
+        let in_force = match tables.get(&payment.org_path) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let found = verdicts::in_force(conn, &payment.org_path)?;
+                tables.insert(payment.org_path.clone(), Arc::clone(&found));
+                found
+            }
+        };
+        let gathered = known.gather(payment, now);
+        let judgement = judge_settlement(&gathered.facts, &in_force.tables);
+        review(conn, payment, &gathered, &judgement, &known)?;
+        store::compared(conn, payment, &compared(payment, &gathered, &judgement, now))?;
+        if judgement.verdict.is_some() || is_judged(payment) {
+            new.push(verdict(payment, gathered, judgement, in_force));
+        }
+    }
+    new.sort_by(|a, b| (a.terminal_id, &a.item).cmp(&(b.terminal_id, &b.item)));
+    for verdict in &new {
+        verdicts::replace(conn, verdict, now)?;
+    }
+    Ok(i64::try_from(due.len()).unwrap_or(0) == BATCH)
+}
+
+/// Where the look for payments without a row has got: when, terminal, event.
+type Place = (i64, i64, String);
+
+/// Says of payments that terminals reported and channels kept silent about, after the time of R11, that one side alone
+/// knows them. Only of terminals that a channel told of before and afterwards: a feed that is late or absent proves
+/// nothing. `true` when there may be more. Idempotent.
+///
+/// # Errors
+/// [`db::Error`].
+pub async fn look_for_missing(db: &Db, now: Now) -> std::result::Result<bool, db::Error> {
+    db.write(move |conn| missing(conn, now)).await
+}
+
+fn missing(conn: &mut Conn, now: Now) -> std::result::Result<bool, db::Error> {
+    if !store::leads(conn)? {
+        return Ok(false);
+    }
+    let before = settings::get(conn, CURSOR)?;
+    let place: Place = before.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let reported = store::reported(conn, &place, now.0 - MISSING_LOOKED_MS, BATCH)?;
+    let Some((last, _)) = reported.last() else { return Ok(false) };
+    let after: Place = (last.at_ms, last.terminal_id, last.event_id.clone());
+    let terminals: Vec<i64> = reported.iter().map(|(event, _)| event.terminal_id).collect();
+    let events: Vec<&str> = reported.iter().map(|(event, _)| event.event_id.as_str()).collect();
+    let told = store::told_of(conn, &terminals)?;
+    let matched = store::matched(conn, &terminals, &events)?;
+    let sns = store::sns(conn, &terminals)?;
+    let mut new = Vec::new();
+    for (event, org_path) in &reported {
+        let is_told = told
+            .get(&event.terminal_id)
+            .is_some_and(|(from_ms, to_ms)| *from_ms <= event.at_ms && event.at_ms + matching::DAY_MS <= *to_ms);
+        if !is_told || matched.contains(&(event.terminal_id, event.event_id.clone())) {
+            continue;
+        }
+        let facts = SettlementFacts {
+            terminal: Some(TerminalSide::Succeeded),
+            age_ms: Some(now.0 - event.at_ms),
+            ..SettlementFacts::default()
+        };
+        let tables = verdicts::in_force(conn, org_path)?;
+        new.push(NewVerdict {
+            source: Source::Settlement,
+            terminal_id: Some(event.terminal_id),
+            sn: sns.get(&event.terminal_id).cloned(),
+            merchant_no: event.merchant_no_sent.clone(),
+            item: format!("payment:{}", event.event_id),
+            org_path: org_path.clone(),
+            received_at_ms: event.at_ms,
+            response_code: None,
+            judgement: judge_settlement(&facts, &tables.tables),
+            tables,
+        });
+    }
+    settings::set(conn, CURSOR, &serde_json::to_string(&after).unwrap_or_default())?;
+    new.retain(|verdict| verdict.judgement.verdict.is_some());
+    new.sort_by(|a, b| (a.terminal_id, &a.item).cmp(&(b.terminal_id, &b.item)));
+    for verdict in &new {
+        verdicts::record(conn, verdict, now)?;
+    }
+    Ok(i64::try_from(reported.len()).unwrap_or(0) == BATCH)
+}
+
+/// Whether a verdict may stand there from an earlier look.
+fn is_judged(payment: &Transaction) -> bool {
+    match Shows::parse(&payment.result) {
+        Some(Shows::Fee | Shows::Review | Shows::Short | Shows::Missing | Shows::Switched) => true,
+        Some(Shows::Waiting | Shows::Unchecked | Shows::Fine | Shows::Failed) | None => false,
+    }
+}
+
+/// The first sight of a number opens its review; nobody is accused by it.
+fn review(
+    conn: &mut Conn,
+    payment: &Transaction,
+    gathered: &Gathered,
+    judgement: &Judgement,
+    known: &Known,
+) -> std::result::Result<(), db::Error> {
+    let asks = judgement.findings.iter().any(|finding| finding.kind == FindingKind::ReviewNumber);
+    // Counted once: a payment that is looked at again under review was counted before.
+    if !asks || payment.result == Shows::Review.as_str() {
+        return Ok(());
+    }
+    let (Some(bound_no), Some(number)) = (&gathered.bound_no, &payment.merchant_no) else { return Ok(()) };
+    let org_path = known.channels.get(&payment.channel_id).unwrap_or(&payment.org_path);
+    let name = payment.merchant_name.as_deref();
+    numbers::note(conn, &Seen { org_path, bound_no, number, name, at_ms: Some(payment.at_ms) })
+}
+
+fn compared(payment: &Transaction, gathered: &Gathered, judgement: &Judgement, now: Now) -> Compared {
+    let shows = shows(payment, gathered, judgement);
+    let severity = judgement.verdict.as_ref().map_or(Severity::Info, |verdict| verdict.severity);
+    Compared {
+        quality: gathered.quality.as_str(),
+        matched_event: gathered.matched_event.clone(),
+        result: shows.as_str(),
+        lacking: gathered.lacking,
+        severity: severity.as_str(),
+        due_ms: due_again(payment, gathered, now),
+    }
+}
+
+fn shows(payment: &Transaction, gathered: &Gathered, judgement: &Judgement) -> Shows {
+    let Some(verdict) = &judgement.verdict else {
+        return match payment.status.as_str() {
+            "failure" => Shows::Failed,
+            _ if gathered.lacking.is_some() && payment.settle_fen.is_none() => Shows::Unchecked,
+            _ => Shows::Fine,
+        };
+    };
+    match (verdict.symptom, verdict.standing) {
+        (Symptom::Switch, Standing::Review) => Shows::Review,
+        (Symptom::Switch, Standing::Proven | Standing::Suspected) => Shows::Switched,
+        (Symptom::Amount, _) => Shows::Short,
+        (Symptom::Missing, _) => Shows::Missing,
+        (Symptom::Fee, _) => Shows::Fee,
+        (Symptom::Fail, _) => Shows::Failed,
+        (Symptom::None, _) => Shows::Fine,
+    }
+}
+
+/// When a payment is looked at next: while its terminal is unknown, and when one side alone has known it for too long.
+fn due_again(payment: &Transaction, gathered: &Gathered, now: Now) -> Option<i64> {
+    if payment.terminal_id.is_none() {
+        let again_ms = now.0 + UNKNOWN_AGAIN_MS;
+        return (again_ms < payment.received_at_ms + UNKNOWN_KEPT_MS).then_some(again_ms);
+    }
+    let missing_ms = payment.at_ms + MISSING_AFTER_MS;
+    let is_one_sided = gathered.facts.terminal.is_some() && now.0 < missing_ms;
+    is_one_sided.then_some(missing_ms)
+}
+
+fn verdict(payment: &Transaction, gathered: Gathered, judgement: Judgement, tables: Arc<InForce>) -> NewVerdict {
+    NewVerdict {
+        source: Source::Settlement,
+        terminal_id: payment.terminal_id,
+        sn: payment.terminal_id.map(|_| payment.sn.clone()),
+        merchant_no: gathered.bound_no,
+        item: item(payment.id),
+        org_path: payment.org_path.clone(),
+        // The day of the payment groups its incident, whenever the file came.
+        received_at_ms: payment.at_ms,
+        response_code: None,
+        judgement,
+        tables,
+    }
+}
+
+/// A payment among the verdicts.
+pub(super) fn item(id: i64) -> String {
+    format!("feed:{id}")
+}

@@ -1,0 +1,343 @@
+//! What people looked up, and the evidence packs that a merchant can be shown.
+
+use diesel::prelude::*;
+use serde_json::{Value, json};
+use tillward_protocol::ids::TerminalId;
+use tillward_server::db;
+use tillward_server::db::schema::{evidence_packs, terminals};
+
+use crate::check_in::{check_in, failure};
+use crate::console::Browser;
+use crate::fixtures::{admin, headquarters, operator, organization};
+use crate::harness::{TestServer, on_each_database};
+
+const SN: &str = "EVISN0008929";
+const BOUND: &str = "850331053110612";
+const OTHER: &str = "850100059980612";
+
+struct World {
+    /// Somebody who enters look-ups.
+    token: String,
+    /// Somebody of another organization.
+    stranger: String,
+    terminal_id: i64,
+    session: String,
+}
+
+fn world(server: &TestServer) -> World {
+    let token = admin(server);
+    let root = headquarters(server, &token);
+    let ours = organization(server, &token, root, "OURS");
+    let other = organization(server, &token, root, "OTHER");
+    server.post("/api/v1/models", &token, &json!({ "code": "demo-m1", "name": "M1" })).expect(201);
+    let new = json!({
+        "sn": SN, "model": "demo-m1", "organization_id": ours, "merchant_no": BOUND,
+        "merchant_name": "杭州好味餐饮店", "store_name": "西湖店",
+    });
+    let id = server.post("/api/v1/terminals", &token, &new).expect(201).json()["id"].as_i64().unwrap();
+    let epoch: Result<i64, db::Error> = server.block_on(
+        server.state.db.read(move |conn| Ok(terminals::table.find(id).select(terminals::session_epoch).first(conn)?)),
+    );
+    let session = server.state.tokens.issue_terminal(TerminalId(id), epoch.unwrap(), server.clock.now()).unwrap();
+    World {
+        token: operator(server, &token, ours, "org_ops").token,
+        stranger: operator(server, &token, other, "org_admin").token,
+        terminal_id: id,
+        session,
+    }
+}
+
+/// The terminal reports one payment and one failure, a minute ago.
+fn report(server: &TestServer, world: &World) -> i64 {
+    let at_ms = server.clock.now().0 - 60_000;
+    let mut body = check_in(1, 1);
+    body["payments"] = json!([{
+        "id": "p1", "occurred_at_ms": at_ms, "transaction": "sale", "amount_fen": 618_187, "batch_no": "000012",
+        "trace_no": "000345", "ref_no": "032616123456", "merchant_no_sent": BOUND,
+    }]);
+    let mut event = failure("e1");
+    event["occurred_at_ms"] = json!(at_ms);
+    event["in_update"] = json!(false);
+    body["failures"] = json!([event]);
+    server.post("/device/v1/check-in", &world.session, &body).expect(200);
+    at_ms
+}
+
+fn seen(at_ms: i64) -> Value {
+    json!({
+        "sn": SN, "at_ms": at_ms + 120_000, "amount_fen": 618_187, "source": "unionpay_app",
+        "merchant_name": "某某加油站", "merchant_no": OTHER, "note": "客户截图已核对",
+    })
+}
+
+#[test]
+fn a_look_up_finds_its_transaction_and_says_what_differs_and_how_sure() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        let made = server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201).json();
+        assert_eq!((&made["event_id"], &made["level"], &made["at_ms"]), (&json!("p1"), &json!("L2"), &json!(at_ms)));
+        let verdict = &made["judgement"]["verdict"];
+        assert_eq!((&verdict["rule"], &verdict["symptom"]), (&json!("R1"), &json!("S4")), "{made}");
+        let by_number = json!({
+            "sn": SN, "at_ms": at_ms, "ref_no": "032616123456", "source": "issuer_bill", "merchant_no": BOUND,
+        });
+        let same = server.post("/api/v1/lookups", &world.token, &by_number).expect(201).json();
+        assert_eq!((&same["event_id"], &same["level"]), (&json!("p1"), &json!("L3")));
+        assert!(same["judgement"]["verdict"].is_null(), "{same}");
+        let unknown = json!({ "sn": SN, "at_ms": at_ms - 86_400_000, "source": "95516", "merchant_no": BOUND });
+        let alone = server.post("/api/v1/lookups", &world.token, &unknown).expect(201).json();
+        assert!(alone["event_id"].is_null(), "what the terminal did not report is stored as it was typed");
+
+        let coverage = server.get("/api/v1/lookups/coverage", &world.token).expect(200).json();
+        assert_eq!(coverage["transactions"], 1);
+        let levels = json!([
+            {"level": "L1", "checked": 0}, {"level": "L2", "checked": 2}, {"level": "L3", "checked": 1},
+        ]);
+        assert_eq!(coverage["levels"], levels);
+        let elsewhere = server.get("/api/v1/lookups/coverage", &world.stranger).expect(200).json();
+        assert!(elsewhere["transactions"].is_null(), "where nothing is reported nobody says of how many: {elsewhere}");
+    });
+}
+
+#[test]
+fn two_transactions_that_fit_are_no_match() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        let mut body = check_in(1, 2);
+        body["payments"] = json!([{
+            "id": "p2", "occurred_at_ms": at_ms + 1_000, "transaction": "sale", "amount_fen": 618_187,
+        }]);
+        server.post("/device/v1/check-in", &world.session, &body).expect(200);
+        let made = server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201).json();
+        assert!(made["event_id"].is_null(), "{made}");
+    });
+}
+
+#[test]
+fn a_mistake_is_taken_back_once_and_stays_readable() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        let made = server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201).json();
+        let at = format!("/api/v1/lookups/{}/withdraw", made["id"].as_str().unwrap());
+        server.post(&at, &world.stranger, &json!({})).expect(404);
+        server.post(&at, &world.token, &json!({})).expect(200);
+        server.post(&at, &world.token, &json!({})).expect(409);
+        let listed = |query: &str| {
+            let page = server.get(&format!("/api/v1/lookups?{query}"), &world.token).expect(200).json();
+            page["items"].as_array().unwrap().len()
+        };
+        assert_eq!((listed(""), listed("with_withdrawn=true")), (0, 1));
+        let coverage = server.get("/api/v1/lookups/coverage", &world.token).expect(200).json();
+        assert_eq!(coverage["levels"][1]["checked"], 0);
+    });
+}
+
+#[test]
+fn card_data_and_somebody_elses_terminal_are_refused() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        let mut card = seen(at_ms);
+        card["note"] = json!("6222021234567890128");
+        let answer = server.post("/api/v1/lookups", &world.token, &card).expect(422);
+        assert_eq!(answer.json()["field"], "note");
+        assert!(!answer.text().contains("6222"));
+        let refused = server.post("/api/v1/lookups", &world.stranger, &seen(at_ms)).expect(422).json();
+        assert_eq!(refused["field"], "sn");
+        let mut wrong = seen(at_ms);
+        wrong["event_id"] = json!("nobody-s");
+        let refused = server.post("/api/v1/lookups", &world.token, &wrong).expect(422).json();
+        assert_eq!(refused["field"], "event_id");
+    });
+}
+
+fn make(server: &TestServer, world: &World, event_id: &str) -> Value {
+    let new = json!({ "terminal_id": world.terminal_id, "event_id": event_id });
+    server.post("/api/v1/evidence-packs", &world.token, &new).expect(201).json()
+}
+
+fn part<'a>(pack: &'a Value, name: &str) -> &'a Value {
+    let parts = pack["content"]["parts"].as_array().unwrap();
+    &parts.iter().find(|part| part["part"] == name).unwrap()["known"]
+}
+
+#[test]
+fn a_pack_of_a_payment_excludes_the_network_and_shows_the_end_of_the_serial_number_alone() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201);
+        let pack = make(server, &world, "p1");
+        assert_eq!(pack["content"]["transaction"]["sn_tail"], "8929");
+        assert!(!pack["content"].to_string().contains(SN));
+        assert_eq!((part(&pack, "network"), part(&pack, "config")), (&json!("excluded"), &json!("excluded")));
+        assert_eq!(part(&pack, "update"), "not_checked", "nothing was recorded about it");
+        assert_eq!(pack["content"]["lookups"][0]["merchant_no"], OTHER);
+        assert_eq!(pack["content"]["judgements"][0]["judgement"]["verdict"]["cause"], "CHN.SWITCH");
+        assert_eq!(
+            (&pack["content"]["coverage_of"], &pack["content"]["coverage"][1]["checked"]),
+            (&json!(1), &json!(1))
+        );
+    });
+}
+
+#[test]
+fn a_pack_of_a_failure_has_the_circumstances_that_the_event_carried() {
+    on_each_database(|server| {
+        let world = world(server);
+        report(server, &world);
+        let pack = make(server, &world, "e1");
+        let content = &pack["content"];
+        assert_eq!(
+            (&content["transaction"]["outcome"], &content["moment"]["source"]),
+            (&json!("failed"), &json!("event"))
+        );
+        assert_eq!(content["moment"]["condition"]["rssi_dbm"], -101);
+        assert_eq!((part(&pack, "network"), part(&pack, "update")), (&json!("excluded"), &json!("excluded")));
+        assert_eq!(content["judgements"][0]["judgement"]["verdict"]["rule"], "R6");
+    });
+}
+
+#[test]
+fn a_pack_proves_itself_by_the_audit_log_and_a_changed_one_does_not() {
+    on_each_database(|server| {
+        let world = world(server);
+        report(server, &world);
+        let pack = make(server, &world, "p1");
+        let id = pack["id"].as_str().unwrap().to_owned();
+        let at = format!("/api/v1/evidence-packs/{id}");
+        let shown = server.get(&at, &world.token).expect(200).json();
+        assert_eq!(shown["pack"], pack);
+        assert_eq!(shown["proof"]["is_intact"], true);
+        assert!(shown["proof"]["audit_seq"].as_i64() > Some(0));
+        let by_hash = format!("/api/v1/evidence-packs?sha256={}", pack["sha256"].as_str().unwrap());
+        assert_eq!(server.get(&by_hash, &world.token).expect(200).json()["items"][0]["id"], id.as_str());
+        server.get(&at, &world.stranger).expect(404);
+        let refused = json!({ "terminal_id": world.terminal_id, "event_id": "p1" });
+        server.post("/api/v1/evidence-packs", &world.stranger, &refused).expect(422);
+
+        let changed = id.clone();
+        let change: Result<(), db::Error> = server.block_on(server.state.db.write(move |conn| {
+            let row = evidence_packs::table.find(changed);
+            let content: String = row.clone().select(evidence_packs::content).first(conn)?;
+            let content = content.replace("618187", "618188");
+            let sha256: String = tillward_protocol::ids::Sha256Hex::of(content.as_bytes()).into();
+            // Even with a hash that fits: the audit log has another one.
+            let values = (evidence_packs::content.eq(content), evidence_packs::sha256.eq(sha256));
+            diesel::update(row).set(values).execute(conn)?;
+            Ok(())
+        }));
+        change.unwrap();
+        assert_eq!(server.get(&at, &world.token).expect(200).json()["proof"]["is_intact"], false);
+    });
+}
+
+#[test]
+fn a_pack_is_a_pdf_in_both_languages_for_its_owner_alone() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201);
+        let pack = make(server, &world, "p1");
+        let at = format!("/api/v1/evidence-packs/{}/pdf", pack["id"].as_str().unwrap());
+        for language in ["zh-CN", "en"] {
+            let file = server.get(&format!("{at}?language={language}"), &world.token).expect(200);
+            assert_eq!(file.header("content-type"), Some("application/pdf"));
+            assert!(file.header("content-disposition").unwrap().contains(".pdf"));
+            assert!(file.body.starts_with(b"%PDF-") && file.body.len() < 200_000, "{} bytes", file.body.len());
+        }
+        server.get(&format!("{at}?language=fr"), &world.token).expect(422);
+        server.get(&at, &world.stranger).expect(404);
+    });
+}
+
+#[test]
+fn there_are_only_so_many_packs_of_one_transaction() {
+    on_each_database(|server| {
+        let world = world(server);
+        report(server, &world);
+        for _ in 0..50 {
+            make(server, &world, "p1");
+        }
+        let new = json!({ "terminal_id": world.terminal_id, "event_id": "p1" });
+        server.post("/api/v1/evidence-packs", &world.token, &new).expect(409);
+        make(server, &world, "e1");
+    });
+}
+
+#[test]
+fn the_pages_speak_of_what_differs_and_never_of_who_is_to_blame() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201);
+        let pack = make(server, &world, "p1");
+        let admin = crate::fixtures::token_of(server, crate::fixtures::ADMIN);
+        let root = headquarters(server, &admin);
+        let readers = ["zh-CN", "en"].map(|language| {
+            let login = format!("reader.{}", language.to_lowercase());
+            let new = json!({
+                "organization_id": root, "login": login, "name": "Reader", "password": crate::fixtures::PASSWORD,
+                "role": "org_admin", "language": language,
+            });
+            server.post("/api/v1/operators", &admin, &new).expect(201);
+            Browser::signed_in(server, &login)
+        });
+        for address in [
+            "/lookups".to_owned(),
+            format!("/lookups?sn={SN}"),
+            format!("/terminals/{SN}/transactions/p1"),
+            format!("/terminals/{SN}/transactions/e1"),
+            format!("/evidence-packs/{}", pack["id"].as_str().unwrap()),
+        ] {
+            for reader in &readers {
+                let page = reader.get(&address).expect(200).text();
+                for never in ["跳码", "拉卡拉", "Lakala", "fraud", "欺诈"] {
+                    assert!(!page.contains(never), "{address} says {never}");
+                }
+                if address.contains("evidence-packs") {
+                    assert!(!page.contains(SN), "{address} shows the whole serial number");
+                    assert!(page.contains(OTHER) && page.contains("R1"), "{address}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_look_up_is_typed_and_a_pack_made_and_printed_in_the_console() {
+    on_each_database(|server| {
+        let world = world(server);
+        report(server, &world);
+        let browser = Browser::signed_in(server, crate::fixtures::ADMIN);
+        let csrf = browser.csrf();
+        let transaction = format!("/terminals/{SN}/transactions/p1");
+        let typed = [
+            ("csrf", csrf.as_str()),
+            ("sn", SN),
+            ("event_id", "p1"),
+            ("source", "95516"),
+            ("merchant_name", "某某加油站"),
+            ("merchant_no", OTHER),
+            ("note", ""),
+        ];
+        let answer = browser.post("/lookups", &typed);
+        let expected = format!("{transaction}?done=lookup");
+        assert_eq!((answer.status, answer.header("location")), (303, Some(expected.as_str())), "{}", answer.text());
+        let made = browser.post(&format!("{transaction}/pack"), &[("csrf", &csrf)]);
+        let at = made.header("location").unwrap().split('?').next().unwrap().to_owned();
+        assert!(browser.get(&at).expect(200).text().contains("95516"));
+        let file = browser.get(&format!("{at}/pdf")).expect(200);
+        assert!(file.body.starts_with(b"%PDF-"));
+        let listed = server.get("/api/v1/lookups", &world.token).expect(200).json();
+        let id = listed["items"][0]["id"].as_str().unwrap().to_owned();
+        let back = browser.post(&format!("/lookups/{id}/withdraw"), &[("csrf", &csrf)]);
+        assert_eq!(back.header("location"), Some("/lookups?done=lookup_withdrawn"));
+        let wrong =
+            browser.post("/lookups", &[("csrf", csrf.as_str()), ("sn", SN), ("source", "95516"), ("amount", "1,5")]);
+        assert_eq!(wrong.status, 422);
+    });
+}

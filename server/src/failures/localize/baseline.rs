@@ -1,0 +1,101 @@
+//! What is expected of each row: main effects fitted on the history, and each row's own history shrunk towards them.
+
+use super::Mode;
+use super::table::Table;
+
+/// Below this many failures in the history there is no baseline: permanent differences cannot be told from new causes.
+const HISTORY_FAILURES_MIN: f64 = 50.0;
+/// Rounds of proportional fitting; the fit is stable well before.
+const FIT_ROUNDS: usize = 15;
+/// Failures that are added to both sides of each factor: a value without history has the factor 1.
+const FIT_PRIOR: f64 = 5.0;
+/// Weight of the main effects against a row's own history, expected failures.
+const ROW_PRIOR: f64 = 2.0;
+/// No row is expected to fail more often.
+const RATE_MAX: f64 = 0.95;
+/// Over-dispersion is measured on at least this many rows with an expected failure each.
+const DISPERSION_ROWS_MIN: usize = 50;
+
+/// Where a scan starts.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Expected rate of each row.
+    pub rate: Vec<f64>,
+    /// Expected failures of each row in the window.
+    pub expected: Vec<f64>,
+    /// How much more the history scatters than chance would: failures cluster by terminal.
+    pub phi: f64,
+    /// What was compared with what.
+    pub mode: Mode,
+}
+
+/// Fits the history of `table`.
+pub fn baseline(table: &Table) -> Start {
+    let (n0, k0): (f64, f64) = (table.n0.iter().sum(), table.k0.iter().sum());
+    if k0 < HISTORY_FAILURES_MIN {
+        let (n, k): (f64, f64) = (table.n.iter().sum(), table.k.iter().sum());
+        let rate = if n > 0.0 { k / n } else { 0.0 };
+        let expected = table.n.iter().map(|n| n * rate).collect();
+        return Start { rate: vec![rate; table.len()], expected, phi: 1.0, mode: Mode::Contrast };
+    }
+    let overall = (k0 + 0.5) / (n0 + 1.0);
+    let fitted = main_effects(table, overall);
+    let phi = dispersion(table, &fitted);
+    let weight = ROW_PRIOR / overall;
+    let rate: Vec<f64> = fitted
+        .iter()
+        .zip(table.k0.iter().zip(&table.n0))
+        .map(|(q, (k0, n0))| ((k0 + weight * q) / (n0 + weight)).min(RATE_MAX))
+        .collect();
+    let expected = rate.iter().zip(&table.n).map(|(rate, n)| n * rate).collect();
+    Start { rate, expected, phi, mode: Mode::History }
+}
+
+/// The main-effects rate of each row by iterative proportional fitting.
+pub fn main_effects(table: &Table, overall: f64) -> Vec<f64> {
+    let mut expected: Vec<f64> = table.n0.iter().map(|n0| n0 * overall).collect();
+    let mut effects: Vec<Vec<f64>> = table.columns.iter().map(|column| vec![1.0; column.values.len()]).collect();
+    for _ in 0..FIT_ROUNDS {
+        let mut moved = 0.0_f64;
+        for (column, effects) in table.columns.iter().zip(&mut effects) {
+            let mut sums = vec![[0.0; 2]; effects.len()];
+            for (code, (k0, expected)) in column.codes.iter().zip(table.k0.iter().zip(&expected)) {
+                let sum = &mut sums[usize::from(*code)];
+                sum[0] += k0;
+                sum[1] += expected;
+            }
+            let factors: Vec<f64> = sums.iter().map(|[k0, e]| (k0 + FIT_PRIOR) / (e + FIT_PRIOR)).collect();
+            for (effect, factor) in effects.iter_mut().zip(&factors) {
+                *effect *= factor;
+                moved = moved.max((factor - 1.0).abs());
+            }
+            for (code, expected) in column.codes.iter().zip(&mut expected) {
+                *expected *= factors[usize::from(*code)];
+            }
+        }
+        // Further rounds would change nothing that anybody sees.
+        if moved < 1e-9 {
+            break;
+        }
+    }
+    let mut fitted = vec![overall; table.len()];
+    for (column, effects) in table.columns.iter().zip(&effects) {
+        for (code, rate) in column.codes.iter().zip(&mut fitted) {
+            *rate *= effects[usize::from(*code)];
+        }
+    }
+    fitted
+}
+
+/// Mean squared scatter of the history around its main effects, at least that of chance.
+pub fn dispersion(table: &Table, fitted: &[f64]) -> f64 {
+    let (mut sum, mut rows) = (0.0, 0_u32);
+    for (rate, (k0, n0)) in fitted.iter().zip(table.k0.iter().zip(&table.n0)) {
+        let expected = n0 * rate;
+        if expected >= 1.0 {
+            sum += (k0 - expected).powi(2) / expected;
+            rows += 1;
+        }
+    }
+    if (rows as usize) < DISPERSION_ROWS_MIN { 1.0 } else { (sum / f64::from(rows)).max(1.0) }
+}

@@ -1,7 +1,8 @@
 //! What is expected of each row: main effects fitted on the history, and each row's own history shrunk towards them.
 
 use super::Mode;
-use super::table::Table;
+use super::search::{Set, evidence};
+use super::table::{Column, Table};
 
 /// Below this many failures in the history there is no baseline: permanent differences cannot be told from new causes.
 const HISTORY_FAILURES_MIN: f64 = 50.0;
@@ -27,6 +28,41 @@ pub struct Start {
     pub phi: f64,
     /// What was compared with what.
     pub mode: Mode,
+    /// Failures of the history behind the expectation of each row, those that the main effects stand for included.
+    pub weight: Vec<f64>,
+    /// Failures of the history by attribute and value.
+    pub by_value: Vec<Vec<f64>>,
+}
+
+impl Start {
+    /// The same with every expectation multiplied.
+    pub fn scaled(&self, factor: f64) -> Self {
+        let scale = |values: &[f64]| values.iter().map(|value| value * factor).collect();
+        Self { rate: scale(&self.rate), expected: scale(&self.expected), ..self.clone() }
+    }
+
+    /// Evidence of `k` failures against `expected` of `set`, the history being a sample too: two Poisson counts are
+    /// compared instead of one with a rate that is known (Przyborowski and Wilenski 1940). Nats.
+    pub fn evidence_of_samples(&self, table: &Table, set: &Set, k: f64, expected: f64) -> f64 {
+        if k <= expected {
+            return 0.0;
+        }
+        if self.mode == Mode::Contrast {
+            return evidence(k, expected) / self.phi;
+        }
+        let own: f64 = table.rows_of(set).into_iter().map(|row| self.weight[row]).sum();
+        // Each main effect is known no better than its value's history; their relative variances add up.
+        let variance: f64 = set
+            .predicates()
+            .iter()
+            .map(|&(attribute, value)| 1.0 / (self.by_value[usize::from(attribute)][usize::from(value)] + 1.0))
+            .sum();
+        let history = own.min(1.0 / variance.max(1e-12));
+        let share = expected / (expected + history);
+        let both = k + history;
+        let history_part = if history > 0.0 { history * (history / ((1.0 - share) * both)).ln() } else { 0.0 };
+        (k * (k / (share * both)).ln() + history_part) / self.phi
+    }
 }
 
 /// Fits the history of `table`.
@@ -36,7 +72,14 @@ pub fn baseline(table: &Table) -> Start {
         let (n, k): (f64, f64) = (table.n.iter().sum(), table.k.iter().sum());
         let rate = if n > 0.0 { k / n } else { 0.0 };
         let expected = table.n.iter().map(|n| n * rate).collect();
-        return Start { rate: vec![rate; table.len()], expected, phi: 1.0, mode: Mode::Contrast };
+        return Start {
+            rate: vec![rate; table.len()],
+            expected,
+            phi: 1.0,
+            mode: Mode::Contrast,
+            weight: Vec::new(),
+            by_value: Vec::new(),
+        };
     }
     let overall = (k0 + 0.5) / (n0 + 1.0);
     let fitted = main_effects(table, overall);
@@ -48,7 +91,19 @@ pub fn baseline(table: &Table) -> Start {
         .map(|(q, (k0, n0))| ((k0 + weight * q) / (n0 + weight)).min(RATE_MAX))
         .collect();
     let expected = rate.iter().zip(&table.n).map(|(rate, n)| n * rate).collect();
-    Start { rate, expected, phi, mode: Mode::History }
+    let weight = fitted.iter().zip(&table.k0).map(|(q, k0)| k0 + weight * q).collect();
+    Start { rate, expected, phi, mode: Mode::History, weight, by_value: by_value(table) }
+}
+
+fn by_value(table: &Table) -> Vec<Vec<f64>> {
+    let sums = |column: &Column| {
+        let mut sums = vec![0.0; column.values.len()];
+        for (code, k0) in column.codes.iter().zip(&table.k0) {
+            sums[usize::from(*code)] += k0;
+        }
+        sums
+    };
+    table.columns.iter().map(sums).collect()
 }
 
 /// The main-effects rate of each row by iterative proportional fitting.

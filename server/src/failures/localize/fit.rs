@@ -1,58 +1,65 @@
-//! The factors of several sets together: each row fails as often as expected times the factor of every set it is in.
+//! What several sets explain together.
 //!
-//! Sets overlap, and where they do their factors multiply. Fitted one after the other, the first would take a part of
-//! the second's excess and leave remains that look like further causes; fitted together they do not.
+//! Sets overlap. Explained one after the other, the first would take a part of the second's excess and leave remains
+//! that look like further causes. So rows are told apart by which of the sets they are in, and each group of rows
+//! explains itself: right however the causes work together, whether their factors multiply, add up or the larger wins.
 
 use super::baseline::Start;
 use super::search::Set;
 use super::table::Table;
 
-/// Rounds of proportional fitting at most; few are needed unless sets overlap nearly wholly.
-const ROUNDS_MAX: usize = 50;
-/// The fit is good enough when no factor moves by more.
-const MOVE_MIN: f64 = 1e-9;
-
 /// Some sets, fitted.
 #[derive(Debug, Clone)]
 pub struct Fit {
-    /// What is expected of each row, these sets explained.
-    pub expected: Vec<f64>,
+    /// The sets that each row is in, one bit each.
+    groups: Vec<u8>,
+    /// Failures over expectation of each group.
+    factors: Vec<f64>,
     /// Log-likelihood ratio against no set, over-dispersion not taken out.
     pub evidence: f64,
 }
 
-/// Fits the factors of `sets` so that each has as many failures as expected.
-pub fn fit(table: &Table, start: &Start, sets: &[Set]) -> Fit {
-    let mut expected = start.expected.clone();
-    let members: Vec<(Vec<usize>, f64)> = sets
-        .iter()
-        .map(|set| {
-            let rows = table.rows_of(set);
-            let k = rows.iter().map(|&row| table.k[row]).sum();
-            (rows, k)
-        })
-        .collect();
-    for _ in 0..ROUNDS_MAX {
-        let mut moved = 0.0_f64;
-        for (rows, k) in &members {
-            let e: f64 = rows.iter().map(|&row| expected[row]).sum();
-            // A set without failures would be expected to have none ever after; it is never taken.
-            let factor = k.max(1e-6) / e.max(1e-6);
-            moved = moved.max((factor - 1.0).abs());
-            for &row in rows {
-                expected[row] *= factor;
+/// Whether rows in no set keep their expectation or explain themselves too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// As expected.
+    Kept,
+    /// Everything may have risen together.
+    Fitted,
+}
+
+impl Fit {
+    /// Fits `sets`, of which there are eight at most.
+    pub fn new(table: &Table, start: &Start, sets: &[Set], rest: Rest) -> Self {
+        let mut groups = vec![0_u8; table.len()];
+        for (set, bit) in sets.iter().zip(0..u8::BITS) {
+            for row in table.rows_of(set) {
+                groups[row] |= 1 << bit;
             }
         }
-        if sets.len() < 2 || moved < MOVE_MIN {
-            break;
+        let mut sums = vec![[0.0; 2]; 1 << sets.len().min(8)];
+        for ((group, k), e) in groups.iter().zip(&table.k).zip(&start.expected) {
+            let sum = &mut sums[usize::from(*group)];
+            sum[0] += k;
+            sum[1] += e;
         }
+        let (mut factors, mut evidence) = (vec![1.0; sums.len()], 0.0);
+        for (group, [k, e]) in sums.into_iter().enumerate() {
+            if e > 0.0 && (group > 0 || rest == Rest::Fitted) {
+                factors[group] = k / e;
+                evidence += if k > 0.0 { k * (k / e).ln() } else { 0.0 } - (k - e);
+            }
+        }
+        Self { groups, factors, evidence }
     }
-    let evidence = table
-        .k
-        .iter()
-        .zip(expected.iter().zip(&start.expected))
-        .filter(|(_, (now, before))| now != before && **now > 0.0 && **before > 0.0)
-        .map(|(k, (now, before))| k * (now / before).ln() - (now - before))
-        .sum();
-    Fit { expected, evidence }
+
+    /// What is expected of each row now.
+    pub fn expected(&self, start: &Start) -> Vec<f64> {
+        self.groups.iter().zip(&start.expected).map(|(group, e)| e * self.factors[usize::from(*group)]).collect()
+    }
+
+    /// Failures over expectation of the rows in no set.
+    pub fn rest(&self) -> f64 {
+        self.factors.first().copied().unwrap_or(1.0)
+    }
 }

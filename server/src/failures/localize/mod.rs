@@ -16,6 +16,7 @@ mod search;
 mod table;
 
 use baseline::Start;
+use fit::{Fit, Rest};
 use scan::Taken;
 use search::Set;
 use table::Table;
@@ -139,6 +140,8 @@ pub struct Report {
     pub explanations: Vec<Explanation>,
     /// Share of the excess that stays unexplained, 0–1.
     pub unexplained: Option<f64>,
+    /// By how much everything rose beside the sets, where it did; the sets are held against that.
+    pub fleet_lift: Option<f64>,
     /// Everything rose, and no set covers half of it: a bank or a network rather than a condition.
     pub is_fleet_wide: bool,
     /// Attributes that were left out because they are unknown for failures more (or less) than for exposures: they
@@ -158,9 +161,10 @@ pub fn explain(cells: &Cells, gain_min: f64, mut part_of: impl FnMut(&[Predicate
     let mut broken: Vec<i64> = Vec::new();
     loop {
         let start = baseline::baseline(&table);
-        let taken = scan::scan(&table, &start, gain_min);
+        let (taken, fleet_lift) = scan::scan(&table, &start, gain_min);
+        let raised = start.scaled(fleet_lift);
         let lone = if broken.len() < BROKEN_MAX {
-            taken.iter().find_map(|found| lone_terminal(&table, &start, found, gain_min, &mut part_of))
+            taken.iter().find_map(|found| lone_terminal(&table, &raised, found, gain_min, &mut part_of))
         } else {
             None
         };
@@ -169,7 +173,7 @@ pub fn explain(cells: &Cells, gain_min: f64, mut part_of: impl FnMut(&[Predicate
                 table.subtract(&part);
                 broken.push(part.terminal_id);
             }
-            Some(_) | None => return report(&table, &start, &taken, broken),
+            Some(_) | None => return report(&table, &start, &raised, &taken, broken),
         }
     }
 }
@@ -194,12 +198,13 @@ fn lone_terminal(
     (!survives).then_some(part)
 }
 
-fn report(table: &Table, start: &Start, taken: &[Taken], broken: Vec<i64>) -> Report {
+/// `start` is what was expected, `raised` the same after a rise of everything.
+fn report(table: &Table, start: &Start, raised: &Start, taken: &[Taken], broken: Vec<i64>) -> Report {
     let (n, k): (f64, f64) = (table.n.iter().sum(), table.k.iter().sum());
     let expected: f64 = start.expected.iter().sum();
     let excess = k - expected;
     let sets: Vec<Set> = taken.iter().map(|found| found.set).collect();
-    let last = fit::fit(table, start, &sets).expected;
+    let last = Fit::new(table, raised, &sets, Rest::Kept).expected(raised);
     let explanations: Vec<Explanation> = taken
         .iter()
         .map(|found| Explanation {
@@ -216,7 +221,9 @@ fn report(table: &Table, start: &Start, taken: &[Taken], broken: Vec<i64>) -> Re
             aliases: found.aliases.iter().map(|(set, overlap)| (table.predicates(set), *overlap)).collect(),
         })
         .collect();
-    let left = k - last.iter().sum::<f64>();
+    // A rise of everything is no condition: it stays unexplained.
+    let rise = raised.expected.iter().sum::<f64>() - expected;
+    let left = k - last.iter().sum::<f64>() + rise;
     let covers_half = |found: &Explanation| found.coverage.is_some_and(|coverage| coverage >= FLEET_COVERAGE);
     Report {
         mode: start.mode,
@@ -225,6 +232,7 @@ fn report(table: &Table, start: &Start, taken: &[Taken], broken: Vec<i64>) -> Re
         expected,
         phi: start.phi,
         unexplained: (excess > 0.0).then(|| (left / excess).clamp(0.0, 1.0)),
+        fleet_lift: (rise > 0.0).then(|| (expected + rise) / expected),
         is_fleet_wide: k >= FAILURES_MIN
             && search::evidence(k, expected.max(1e-6)) / start.phi >= GAIN_MIN
             && k >= FLEET_LIFT_MIN * expected

@@ -3,7 +3,7 @@
 
 use super::alias::aliases;
 use super::baseline::Start;
-use super::fit::{Fit, fit};
+use super::fit::{Fit, Rest};
 use super::search::{Candidate, Search, Set, evidence, penalty};
 use super::table::Table;
 use super::{Mode, LIFT_MIN};
@@ -16,6 +16,13 @@ const EXCESS_SHARE_MIN: f64 = 0.005;
 const IMPROVED_MAX: usize = 8;
 /// A list is better from this many nats on.
 const IMPROVEMENT_MIN: f64 = 0.5;
+/// Sets of a round that are held against the size of their history, the best first.
+const COMPARED_MAX: usize = 500;
+/// Everything rose together from this factor on; less is the daily up and down.
+const FLEET_FACTOR_MIN: f64 = 1.1;
+/// Rounds in which that factor and the sets beside it are found, and how little it still moves then.
+const FLEET_ROUNDS: usize = 3;
+const FLEET_SETTLED: f64 = 0.01;
 /// What lies around a set makes a simpler one worth trying from this evidence and this lift on.
 const AROUND_EVIDENCE: f64 = 3.0;
 const AROUND_LIFT: f64 = 1.3;
@@ -37,16 +44,40 @@ pub struct Taken {
     pub aliases: Vec<(Set, f64)>,
 }
 
-/// The sets that explain the excess of `table` over `start`.
-pub fn scan(table: &Table, start: &Start, gain_min: f64) -> Vec<Taken> {
-    let excess = table.k.iter().sum::<f64>() - start.expected.iter().sum::<f64>();
-    let scan = Scan { table, start, gain_min, share_min: EXCESS_SHARE_MIN * excess.max(1.0) };
-    let mut sets = scan.grow(Vec::new());
-    for _ in 0..IMPROVED_MAX {
-        let Some(better) = scan.improved(&sets) else { break };
-        sets = better;
+/// The sets that explain the excess of `table` over `start`, and the rise of everything beside them: the factor by which
+/// all of `start` is multiplied before the sets are looked at, 1 unless everything rose.
+pub fn scan(table: &Table, start: &Start, gain_min: f64) -> (Vec<Taken>, f64) {
+    let plain = Scan::new(table, start, gain_min);
+    let sets = plain.list();
+    let Some(fleet) = risen_together(&plain, &sets) else { return (plain.replay(sets), 1.0) };
+    // What rose with everything else is no cause; nor does a cause among it make everything rise.
+    let mut factor = fleet;
+    let mut others = Vec::new();
+    for _ in 0..FLEET_ROUNDS {
+        others = Scan::new(table, &start.scaled(factor), gain_min).list();
+        let next = Fit::new(table, start, &others, Rest::Fitted).rest();
+        let is_settled = (next / factor - 1.0).abs() < FLEET_SETTLED;
+        factor = next;
+        if is_settled {
+            break;
+        }
     }
-    scan.replay(sets)
+    if factor < FLEET_FACTOR_MIN || plain.worth(&others, Rest::Fitted) <= plain.worth(&sets, Rest::Kept) {
+        return (plain.replay(sets), 1.0);
+    }
+    let start = start.scaled(factor);
+    (Scan::new(table, &start, gain_min).replay(others), factor)
+}
+
+/// By how much everything rose, if that may be so: what is left of the sets when they need not explain it.
+fn risen_together(scan: &Scan<'_>, sets: &[Set]) -> Option<f64> {
+    if scan.start.mode == Mode::Contrast {
+        return None;
+    }
+    let sets = scan.prune(sets.to_vec(), Rest::Fitted);
+    let [kept, fitted] = [Rest::Kept, Rest::Fitted].map(|rest| Fit::new(scan.table, scan.start, &sets, rest));
+    let is_worth = (fitted.evidence - kept.evidence) / scan.start.phi >= scan.gain_min;
+    (is_worth && fitted.rest() >= FLEET_FACTOR_MIN).then(|| fitted.rest())
 }
 
 struct Scan<'a> {
@@ -57,42 +88,69 @@ struct Scan<'a> {
     share_min: f64,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn new(table: &'a Table, start: &'a Start, gain_min: f64) -> Self {
+        let excess = table.k.iter().sum::<f64>() - start.expected.iter().sum::<f64>();
+        Self { table, start, gain_min, share_min: EXCESS_SHARE_MIN * excess.max(1.0) }
+    }
+
+    /// The list of sets, grown and improved.
+    fn list(&self) -> Vec<Set> {
+        let mut sets = self.grow(Vec::new());
+        for _ in 0..IMPROVED_MAX {
+            let Some(better) = self.improved(&sets) else { break };
+            sets = better;
+        }
+        sets
+    }
+
     fn sets_max(&self) -> usize {
         if self.start.mode == Mode::Contrast { 1 } else { SETS_MAX }
     }
 
-    fn fit(&self, sets: &[Set]) -> Fit {
-        fit(self.table, self.start, sets)
+    fn evidence(&self, sets: &[Set], rest: Rest) -> f64 {
+        Fit::new(self.table, self.start, sets, rest).evidence
+    }
+
+    fn expected(&self, sets: &[Set]) -> Vec<f64> {
+        Fit::new(self.table, self.start, sets, Rest::Kept).expected(self.start)
     }
 
     fn search(&self, sets: &[Set]) -> Search<'_> {
-        Search::new(self.table, &self.fit(sets).expected, self.start.phi)
+        Search::new(self.table, &self.expected(sets), self.start.phi)
     }
 
-    fn may_follow(&self, best: &Candidate, sets: &[Set]) -> bool {
-        best.gain >= self.gain_min
-            && !sets.contains(&best.set)
-            && (sets.is_empty() || best.k - best.expected >= self.share_min)
+    /// The best set that may stand beside `sets`.
+    fn next(&self, sets: &[Set]) -> Option<Set> {
+        let mut found = self.search(sets).found;
+        found.retain(|candidate| {
+            candidate.gain >= self.gain_min && (sets.is_empty() || candidate.k - candidate.expected >= self.share_min)
+        });
+        found.sort_unstable_by(Candidate::rank);
+        let stands = |candidate: &&Candidate| {
+            let Candidate { set, k, expected, .. } = **candidate;
+            let evidence = self.start.evidence_of_samples(self.table, &set, k, expected);
+            evidence - penalty(self.table, &set) >= self.gain_min && !sets.contains(&set)
+        };
+        found.iter().take(COMPARED_MAX).find(stands).map(|candidate| candidate.set)
     }
 
     /// Adds sets as long as there is one to add.
     fn grow(&self, mut sets: Vec<Set>) -> Vec<Set> {
         while sets.len() < self.sets_max() {
-            let best = self.search(&sets).best().filter(|best| self.may_follow(best, &sets));
-            let Some(best) = best else { break };
-            sets.push(best.set);
+            let Some(next) = self.next(&sets) else { break };
+            sets.push(next);
         }
         sets
     }
 
     /// Removes sets that the others have made needless, the most needless first.
-    fn prune(&self, mut sets: Vec<Set>) -> Vec<Set> {
-        while sets.len() > 1 {
-            let whole = self.fit(&sets).evidence;
+    fn prune(&self, mut sets: Vec<Set>, rest: Rest) -> Vec<Set> {
+        while !sets.is_empty() {
+            let whole = self.evidence(&sets, rest);
             let worth = |index: usize| {
                 let others = without(&sets, index);
-                (whole - self.fit(&others).evidence) / self.start.phi - penalty(self.table, &sets[index])
+                (whole - self.evidence(&others, rest)) / self.start.phi - penalty(self.table, &sets[index])
             };
             let least = (0..sets.len()).map(|index| (index, worth(index))).min_by(|one, other| one.1.total_cmp(&other.1));
             match least {
@@ -104,17 +162,18 @@ impl Scan<'_> {
     }
 
     /// What a list is worth: its evidence, less what it takes to name its sets.
-    fn worth(&self, sets: &[Set]) -> f64 {
+    fn worth(&self, sets: &[Set], rest: Rest) -> f64 {
         let price: f64 = sets.iter().map(|set| penalty(self.table, set) + self.gain_min).sum();
-        self.fit(sets).evidence / self.start.phi - price
+        let everything = if rest == Rest::Fitted { self.gain_min } else { 0.0 };
+        self.evidence(sets, rest) / self.start.phi - price - everything
     }
 
     /// A list that is worth more, if one is found.
     fn improved(&self, sets: &[Set]) -> Option<Vec<Set>> {
-        let worth = self.worth(sets) + IMPROVEMENT_MIN;
+        let worth = self.worth(sets, Rest::Kept) + IMPROVEMENT_MIN;
         let try_from = |first: Vec<Set>| {
-            let list = self.prune(self.grow(first));
-            (self.worth(&list) > worth).then_some(list)
+            let list = self.prune(self.grow(first), Rest::Kept);
+            (self.worth(&list, Rest::Kept) > worth).then_some(list)
         };
         for simpler in self.simpler(sets) {
             let mut first: Vec<Set> = sets.iter().copied().filter(|set| !set.refines(&simpler)).collect();
@@ -126,9 +185,8 @@ impl Scan<'_> {
         // The last set is the best beside the others: that is how it was found.
         for index in 0..sets.len().saturating_sub(1) {
             let others = without(sets, index);
-            let best = self.search(&others).best();
-            if let Some(best) = best.filter(|best| best.set != sets[index] && self.may_follow(best, &others)) {
-                let list = try_from(others.into_iter().chain([best.set]).collect());
+            if let Some(next) = self.next(&others).filter(|next| *next != sets[index]) {
+                let list = try_from(others.into_iter().chain([next]).collect());
                 if list.is_some() {
                     return list;
                 }
@@ -147,7 +205,7 @@ impl Scan<'_> {
                     continue;
                 }
                 let rest: Vec<Set> = sets.iter().copied().filter(|other| !other.refines(&simpler)).collect();
-                let expected = self.fit(&rest).expected;
+                let expected = self.expected(&rest);
                 let (mut k, mut e) = (0.0, 0.0);
                 for row in self.table.rows_of(&simpler) {
                     if self.table.code(attribute, row) != value {

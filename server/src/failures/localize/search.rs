@@ -133,11 +133,6 @@ impl<'a> Search<'a> {
         search
     }
 
-    /// The best set, admissible but whatever its gain.
-    pub fn best(&self) -> Option<Candidate> {
-        self.found.iter().copied().min_by(Candidate::rank)
-    }
-
     /// The figures of one set, admissible or not.
     pub fn figures(&self, set: &Set) -> Candidate {
         let mut sum = [0.0; 2];

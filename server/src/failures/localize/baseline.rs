@@ -1,6 +1,7 @@
 //! What is expected of each row: main effects fitted on the history, and each row's own history shrunk towards them.
 
 use super::Mode;
+use super::contrast::{EFFECT_MAX, contrast};
 use super::search::{Set, evidence};
 use super::table::{Column, Table};
 
@@ -32,6 +33,8 @@ pub struct Start {
     pub weight: Vec<f64>,
     /// Failures of the history by attribute and value.
     pub by_value: Vec<Vec<f64>>,
+    /// Without history: how likely values differ so much by themselves, ln.
+    pub prior: f64,
 }
 
 impl Start {
@@ -69,20 +72,17 @@ impl Start {
 pub fn baseline(table: &Table) -> Start {
     let (n0, k0): (f64, f64) = (table.n0.iter().sum(), table.k0.iter().sum());
     if k0 < HISTORY_FAILURES_MIN {
-        let (n, k): (f64, f64) = (table.n.iter().sum(), table.k.iter().sum());
-        let rate = if n > 0.0 { k / n } else { 0.0 };
-        let expected = table.n.iter().map(|n| n * rate).collect();
-        return Start {
-            rate: vec![rate; table.len()],
-            expected,
-            phi: 1.0,
-            mode: Mode::Contrast,
-            weight: Vec::new(),
-            by_value: Vec::new(),
-        };
+        return contrast(table, &[], EFFECT_MAX);
     }
     let overall = (k0 + 0.5) / (n0 + 1.0);
-    let fitted = main_effects(table, overall);
+    let counts = Counts { n: &table.n0, k: &table.k0 };
+    let effects = main_effects(table, &counts, overall, FIT_PRIOR);
+    let mut fitted = vec![overall; table.len()];
+    for (column, effects) in table.columns.iter().zip(&effects) {
+        for (code, rate) in column.codes.iter().zip(&mut fitted) {
+            *rate *= effects[usize::from(*code)];
+        }
+    }
     let phi = dispersion(table, &fitted);
     let weight = ROW_PRIOR / overall;
     let rate: Vec<f64> = fitted
@@ -92,7 +92,7 @@ pub fn baseline(table: &Table) -> Start {
         .collect();
     let expected = rate.iter().zip(&table.n).map(|(rate, n)| n * rate).collect();
     let weight = fitted.iter().zip(&table.k0).map(|(q, k0)| k0 + weight * q).collect();
-    Start { rate, expected, phi, mode: Mode::History, weight, by_value: by_value(table) }
+    Start { rate, expected, phi, mode: Mode::History, weight, by_value: by_value(table), prior: 0.0 }
 }
 
 fn by_value(table: &Table) -> Vec<Vec<f64>> {
@@ -106,20 +106,29 @@ fn by_value(table: &Table) -> Vec<Vec<f64>> {
     table.columns.iter().map(sums).collect()
 }
 
-/// The main-effects rate of each row by iterative proportional fitting.
-pub fn main_effects(table: &Table, overall: f64) -> Vec<f64> {
-    let mut expected: Vec<f64> = table.n0.iter().map(|n0| n0 * overall).collect();
+/// Exposures and failures of each row.
+pub struct Counts<'a> {
+    /// Exposures.
+    pub n: &'a [f64],
+    /// Failures.
+    pub k: &'a [f64],
+}
+
+/// The factor of each value of each attribute, by iterative proportional fitting. `prior` failures on both
+/// sides of each make small samples differ less.
+pub fn main_effects(table: &Table, counts: &Counts<'_>, overall: f64, prior: f64) -> Vec<Vec<f64>> {
+    let mut expected: Vec<f64> = counts.n.iter().map(|n| n * overall).collect();
     let mut effects: Vec<Vec<f64>> = table.columns.iter().map(|column| vec![1.0; column.values.len()]).collect();
     for _ in 0..FIT_ROUNDS {
         let mut moved = 0.0_f64;
         for (column, effects) in table.columns.iter().zip(&mut effects) {
             let mut sums = vec![[0.0; 2]; effects.len()];
-            for (code, (k0, expected)) in column.codes.iter().zip(table.k0.iter().zip(&expected)) {
+            for (code, (k, expected)) in column.codes.iter().zip(counts.k.iter().zip(&expected)) {
                 let sum = &mut sums[usize::from(*code)];
-                sum[0] += k0;
+                sum[0] += k;
                 sum[1] += expected;
             }
-            let factors: Vec<f64> = sums.iter().map(|[k0, e]| (k0 + FIT_PRIOR) / (e + FIT_PRIOR)).collect();
+            let factors: Vec<f64> = sums.iter().map(|[k, e]| (k + prior) / (e + prior)).collect();
             for (effect, factor) in effects.iter_mut().zip(&factors) {
                 *effect *= factor;
                 moved = moved.max((factor - 1.0).abs());
@@ -133,17 +142,11 @@ pub fn main_effects(table: &Table, overall: f64) -> Vec<f64> {
             break;
         }
     }
-    let mut fitted = vec![overall; table.len()];
-    for (column, effects) in table.columns.iter().zip(&effects) {
-        for (code, rate) in column.codes.iter().zip(&mut fitted) {
-            *rate *= effects[usize::from(*code)];
-        }
-    }
-    fitted
+    effects
 }
 
 /// Mean squared scatter of the history around its main effects, at least that of chance.
-pub fn dispersion(table: &Table, fitted: &[f64]) -> f64 {
+fn dispersion(table: &Table, fitted: &[f64]) -> f64 {
     let (mut sum, mut rows) = (0.0, 0_u32);
     for (rate, (k0, n0)) in fitted.iter().zip(table.k0.iter().zip(&table.n0)) {
         let expected = n0 * rate;

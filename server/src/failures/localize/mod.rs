@@ -9,6 +9,7 @@
 
 mod alias;
 mod baseline;
+mod contrast;
 mod fit;
 mod interval;
 mod scan;
@@ -17,7 +18,7 @@ mod table;
 
 use baseline::Start;
 use fit::{Fit, Rest};
-use scan::Taken;
+use scan::{Scanned, Taken};
 use search::Set;
 use table::Table;
 
@@ -161,8 +162,7 @@ pub fn explain(cells: &Cells, gain_min: f64, mut part_of: impl FnMut(&[Predicate
     let mut broken: Vec<i64> = Vec::new();
     loop {
         let start = baseline::baseline(&table);
-        let (taken, fleet_lift) = scan::scan(&table, &start, gain_min);
-        let raised = start.scaled(fleet_lift);
+        let Scanned { start, raised, taken } = scan::scan(&table, start, gain_min);
         let lone = if broken.len() < BROKEN_MAX {
             taken.iter().find_map(|found| lone_terminal(&table, &raised, found, gain_min, &mut part_of))
         } else {

@@ -1,10 +1,16 @@
 //! From single sets to the list: the best is taken, its rows then explain themselves, and the search goes on; in the
 //! end every set has to stand against simpler, finer and other ones beside the rest of the list.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use super::alias::aliases;
 use super::baseline::Start;
+use super::contrast::{EFFECT_FIRST_MAX, EFFECT_MAX, contrast};
 use super::fit::{Fit, Rest};
-use super::search::{Candidate, Search, Set, evidence, penalty};
+use super::search::{Candidate, Set, evidence, penalty, search};
 use super::table::Table;
 use super::{Mode, LIFT_MIN};
 
@@ -44,14 +50,51 @@ pub struct Taken {
     pub aliases: Vec<(Set, f64)>,
 }
 
-/// The sets that explain the excess of `table` over `start`, and the rise of everything beside them: the factor by which
-/// all of `start` is multiplied before the sets are looked at, 1 unless everything rose.
-pub fn scan(table: &Table, start: &Start, gain_min: f64) -> (Vec<Taken>, f64) {
-    let plain = Scan::new(table, start, gain_min);
-    let sets = plain.list();
-    let Some(fleet) = risen_together(&plain, &sets) else { return (plain.replay(sets), 1.0) };
-    // What rose with everything else is no cause; nor does a cause among it make everything rise.
-    let mut factor = fleet;
+/// What a scan has found.
+#[derive(Debug)]
+pub struct Scanned {
+    /// What was expected.
+    pub start: Start,
+    /// The same after a rise of everything; else the same.
+    pub raised: Start,
+    /// The sets, in the order of discovery.
+    pub taken: Vec<Taken>,
+}
+
+/// The sets that explain the excess of `table` over `start`.
+pub fn scan(table: &Table, start: Start, gain_min: f64) -> Scanned {
+    let plain = Scan::new(table, &start, gain_min);
+    let mut sets = plain.list();
+    if start.mode == Mode::Contrast {
+        let first = Scan { effect_max: EFFECT_FIRST_MAX, ..Scan::new(table, &start, gain_min) };
+        let other = plain.improve(plain.grow(plain.prune(first.grow(Vec::new()), Rest::Kept)));
+        if plain.worth(&other, Rest::Kept) > plain.worth(&sets, Rest::Kept) {
+            sets = other;
+        }
+        // Figures against what is expected once it is known what stands out.
+        let start = contrast(table, &sets, EFFECT_MAX);
+        let taken = Scan::new(table, &start, gain_min).replay(sets);
+        return Scanned { raised: start.clone(), start, taken };
+    }
+    if let Some((factor, others)) = risen_together(&plain, &sets) {
+        let raised = start.scaled(factor);
+        let taken = Scan::new(table, &raised, gain_min).replay(others);
+        return Scanned { start, raised, taken };
+    }
+    let taken = plain.replay(sets);
+    Scanned { raised: start.clone(), start, taken }
+}
+
+/// By how much everything rose, and the sets that rose beyond that, if this explains more than `sets` do alone: what
+/// rose with everything else is no cause, nor does a cause among it make everything rise.
+fn risen_together(scan: &Scan<'_>, sets: &[Set]) -> Option<(f64, Vec<Set>)> {
+    let Scan { table, start, gain_min, .. } = *scan;
+    let kept = scan.prune(sets.to_vec(), Rest::Fitted);
+    let [alone, fitted] = [Rest::Kept, Rest::Fitted].map(|rest| Fit::new(table, start, &kept, rest));
+    if fitted.rest() < FLEET_FACTOR_MIN || (fitted.evidence - alone.evidence) / start.phi < gain_min {
+        return None;
+    }
+    let mut factor = fitted.rest();
     let mut others = Vec::new();
     for _ in 0..FLEET_ROUNDS {
         others = Scan::new(table, &start.scaled(factor), gain_min).list();
@@ -62,22 +105,8 @@ pub fn scan(table: &Table, start: &Start, gain_min: f64) -> (Vec<Taken>, f64) {
             break;
         }
     }
-    if factor < FLEET_FACTOR_MIN || plain.worth(&others, Rest::Fitted) <= plain.worth(&sets, Rest::Kept) {
-        return (plain.replay(sets), 1.0);
-    }
-    let start = start.scaled(factor);
-    (Scan::new(table, &start, gain_min).replay(others), factor)
-}
-
-/// By how much everything rose, if that may be so: what is left of the sets when they need not explain it.
-fn risen_together(scan: &Scan<'_>, sets: &[Set]) -> Option<f64> {
-    if scan.start.mode == Mode::Contrast {
-        return None;
-    }
-    let sets = scan.prune(sets.to_vec(), Rest::Fitted);
-    let [kept, fitted] = [Rest::Kept, Rest::Fitted].map(|rest| Fit::new(scan.table, scan.start, &sets, rest));
-    let is_worth = (fitted.evidence - kept.evidence) / scan.start.phi >= scan.gain_min;
-    (is_worth && fitted.rest() >= FLEET_FACTOR_MIN).then(|| fitted.rest())
+    let is_better = scan.worth(&others, Rest::Fitted) > scan.worth(sets, Rest::Kept);
+    (factor >= FLEET_FACTOR_MIN && is_better).then_some((factor, others))
 }
 
 struct Scan<'a> {
@@ -86,17 +115,25 @@ struct Scan<'a> {
     gain_min: f64,
     /// Excess that a set must have from the second on.
     share_min: f64,
+    /// Without history: what values differ by without being a cause.
+    effect_max: f64,
+    /// What was found beside which sets: lists are gone through more than once.
+    known: RefCell<HashMap<Vec<Set>, Rc<[Candidate]>>>,
 }
 
 impl<'a> Scan<'a> {
     fn new(table: &'a Table, start: &'a Start, gain_min: f64) -> Self {
         let excess = table.k.iter().sum::<f64>() - start.expected.iter().sum::<f64>();
-        Self { table, start, gain_min, share_min: EXCESS_SHARE_MIN * excess.max(1.0) }
+        let share_min = EXCESS_SHARE_MIN * excess.max(1.0);
+        Self { table, start, gain_min, share_min, effect_max: EFFECT_MAX, known: RefCell::default() }
     }
 
     /// The list of sets, grown and improved.
     fn list(&self) -> Vec<Set> {
-        let mut sets = self.grow(Vec::new());
+        self.improve(self.grow(Vec::new()))
+    }
+
+    fn improve(&self, mut sets: Vec<Set>) -> Vec<Set> {
         for _ in 0..IMPROVED_MAX {
             let Some(better) = self.improved(&sets) else { break };
             sets = better;
@@ -104,40 +141,76 @@ impl<'a> Scan<'a> {
         sets
     }
 
-    fn sets_max(&self) -> usize {
-        if self.start.mode == Mode::Contrast { 1 } else { SETS_MAX }
+    /// What is expected while `sets` are named; without history they leave what the others are held against.
+    fn start(&self, sets: &[Set]) -> Cow<'_, Start> {
+        match self.start.mode {
+            Mode::History => Cow::Borrowed(self.start),
+            Mode::Contrast => Cow::Owned(contrast(self.table, sets, self.effect_max)),
+        }
     }
 
+    /// Log-likelihood of `sets`, up to a constant, over-dispersion taken out.
     fn evidence(&self, sets: &[Set], rest: Rest) -> f64 {
-        Fit::new(self.table, self.start, sets, rest).evidence
+        let start = self.start(sets);
+        let fit = Fit::new(self.table, &start, sets, rest);
+        let moved = match self.start.mode {
+            Mode::History => 0.0,
+            // The expectations themselves depend on the sets.
+            Mode::Contrast => likelihood(&self.table.k, &start.expected),
+        };
+        (fit.evidence + moved) / self.start.phi + start.prior
     }
 
+    /// What is expected of each row beside `sets`.
     fn expected(&self, sets: &[Set]) -> Vec<f64> {
-        Fit::new(self.table, self.start, sets, Rest::Kept).expected(self.start)
+        let start = self.start(sets);
+        Fit::new(self.table, &start, sets, Rest::Kept).expected(&start)
     }
 
-    fn search(&self, sets: &[Set]) -> Search<'_> {
-        Search::new(self.table, &self.expected(sets), self.start.phi)
+    /// Every admissible set beside `sets`.
+    fn search(&self, sets: &[Set]) -> Rc<[Candidate]> {
+        if let Some(found) = self.known.borrow().get(sets) {
+            return Rc::clone(found);
+        }
+        let found: Rc<[Candidate]> = search(self.table, &self.expected(sets), self.start(sets).phi).into();
+        self.known.borrow_mut().insert(sets.to_vec(), Rc::clone(&found));
+        found
     }
 
     /// The best set that may stand beside `sets`.
     fn next(&self, sets: &[Set]) -> Option<Set> {
-        let mut found = self.search(sets).found;
-        found.retain(|candidate| {
+        let may_stand = |candidate: &&Candidate| {
             candidate.gain >= self.gain_min && (sets.is_empty() || candidate.k - candidate.expected >= self.share_min)
-        });
+        };
+        let mut found: Vec<Candidate> = self.search(sets).iter().filter(may_stand).copied().collect();
         found.sort_unstable_by(Candidate::rank);
         let stands = |candidate: &&Candidate| {
             let Candidate { set, k, expected, .. } = **candidate;
             let evidence = self.start.evidence_of_samples(self.table, &set, k, expected);
             evidence - penalty(self.table, &set) >= self.gain_min && !sets.contains(&set)
         };
-        found.iter().take(COMPARED_MAX).find(stands).map(|candidate| candidate.set)
+        found.iter().take(COMPARED_MAX).find(stands).map(|candidate| self.simplest(candidate.set))
+    }
+
+    /// The set without the predicates that hold in it anyway.
+    fn simplest(&self, mut set: Set) -> Set {
+        let exposures = |set: &Set| self.table.rows_of(set).into_iter().map(|row| self.table.n[row]).sum::<f64>();
+        let own = exposures(&set);
+        while let Some(simpler) = set
+            .predicates()
+            .iter()
+            .filter(|_| set.predicates().len() > 1)
+            .map(|&(attribute, _)| set.without(attribute))
+            .find(|simpler| exposures(simpler) <= own)
+        {
+            set = simpler;
+        }
+        set
     }
 
     /// Adds sets as long as there is one to add.
     fn grow(&self, mut sets: Vec<Set>) -> Vec<Set> {
-        while sets.len() < self.sets_max() {
+        while sets.len() < SETS_MAX {
             let Some(next) = self.next(&sets) else { break };
             sets.push(next);
         }
@@ -150,7 +223,7 @@ impl<'a> Scan<'a> {
             let whole = self.evidence(&sets, rest);
             let worth = |index: usize| {
                 let others = without(&sets, index);
-                (whole - self.evidence(&others, rest)) / self.start.phi - penalty(self.table, &sets[index])
+                whole - self.evidence(&others, rest) - penalty(self.table, &sets[index])
             };
             let least = (0..sets.len()).map(|index| (index, worth(index))).min_by(|one, other| one.1.total_cmp(&other.1));
             match least {
@@ -165,7 +238,7 @@ impl<'a> Scan<'a> {
     fn worth(&self, sets: &[Set], rest: Rest) -> f64 {
         let price: f64 = sets.iter().map(|set| penalty(self.table, set) + self.gain_min).sum();
         let everything = if rest == Rest::Fitted { self.gain_min } else { 0.0 };
-        self.evidence(sets, rest) / self.start.phi - price - everything
+        self.evidence(sets, rest) - price - everything
     }
 
     /// A list that is worth more, if one is found.
@@ -226,9 +299,10 @@ impl<'a> Scan<'a> {
         let mut taken: Vec<Taken> = Vec::new();
         let mut sets: Vec<Set> = Vec::new();
         while !left.is_empty() {
-            let search = self.search(&sets);
-            let figures: Vec<Candidate> = left.iter().map(|set| search.figures(set)).collect();
-            let Some(best) = figures.into_iter().min_by(Candidate::rank) else { break };
+            let (expected, phi) = (self.expected(&sets), self.start(&sets).phi);
+            let figures = |set: &Set| Candidate::of(self.table, &expected, phi, *set);
+            let Some(best) = left.iter().map(figures).min_by(Candidate::rank) else { break };
+            let found = self.search(&sets);
             left.retain(|set| *set != best.set);
             sets.push(best.set);
             // Beside the others a set may be worth less than alone; one that is hardly any is not shown.
@@ -239,12 +313,17 @@ impl<'a> Scan<'a> {
                     k: best.k,
                     expected: best.expected,
                     gain: best.gain,
-                    aliases: aliases(self.table, &best, &search.found),
+                    aliases: aliases(self.table, &best, &found),
                 });
             }
         }
         taken
     }
+}
+
+/// Poisson log-likelihood of all rows, up to a constant.
+fn likelihood(k: &[f64], expected: &[f64]) -> f64 {
+    k.iter().zip(expected).map(|(k, e)| if *k > 0.0 { k * e.max(1e-9).ln() } else { 0.0 } - e).sum()
 }
 
 fn without(sets: &[Set], index: usize) -> Vec<Set> {

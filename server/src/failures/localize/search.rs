@@ -69,6 +69,14 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// The figures of `set`, admissible or not.
+    pub fn of(table: &Table, expected: &[f64], phi: f64, set: Set) -> Self {
+        let rows = table.rows_of(&set);
+        let k = rows.iter().map(|&row| table.k[row]).sum();
+        let expected = rows.iter().map(|&row| expected[row]).sum::<f64>().max(1e-6);
+        Self { set, k, expected, gain: evidence(k, expected) / phi - penalty(table, &set) }
+    }
+
     /// By gain, best first; ties go to the lower order, then to the lower attributes and codes.
     pub fn rank(&self, other: &Self) -> Ordering {
         other.gain.total_cmp(&self.gain).then_with(|| self.set.rank(&other.set))
@@ -96,8 +104,32 @@ fn ln_values(table: &Table, attribute: usize) -> f64 {
     (table.columns[attribute].values.len().max(1) as f64).ln()
 }
 
+/// Looks at all sets against `expected`; the admissible ones, in no order.
+pub fn search(table: &Table, expected: &[f64], phi: f64) -> Vec<Candidate> {
+    let mut search = Search {
+        table,
+        rows: table.k.iter().zip(expected).map(|(k, e)| [*k, *e]).collect(),
+        phi,
+        ln_ways: ln_ways(table.columns.len()),
+        ln_values: (0..table.columns.len()).map(|attribute| ln_values(table, attribute)).collect(),
+        found: Vec::new(),
+    };
+    search.singles();
+    let first_pair = search.found.len();
+    search.pairs();
+    let mut pairs = search.found.split_off(first_pair);
+    if pairs.len() > EXTENDED_PAIRS {
+        pairs.select_nth_unstable_by(EXTENDED_PAIRS, Candidate::rank);
+    }
+    for pair in pairs.iter().take(EXTENDED_PAIRS) {
+        search.extend(pair);
+    }
+    search.found.append(&mut pairs);
+    search.found
+}
+
 /// What one round works with.
-pub struct Search<'a> {
+struct Search<'a> {
     table: &'a Table,
     /// Failures and expectation of each row.
     rows: Vec<[f64; 2]>,
@@ -105,45 +137,10 @@ pub struct Search<'a> {
     ln_ways: [f64; ORDER_MAX + 1],
     ln_values: Vec<f64>,
     /// Every admissible set that was looked at.
-    pub found: Vec<Candidate>,
+    found: Vec<Candidate>,
 }
 
-impl<'a> Search<'a> {
-    /// Looks at all sets against `expected`.
-    pub fn new(table: &'a Table, expected: &[f64], phi: f64) -> Self {
-        let mut search = Self {
-            table,
-            rows: table.k.iter().zip(expected).map(|(k, e)| [*k, *e]).collect(),
-            phi,
-            ln_ways: ln_ways(table.columns.len()),
-            ln_values: (0..table.columns.len()).map(|attribute| ln_values(table, attribute)).collect(),
-            found: Vec::new(),
-        };
-        search.singles();
-        let first_pair = search.found.len();
-        search.pairs();
-        let mut pairs = search.found.split_off(first_pair);
-        if pairs.len() > EXTENDED_PAIRS {
-            pairs.select_nth_unstable_by(EXTENDED_PAIRS, Candidate::rank);
-        }
-        for pair in pairs.iter().take(EXTENDED_PAIRS) {
-            search.extend(pair);
-        }
-        search.found.append(&mut pairs);
-        search
-    }
-
-    /// The figures of one set, admissible or not.
-    pub fn figures(&self, set: &Set) -> Candidate {
-        let mut sum = [0.0; 2];
-        for row in self.table.rows_of(set) {
-            add(&mut sum, &self.rows[row]);
-        }
-        let [k, expected] = [sum[0], sum[1].max(1e-6)];
-        let gain = evidence(k, expected) / self.phi - penalty(self.table, set);
-        Candidate { set: *set, k, expected, gain }
-    }
-
+impl Search<'_> {
     fn consider(&mut self, predicates: &[(u8, u16)], [k, expected]: [f64; 2]) {
         let expected = expected.max(1e-6);
         if k < FAILURES_MIN || k < LIFT_MIN * expected {

@@ -22,7 +22,8 @@ const RUNS: usize = 7;
 const LIMIT_MS: f64 = 1_000.0;
 
 /// What is put in: attributes with values, and the factor.
-const CAUSES: [(&[(usize, u16)], f64); 3] = [(&[(2, 3), (4, 1)], 4.0), (&[(0, 2)], 3.0), (&[(1, 1), (5, 2), (8, 1)], 5.0)];
+const CAUSES: [(&[(usize, u16)], f64); 3] =
+    [(&[(2, 3), (4, 1)], 4.0), (&[(0, 2)], 3.0), (&[(1, 1), (5, 2), (8, 1)], 5.0)];
 
 fn main() -> ExitCode {
     let cells = fleet();
@@ -44,7 +45,9 @@ fn main() -> ExitCode {
     }
     times.sort_by(f64::total_cmp);
     let median = times.get(RUNS / 2).copied().unwrap_or(f64::MAX);
-    println!("median {median:.0} ms of one processor, limit {LIMIT_MS:.0} ms; all runs: {times:.0?}; exactly the three causes: {is_right}");
+    println!(
+        "median {median:.0} ms of one processor, limit {LIMIT_MS:.0} ms; all runs: {times:.0?}; exactly the three causes: {is_right}"
+    );
     if is_right && median < LIMIT_MS { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -1,6 +1,7 @@
 //! Failures: the events themselves with the conditions they happened under, which conditions explain a rise, and the
 //! incidents under which people deal with them.
 
+pub mod cells_file;
 pub mod http;
 pub mod incidents;
 pub mod localize;

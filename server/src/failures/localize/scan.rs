@@ -12,7 +12,7 @@ use super::contrast::{EFFECT_FIRST_MAX, EFFECT_MAX, contrast};
 use super::fit::{Fit, Rest};
 use super::search::{Candidate, Set, evidence, penalty, search};
 use super::table::Table;
-use super::{Mode, LIFT_MIN};
+use super::{LIFT_MIN, Mode};
 
 /// Most sets in one explanation.
 const SETS_MAX: usize = 6;
@@ -187,9 +187,10 @@ impl<'a> Scan<'a> {
         let stands = |candidate: &&Candidate| {
             let Candidate { set, k, expected, .. } = **candidate;
             let evidence = self.start.evidence_of_samples(self.table, &set, k, expected);
-            evidence - penalty(self.table, &set) >= self.gain_min && !sets.contains(&set)
+            evidence - penalty(self.table, &set) >= self.gain_min
         };
-        found.iter().take(COMPARED_MAX).find(stands).map(|candidate| self.simplest(candidate.set))
+        let standing = found.iter().take(COMPARED_MAX).filter(stands).map(|candidate| self.simplest(candidate.set));
+        standing.into_iter().find(|set| !sets.contains(set))
     }
 
     /// The set without the predicates that hold in it anyway.
@@ -225,7 +226,8 @@ impl<'a> Scan<'a> {
                 let others = without(&sets, index);
                 whole - self.evidence(&others, rest) - penalty(self.table, &sets[index])
             };
-            let least = (0..sets.len()).map(|index| (index, worth(index))).min_by(|one, other| one.1.total_cmp(&other.1));
+            let least =
+                (0..sets.len()).map(|index| (index, worth(index))).min_by(|one, other| one.1.total_cmp(&other.1));
             match least {
                 Some((index, worth)) if worth < self.gain_min => drop(sets.remove(index)),
                 Some(_) | None => break,

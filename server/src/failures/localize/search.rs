@@ -169,7 +169,8 @@ impl Search<'_> {
         let mut sums = Vec::new();
         for (a, first) in self.table.columns.iter().enumerate() {
             for (b, second) in self.table.columns.iter().enumerate().skip(a + 1) {
-                let is_allowed = (!first.is_identifier || second.is_partner) && (!second.is_identifier || first.is_partner);
+                let is_allowed =
+                    (!first.is_identifier || second.is_partner) && (!second.is_identifier || first.is_partner);
                 if !is_allowed {
                     continue;
                 }

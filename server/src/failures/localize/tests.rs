@@ -68,8 +68,7 @@ fn the_baseline_of_the_worked_example_is_right_to_four_digits() {
         0.005007, 0.005988, 0.009168, 0.009774, 0.020591, 0.018925, 0.005096, 0.006146, 0.009944, 0.009177, 0.021714,
         0.020471,
     ];
-    let expected =
-        [5.0072, 4.7907, 11.0016, 8.7969, 6.1773, 4.7314, 2.5478, 2.4586, 6.9610, 4.5883, 4.7772, 3.6848];
+    let expected = [5.0072, 4.7907, 11.0016, 8.7969, 6.1773, 4.7314, 2.5478, 2.4586, 6.9610, 4.5883, 4.7772, 3.6848];
     for row in 0..12 {
         assert!((start.rate[row] - rates[row]).abs() < 1e-6, "{row}: {}", start.rate[row]);
         assert_near(&[(start.expected[row], expected[row])]);
@@ -124,8 +123,7 @@ fn the_runners_up_are_those_of_the_worked_example() {
         assert_near(&[(*gain, expected)]);
     }
     let names: Vec<Vec<Predicate>> = found.iter().map(|candidate| table.predicates(&candidate.set)).collect();
-    let expected =
-        [&FIRST[..], &[at(0, 1)], &SECOND, &[at(2, 1)], &[at(1, 2)], &[at(0, 1), at(1, 2), at(2, 0)]];
+    let expected = [&FIRST[..], &[at(0, 1)], &SECOND, &[at(2, 1)], &[at(1, 2)], &[at(0, 1), at(1, 2), at(2, 0)]];
     assert_eq!(names[..6], expected);
 }
 
@@ -174,7 +172,15 @@ fn without_history_permanent_differences_are_put_down_to_the_values() {
     };
     let report = explain(&grid(|net, _| if net == 2 { 0.015 } else { 0.01 }), GAIN_MIN, |_| None);
     assert_eq!((report.mode, report.explanations), (Mode::Contrast, vec![]));
-    let both = grid(|net, region| if (net, region) == (2, 1) { 0.06 } else if region == 3 { 0.04 } else { 0.01 });
+    let both = grid(|net, region| {
+        if (net, region) == (2, 1) {
+            0.06
+        } else if region == 3 {
+            0.04
+        } else {
+            0.01
+        }
+    });
     assert_eq!(sets(&both), [vec![at(1, 3)], vec![at(0, 2), at(1, 1)]]);
 }
 
@@ -341,7 +347,9 @@ fn rare_values_count_as_one_that_is_never_a_condition() {
     let example = worked_example();
     let mut cells = example.clone();
     let merchants = 3_000_u16;
-    cells.attributes.push(Attribute { name: "merchant".into(), values: (0..merchants).map(|m| format!("m{m}")).collect() });
+    cells
+        .attributes
+        .push(Attribute { name: "merchant".into(), values: (0..merchants).map(|m| format!("m{m}")).collect() });
     let rows = cells.n.len();
     cells.codes.push(vec![0; rows]);
     // Each cell is spread over merchants; merchant 7 has half of the failures of one cell.
@@ -367,7 +375,11 @@ fn rare_values_count_as_one_that_is_never_a_condition() {
     assert!(column.is_identifier && column.values.len() <= 257, "{}", column.values.len());
     assert!(column.values.last().unwrap().is_none());
     let found = search::search(&table, &baseline::baseline(&table).expected, 1.0);
-    assert!(found.iter().all(|candidate| candidate.set.predicates().iter().all(|p| p.0 != 3) || candidate.set.predicates().len() < 3));
+    assert!(
+        found.iter().all(
+            |candidate| candidate.set.predicates().iter().all(|p| p.0 != 3) || candidate.set.predicates().len() < 3
+        )
+    );
     assert_eq!(table.n.iter().sum::<f64>().round(), example.n.iter().sum::<f64>());
 }
 

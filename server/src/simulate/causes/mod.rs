@@ -31,11 +31,18 @@ pub struct Form {
     pub no_base: bool,
     /// Broken terminals, which fail 70 % of the time.
     pub broken: u32,
+    /// Everything fails this much more often in the window, percent.
+    pub rise: u32,
 }
 
 impl Form {
     fn terminals(self) -> u32 {
         if self.small { 2_000 } else { 20_000 }
+    }
+
+    /// Factor of everything in the window.
+    fn rise(self) -> f64 {
+        1.0 + f64::from(self.rise) / 100.0
     }
 
     /// Mean exposures of a terminal in the window.

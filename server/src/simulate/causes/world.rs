@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::draw::{binomial, dirichlet, gamma, hypergeometric};
 use super::super::random::Draws;
 use super::Form;
+use super::draw::{binomial, dirichlet, gamma, hypergeometric};
 use crate::failures::localize::{Attribute, Cells, Part, Predicate};
 
 /// Exposures of the history over those of the window.
@@ -85,10 +85,10 @@ impl World {
         let mut terminals = population(form, width, draws);
         let mut causes = Vec::new();
         if form.null {
-            split_history(&mut terminals, draws);
+            split_history(form, &mut terminals, draws);
         } else {
             causes = draw_causes(form, &terminals, width, draws);
-            count(&mut terminals, &causes, draws);
+            count(form, &mut terminals, &causes, draws);
         }
         for _ in 0..form.broken {
             let lone = draws.whole(0, form.terminals() - 1) as usize;
@@ -101,6 +101,17 @@ impl World {
         }
         let (cells, cell_of) = collapse(&terminals, width);
         Self { causes, cells, terminals, cell_of }
+    }
+
+    /// What was put in, in words, one cause each.
+    pub fn causes(&self) -> impl Iterator<Item = String> {
+        self.causes.iter().map(|cause| {
+            let name = |p: &Predicate| {
+                let attribute = &self.cells.attributes[p.attribute];
+                format!("{} = {}", attribute.name, attribute.values[usize::from(p.code)])
+            };
+            format!("{}: {:.1} x", cause.all_of.iter().map(name).collect::<Vec<_>>().join(" and "), cause.lift)
+        })
     }
 
     /// The terminal with the most failures where all of `set` hold.
@@ -170,19 +181,23 @@ fn base_rate(values: &[usize], effects: &[Vec<f64>]) -> f64 {
 }
 
 /// No cause: window and history are one sample, divided by chance.
-fn split_history(terminals: &mut [Terminal], draws: &mut Draws) {
+fn split_history(form: &Form, terminals: &mut [Terminal], draws: &mut Draws) {
     for terminal in terminals {
         terminal.k0 = binomial(draws, terminal.n0, terminal.rate.min(RATE_MAX));
         terminal.n = binomial(draws, terminal.n0, 1.0 / 6.0);
         terminal.k = hypergeometric(draws, terminal.n0, terminal.k0, terminal.n);
         terminal.n0 -= terminal.n;
         terminal.k0 -= terminal.k;
+        if form.rise > 0 {
+            terminal.k = binomial(draws, terminal.n, (terminal.rate * form.rise()).min(RATE_MAX));
+        }
     }
 }
 
-fn count(terminals: &mut [Terminal], causes: &[Cause], draws: &mut Draws) {
+fn count(form: &Form, terminals: &mut [Terminal], causes: &[Cause], draws: &mut Draws) {
     for terminal in terminals {
-        let lift: f64 = causes.iter().filter(|cause| holds(&cause.all_of, terminal)).map(|cause| cause.lift).product();
+        let lifts = causes.iter().filter(|cause| holds(&cause.all_of, terminal)).map(|cause| cause.lift);
+        let lift = form.rise() * lifts.product::<f64>();
         terminal.k = binomial(draws, terminal.n, (terminal.rate * lift).min(RATE_MAX));
         terminal.k0 = binomial(draws, terminal.n0, terminal.rate.min(RATE_MAX));
     }
@@ -248,7 +263,8 @@ fn size_of(terminals: &[Terminal]) -> f64 {
 /// The cells, and the cell of each terminal.
 fn collapse(terminals: &[Terminal], width: usize) -> (Cells, Vec<usize>) {
     let mut cells = Cells { codes: vec![Vec::new(); width], ..Cells::default() };
-    cells.attributes = ATTRIBUTES.iter().take(width).enumerate().map(|(at, (name, count))| attribute(at, name, *count)).collect();
+    cells.attributes =
+        ATTRIBUTES.iter().take(width).enumerate().map(|(at, (name, count))| attribute(at, name, *count)).collect();
     let mut known: HashMap<&[u16], usize> = HashMap::new();
     let mut cell_of = Vec::with_capacity(terminals.len());
     for terminal in terminals {

@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::incidents;
+use crate::failures::{self, incidents};
 use crate::http::State;
 use crate::profiles;
 use crate::rollouts::planner;
@@ -24,6 +24,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
 /// After a pass that failed as a whole the database is left in peace for this long.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 
+/// Whether failures are to be explained is asked this often; that is one statement.
+const EXPLAIN_ASKED: Duration = Duration::from_secs(10);
 /// Channels that are sent to at the same time: more would only wait for the same uplink.
 const CHANNELS_AT_ONCE: usize = 16;
 
@@ -41,7 +43,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 5],
+    passes: [JoinHandle<()>; 6],
 }
 
 impl Workers {
@@ -56,6 +58,7 @@ impl Workers {
             tokio::spawn(reminders),
             tokio::spawn(alerts),
             tokio::spawn(spread),
+            tokio::spawn(explain(state.db.clone(), state.clock.clone())),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -142,6 +145,21 @@ async fn spread(db: Db, clock: Clock) {
     }
 }
 
+/// Looks for what explains the failures of the last hours. One server at a time does; the others only ask whether it is
+/// time.
+async fn explain(db: Db, clock: Clock) {
+    loop {
+        tokio::time::sleep(EXPLAIN_ASKED).await;
+        match failures::watch(&db, clock.now()).await {
+            Ok(0) => {}
+            Ok(incidents) => tracing::info!(incidents, "failures rose, and conditions explain it"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failures could not be explained");
+            }
+        }
+    }
+}
+
 /// Re-signs what is worn, deletes what is too old, folds what was measured.
 async fn maintain(state: Arc<State>) {
     loop {
@@ -163,6 +181,7 @@ async fn maintain(state: Arc<State>) {
             retention::sweep(&state.db, now).await,
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,
+            failures::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

@@ -670,6 +670,24 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    explanations (id) {
+        id -> BigInt,
+        org_path -> Text,
+        class -> Text,
+        from_ms -> BigInt,
+        to_ms -> BigInt,
+        report -> Text,
+    }
+}
+
+diesel::table! {
+    pass_times (pass) {
+        pass -> Text,
+        due_ms -> BigInt,
+    }
+}
+
 diesel::joinable!(cohort_cells -> cohorts (cohort_id));
 diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
@@ -718,4 +736,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     alerts,
     alert_channels,
     alert_deliveries,
+    explanations,
+    pass_times,
 );

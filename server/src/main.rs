@@ -35,6 +35,8 @@ enum Command {
     Simulate(SimulateArgs),
     /// Judges past rollouts again, from a file of their events.
     Gate(cli::gate::GateArgs),
+    /// Names the conditions that explain the failures in a table of counts.
+    Explain(cli::explain::ExplainArgs),
     /// Measures this machine.
     #[command(subcommand)]
     Bench(Bench),
@@ -152,6 +154,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             cli::bench::run_feed(&feed::Options { rows, postgres }, json)
         }
         Command::Gate(args) => cli::gate::run(&args, &mut std::io::stdout().lock()),
+        Command::Explain(args) => cli::explain::run(&args, &mut std::io::stdout().lock()),
         Command::Operator(command) => cli::with_database(&config()?, async |db| {
             cli::operator::run(&db, command, std::io::stdin(), &mut std::io::stdout(), clock.now()).await
         }),

@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::{feed, imported, incidents, lookups, pack, reconcile, verdicts};
+use crate::failures::{self, feed, imported, incidents, lookups, pack, reconcile, verdicts};
 use crate::http::State;
 use crate::imports;
 use crate::payments;
@@ -26,6 +26,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
 /// After a pass that failed as a whole the database is left in peace for this long.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
 
+/// Whether failures are to be explained is asked this often; that is one statement.
+const EXPLAIN_ASKED: Duration = Duration::from_secs(10);
 /// Channels that are sent to at the same time: more would only wait for the same uplink.
 const CHANNELS_AT_ONCE: usize = 16;
 
@@ -43,7 +45,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 8],
+    passes: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
@@ -56,7 +58,7 @@ impl Workers {
         let imports = import(Arc::clone(&state));
         let reconciled = reconcile(Arc::clone(&state));
         let judge = judge(state.db.clone(), state.clock.clone());
-        let passes = [
+        let passes = vec![
             tokio::spawn(planner),
             tokio::spawn(reminders),
             tokio::spawn(alerts),
@@ -64,6 +66,7 @@ impl Workers {
             tokio::spawn(imports),
             tokio::spawn(reconciled),
             tokio::spawn(judge),
+            tokio::spawn(explain(state.db.clone(), state.clock.clone())),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -211,6 +214,21 @@ async fn judge(db: Db, clock: Clock) {
     }
 }
 
+/// Looks for what explains the failures of the last hours. One server at a time does; the others only ask whether it is
+/// time.
+async fn explain(db: Db, clock: Clock) {
+    loop {
+        tokio::time::sleep(EXPLAIN_ASKED).await;
+        match failures::watch(&db, clock.now()).await {
+            Ok(0) => {}
+            Ok(incidents) => tracing::info!(incidents, "failures rose, and conditions explain it"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failures could not be explained");
+            }
+        }
+    }
+}
+
 /// Re-signs what is worn, deletes what is too old, folds what was measured.
 async fn maintain(state: Arc<State>) {
     loop {
@@ -249,6 +267,7 @@ async fn maintain(state: Arc<State>) {
             imported::sweep(&state.db, now).await,
             lookups::sweep(&state.db, now).await,
             pack::sweep(&state.db, now).await,
+            failures::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

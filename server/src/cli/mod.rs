@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backup;
 pub mod bench;
+pub mod explain;
 pub mod gate;
 pub mod keys;
 pub mod migrate;

@@ -786,6 +786,13 @@ diesel::table! {
         to_ms -> Nullable<BigInt>,
         actor -> Text,
         reason -> Text,
+    explanations (id) {
+        id -> BigInt,
+        org_path -> Text,
+        class -> Text,
+        from_ms -> BigInt,
+        to_ms -> BigInt,
+        report -> Text,
     }
 }
 
@@ -1006,6 +1013,9 @@ diesel::table! {
         sha256 -> Text,
         created_by -> Text,
         created_at_ms -> BigInt,
+    pass_times (pass) {
+        pass -> Text,
+        due_ms -> BigInt,
     }
 }
 
@@ -1079,4 +1089,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     imported_failures,
     lookups,
     evidence_packs,
+    explanations,
+    pass_times,
 );

@@ -42,6 +42,8 @@ pub enum Sequence {
     FeedChannels,
     /// What channels tell of payments.
     ChannelTransactions,
+    /// What unattended scans found.
+    Explanations,
 }
 
 impl Sequence {
@@ -64,6 +66,7 @@ impl Sequence {
             Self::MerchantNumbers => "merchant_numbers",
             Self::FeedChannels => "feed_channels",
             Self::ChannelTransactions => "channel_transactions",
+            Self::Explanations => "explanations",
         }
     }
 }

@@ -1,16 +1,17 @@
 //! REST of failures.
 
-use actix_web::web;
+use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::classify::{Cause, Symptom};
-use super::{FailureRow, Filter, Overview, WINDOW_HOURS_MAX};
+use super::{FailureRow, Filter, Found, Overview, Question, WINDOW_HOURS_MAX};
 use crate::http::State;
 use crate::http::body::Query;
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
-use crate::operators::{Caller, Permission};
+use crate::operators::{Caller, Permission, Scope};
+use crate::organizations;
 
 /// This domain's rows of the endpoint table.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -31,6 +32,30 @@ pub fn endpoints() -> Vec<Endpoint> {
         )
         .query::<OverviewQuery>()
         .returns::<Overview>(200, "Counts and explanations"),
+        Endpoint::get(
+            "/api/v1/failures/explain",
+            Access::Operator(Permission::FailuresRead),
+            "Which conditions explain the failures of a part of the fleet",
+            explain,
+        )
+        .query::<ExplainQuery>()
+        .returns::<Overview>(200, "Counts and explanations"),
+        Endpoint::get(
+            "/api/v1/failures/cells.csv",
+            Access::Operator(Permission::FailuresRead),
+            "The counts behind that, as a table for `tillward explain --cells`",
+            cells,
+        )
+        .query::<ExplainQuery>()
+        .returns_empty(200, "CSV: one column for each attribute, then the counts"),
+        Endpoint::get(
+            "/api/v1/failures/explanations",
+            Access::Operator(Permission::FailuresRead),
+            "What unattended scans found, newest first",
+            explanations,
+        )
+        .query::<FoundQuery>()
+        .returns::<Page<Found>>(200, "A page of answers"),
     ]
 }
 
@@ -106,4 +131,86 @@ async fn overview(
     }
     let now = state.clock.now();
     Ok(web::Json(super::overview(&state.db, caller.scope, hours, now).await?))
+}
+
+/// Which failures are to be explained.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams, utoipa::ToSchema)]
+#[into_params(parameter_in = Query)]
+struct ExplainQuery {
+    /// Hours back from now, 1–672; 24 when absent.
+    hours: Option<u32>,
+    /// Only of this organization and those below it.
+    organization_id: Option<i64>,
+    /// Only of this model.
+    model: Option<String>,
+    /// Only under this firmware.
+    firmware: Option<String>,
+    /// Only of this region.
+    region: Option<String>,
+    /// Only this outcome: `code:91`, `stage:tls`.
+    outcome: Option<String>,
+}
+
+impl ExplainQuery {
+    /// The question, and the part of the caller's organizations that it is about.
+    async fn question(self, state: &State, scope: Scope) -> Result<(Scope, Question), Problem> {
+        let hours = self.hours.unwrap_or(24);
+        if !(1..=WINDOW_HOURS_MAX).contains(&hours) {
+            return Err(Problem::invalid("hours", format!("must be 1 to {WINDOW_HOURS_MAX}")));
+        }
+        let scope = match self.organization_id {
+            None => scope,
+            Some(id) => state
+                .db
+                .read(move |conn| organizations::get(conn, &scope, id))
+                .await?
+                .map(|organization| Scope::subtree(organization.path))
+                .ok_or_else(|| Problem::invalid("organization_id", "is not an organization of yours"))?,
+        };
+        let Self { model, firmware, region, outcome, .. } = self;
+        Ok((scope, Question { hours, model, firmware, region, outcome }))
+    }
+}
+
+async fn explain(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<ExplainQuery>,
+) -> Result<web::Json<Overview>, Problem> {
+    let (scope, question) = query.question(&state, caller.scope).await?;
+    Ok(web::Json(super::explain(&state.db, scope, question, state.clock.now()).await?))
+}
+
+async fn cells(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<ExplainQuery>,
+) -> Result<HttpResponse, Problem> {
+    let (scope, question) = query.question(&state, caller.scope).await?;
+    let file = super::cells_csv(&state.db, scope, question, state.clock.now()).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/csv; charset=utf-8")
+        .insert_header(("Content-Disposition", "attachment; filename=\"cells.csv\""))
+        .body(file))
+}
+
+/// Page of what unattended scans found.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams, utoipa::ToSchema)]
+#[into_params(parameter_in = Query)]
+struct FoundQuery {
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Rows on the page, 1–100.
+    size: Option<u32>,
+}
+
+async fn explanations(
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<FoundQuery>,
+) -> Result<web::Json<Page<Found>>, Problem> {
+    let page = PageQuery { after: query.after, size: query.size };
+    let (size, after) = (page.size()?, page.after()?);
+    let rows = state.db.read(move |conn| super::found(conn, &caller.scope, after, size + 1)).await?;
+    Ok(web::Json(Page::from_rows(rows, size, |row| row.id)))
 }

@@ -6,9 +6,11 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::{FailureKey, FailureRow, Filter};
-use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, failures, imported_failures, terminals};
-use crate::db::{self, Conn};
+use super::{FailureKey, FailureRow, Filter, Found};
+use crate::db::schema::{
+    cohort_cells, cohort_outcomes, cohorts, explanations, failures, imported_failures, pass_times, terminals,
+};
+use crate::db::{self, Conn, Sequence, next_id};
 use crate::operators::Scope;
 
 /// Ids in one `IN (…)`: below both databases' limit of parameters.
@@ -200,6 +202,27 @@ pub(super) fn cells(
     Ok(rows.into_iter().map(|(id, n, k)| (id, (n, k))).collect())
 }
 
+/// Failure events of one outcome by cohort, over the hours `from_ms..to_ms`. By primary key.
+pub(super) fn cells_of_outcome(
+    conn: &mut Conn,
+    scope: &Scope,
+    outcome: &str,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<HashMap<i64, i64>, db::Error> {
+    let rows: Vec<(i64, i64)> = cohort_outcomes::table
+        .inner_join(cohorts::table)
+        .filter(cohorts::org_path.ge(scope.from()))
+        .filter(cohorts::org_path.lt(scope.below()))
+        .filter(cohort_outcomes::hour_ms.ge(from_ms))
+        .filter(cohort_outcomes::hour_ms.lt(to_ms))
+        .filter(cohort_outcomes::outcome.eq(outcome))
+        .group_by(cohort_outcomes::cohort_id)
+        .select((cohort_outcomes::cohort_id, sql::<BigInt>("CAST(SUM(cohort_outcomes.failures) AS BIGINT)")))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
 /// The attributes of these cohorts, in the order of [`super::ATTRIBUTES`]. By primary key.
 pub(super) fn cohorts(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, [String; 10]>, db::Error> {
     let mut found = HashMap::with_capacity(ids.len());
@@ -263,4 +286,86 @@ pub(super) fn worst_terminal(
     }
     let total = |parts: &[(i64, i64)]| parts.iter().map(|(_, failed)| failed).sum::<i64>();
     Ok(by_terminal.into_iter().max_by_key(|(id, parts)| (total(parts), std::cmp::Reverse(*id))))
+}
+
+/// Terminals with a failure in these cohorts since `from_ms`, those with the most failures first. By `failures_by_time`.
+pub(super) fn failing_terminals(conn: &mut Conn, cohort_ids: Vec<i64>, from_ms: i64) -> Result<Vec<i64>, db::Error> {
+    let mut by_terminal: HashMap<i64, i64> = HashMap::new();
+    for ids in cohort_ids.chunks(IDS_MAX) {
+        let rows: Vec<(i64, i64)> = failures::table
+            .filter(failures::received_at_ms.ge(from_ms))
+            .filter(failures::cohort_id.eq_any(ids.to_vec()))
+            .group_by(failures::terminal_id)
+            .select((failures::terminal_id, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
+            .load(conn)?;
+        for (terminal_id, failures) in rows {
+            *by_terminal.entry(terminal_id).or_default() += failures;
+        }
+    }
+    let mut terminals: Vec<(i64, i64)> = by_terminal.into_iter().collect();
+    terminals.sort_unstable_by_key(|(id, failures)| (std::cmp::Reverse(*failures), *id));
+    Ok(terminals.into_iter().map(|(id, _)| id).collect())
+}
+
+/// Organizations with failed exposures since `from_ms`, with their number. By primary key.
+pub(super) fn failing_organizations(conn: &mut Conn, from_ms: i64) -> Result<Vec<(String, i64)>, db::Error> {
+    Ok(cohort_cells::table
+        .inner_join(cohorts::table)
+        .filter(cohort_cells::hour_ms.ge(from_ms))
+        .filter(cohort_cells::failed_exposures.gt(0))
+        .group_by(cohorts::org_path)
+        .select((cohorts::org_path, sql::<BigInt>("CAST(SUM(cohort_cells.failed_exposures) AS BIGINT)")))
+        .load(conn)?)
+}
+
+/// Moves the time of a pass on if it is due; whoever does that, does the pass.
+pub(super) fn claim_pass(conn: &mut Conn, pass: &str, now_ms: i64, next_ms: i64) -> Result<bool, db::Error> {
+    let due = pass_times::table.filter(pass_times::pass.eq(pass)).filter(pass_times::due_ms.le(now_ms));
+    Ok(diesel::update(due).set(pass_times::due_ms.eq(next_ms)).execute(conn)? > 0)
+}
+
+/// Keeps what a scan found.
+pub(super) fn insert_found(conn: &mut Conn, found: &Found) -> Result<(), db::Error> {
+    let id = next_id(conn, Sequence::Explanations)?;
+    diesel::insert_into(explanations::table)
+        .values((
+            explanations::id.eq(id),
+            explanations::org_path.eq(&found.org_path),
+            explanations::class.eq(&found.class),
+            explanations::from_ms.eq(found.from_ms),
+            explanations::to_ms.eq(found.to_ms),
+            explanations::report.eq(found.report.to_string()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// What scans found within the scope, newest first, before the number `before`. By `explanations_by_org`.
+pub(super) fn found(conn: &mut Conn, scope: &Scope, before: Option<i64>, limit: i64) -> Result<Vec<Found>, db::Error> {
+    let rows: Vec<(i64, String, String, i64, i64, String)> = explanations::table
+        .filter(explanations::org_path.ge(scope.from()))
+        .filter(explanations::org_path.lt(scope.below()))
+        .filter(explanations::id.lt(before.unwrap_or(i64::MAX)))
+        .order(explanations::id.desc())
+        .limit(limit)
+        .load(conn)?;
+    let found = |(id, org_path, class, from_ms, to_ms, report): (i64, String, String, i64, i64, String)| Found {
+        id,
+        org_path,
+        class,
+        from_ms,
+        to_ms,
+        report: serde_json::from_str(&report).unwrap_or_default(),
+    };
+    Ok(rows.into_iter().map(found).collect())
+}
+
+/// Deletes what was found before `before_ms`, at most [`IDS_MAX`]. By `explanations_by_time`.
+pub(super) fn delete_found(conn: &mut Conn, before_ms: i64) -> Result<usize, db::Error> {
+    let old: Vec<i64> = explanations::table
+        .filter(explanations::to_ms.lt(before_ms))
+        .limit(i64::try_from(IDS_MAX).unwrap_or(i64::MAX))
+        .select(explanations::id)
+        .load(conn)?;
+    Ok(diesel::delete(explanations::table.filter(explanations::id.eq_any(old))).execute(conn)?)
 }

@@ -3,12 +3,13 @@
 //! A place and its network are drawn together ([`population`]), the link changes with dwell times ([`network`]), payments
 //! fail as the link lets them ([`payments`]), updates take their course ([`course`]); [`terminal`] puts that together as a
 //! pure thing in simulated time, [`fleet`] sends for many of them. [`demo`] adds a server and real agents, [`load`] drives
-//! check-ins as fast as they are answered. [`gate`] runs whole rollouts on values, without a server. Nothing in the server
+//! check-ins as fast as they are answered. [`gate`] runs whole rollouts on values, [`causes`] puts causes into counts, both without a server. Nothing in the server
 //! imports this but its commands.
 
 mod admin;
 mod agents;
 pub mod bench;
+pub mod causes;
 pub mod client;
 pub mod command;
 mod course;

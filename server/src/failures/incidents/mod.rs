@@ -29,6 +29,7 @@ use crate::alerts::{self, AlertKind, NewAlert};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn};
+use crate::operators::Scope;
 use state::{Event, step};
 use store::Stored;
 
@@ -196,6 +197,15 @@ fn tell(conn: &mut Conn, told: &Told, new: &NewIncident, story: Story<'_>, now: 
     audit::append(conn, &Actor::system(ACTOR), &deed, now)?;
     metrics::counter!("tillward_incidents_opened_total", "kind" => new.kind.as_str()).increment(1);
     Ok(())
+}
+
+/// When failures rose within the scope or above it since `from_ms`: from when to when, Unix ms. What happened then is
+/// not normal.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn rises(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<Vec<(i64, i64)>, db::Error> {
+    store::rises(conn, scope, from_ms)
 }
 
 /// The text that names an incident of this kind, with the subject in it.

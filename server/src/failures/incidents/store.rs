@@ -15,6 +15,8 @@ use crate::operators::Scope;
 const TIMELINE_MAX: i64 = 200;
 /// Reminders that one pass sends.
 const DUE_MAX: i64 = 100;
+/// Rises that are looked at; more within some weeks leave nothing normal anyway.
+const RISES_MAX: i64 = 200;
 
 /// Incidents deleted in one transaction: a few milliseconds.
 const DELETED_MAX: i64 = 100;
@@ -373,6 +375,19 @@ pub(super) fn due(conn: &mut Conn, now: Now) -> Result<Vec<i64>, db::Error> {
         .limit(DUE_MAX)
         .select(incidents::id);
     Ok(due.load(conn)?)
+}
+
+/// When failures rose in the scope, or above it, since `from_ms`: first and last seen, at most [`RISES_MAX`].
+pub(super) fn rises(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<Vec<(i64, i64)>, db::Error> {
+    let rows: Vec<(String, i64, i64)> = incidents::table
+        .filter(incidents::kind.eq(Kind::FailureRise.as_str()))
+        .filter(incidents::last_seen_ms.ge(from_ms))
+        .order(incidents::id.desc())
+        .limit(RISES_MAX)
+        .select((incidents::org_path, incidents::opened_at_ms, incidents::last_seen_ms))
+        .load(conn)?;
+    let concerns = |path: &str| scope.contains(path) || Scope::subtree(path).contains(scope.from());
+    Ok(rows.into_iter().filter(|(path, ..)| concerns(path)).map(|(_, from, to)| (from, to)).collect())
 }
 
 /// Deletes incidents that were resolved before `before_ms`, at most [`DELETED_MAX`]. By `incidents_by_state`.

@@ -1,0 +1,3 @@
+DROP TABLE explanations;
+DROP TABLE pass_times;
+DELETE FROM id_counters WHERE name = 'explanations';

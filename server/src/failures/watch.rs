@@ -1,0 +1,218 @@
+//! Scans that nobody asked for: every few minutes, for the whole fleet and for each reseller, all failures and the most
+//! frequent outcomes by themselves. What is found is kept and opens an incident; the same conditions found again add to
+//! it. A set that is found for the whole fleet belongs to headquarters and is not told to each reseller as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::explain::{Counts, Explanation, Hours, Overview, Question};
+use super::incidents::{self, Kind, Level, NewIncident};
+use super::{localize, store};
+use crate::clock::Now;
+use crate::db::{self, Conn, Db};
+use crate::operators::Scope;
+
+/// A scan starts this often, ms.
+pub const WATCH_INTERVAL_MS: i64 = 5 * 60_000;
+/// Scans a day: what a false alarm a day is reckoned from.
+const SCANS_PER_DAY: u32 = 288;
+/// Window, hours: short enough that a fault shows within minutes, long enough that a small fleet has failures in it.
+const WINDOW_HOURS: u32 = 3;
+/// Outcomes that are looked at by themselves, besides all failures.
+const OUTCOMES: usize = 3;
+/// Fewer failures explain nothing.
+const FAILURES_MIN: i64 = 5;
+/// Organizations that are looked at in one pass, those with the most failures first.
+const ORGANIZATIONS_MAX: usize = 200;
+/// A set opens an incident if it is the first or covers this share of the excess.
+const COVERAGE_MIN: f64 = 0.25;
+/// What was found is kept this long, ms: a quarter of a year.
+const KEPT_MS: i64 = 92 * 86_400_000;
+/// Name of the pass.
+const PASS: &str = "explain";
+
+/// What an unattended scan found.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Found {
+    /// Number.
+    pub id: i64,
+    /// Path of the organization whose terminals were looked at.
+    pub org_path: String,
+    /// Which failures: an outcome (`code:91`), or empty for all.
+    pub class: String,
+    /// Start of the window, Unix ms.
+    pub from_ms: i64,
+    /// End of the window, Unix ms.
+    pub to_ms: i64,
+    /// The answer as it was then.
+    #[schema(value_type = Object)]
+    pub report: Value,
+}
+
+/// What unattended scans found within the scope, newest first, before the number `before`.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn found(conn: &mut Conn, scope: &Scope, before: Option<i64>, size: u32) -> Result<Vec<Found>, db::Error> {
+    store::found(conn, scope, before, i64::from(size))
+}
+
+/// Deletes what was found long ago, in small transactions; returns how much.
+///
+/// # Errors
+/// [`db::Error`]; what was deleted before stays deleted.
+pub async fn sweep(db: &Db, now: Now) -> Result<usize, db::Error> {
+    let mut deleted = 0;
+    loop {
+        let step = db.write(move |conn| store::delete_found(conn, now.0 - KEPT_MS)).await?;
+        if step == 0 {
+            return Ok(deleted);
+        }
+        deleted += step;
+    }
+}
+
+/// Scans if it is time to, on one server only; returns how many incidents it opened or added to.
+///
+/// # Errors
+/// [`db::Error`]; the next pass starts anew.
+pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
+    let next_ms = now.0.saturating_add(WATCH_INTERVAL_MS);
+    if !db.write(move |conn| store::claim_pass(conn, PASS, now.0, next_ms)).await? {
+        return Ok(0);
+    }
+    let from_ms = now.hour_ms() + 3_600_000 - i64::from(WINDOW_HOURS) * 3_600_000;
+    let failing = db.read(move |conn| store::failing_organizations(conn, from_ms)).await?;
+    let tops = tops(failing);
+    let organizations = u32::try_from(tops.len()).unwrap_or(u32::MAX);
+    let classes = u32::try_from(OUTCOMES + 1).unwrap_or(u32::MAX);
+    let gain_min = localize::gain_min_unattended(SCANS_PER_DAY.saturating_mul(organizations), classes);
+    let mut known = BTreeSet::new();
+    let mut opened = 0;
+    for path in tops {
+        let scope = Scope::subtree(path.clone());
+        let all = scan(db, &scope, None, gain_min, now).await?;
+        let outcomes: Vec<String> = all.outcomes.iter().take(OUTCOMES).map(|(outcome, _)| outcome.clone()).collect();
+        let mut reports = vec![(String::new(), all)];
+        for outcome in outcomes {
+            let report = scan(db, &scope, Some(outcome.clone()), gain_min, now).await?;
+            reports.push((outcome, report));
+        }
+        for (class, report) in reports {
+            let new = incidents_of(&path, &class, &report, &mut known);
+            if report.explanations.is_empty() && !report.is_fleet_wide {
+                continue;
+            }
+            opened += new.len();
+            let found = Found {
+                id: 0,
+                org_path: path.clone(),
+                class,
+                from_ms: report.from_ms,
+                to_ms: report.to_ms,
+                report: serde_json::to_value(&report).unwrap_or_default(),
+            };
+            db.write(move |conn| {
+                store::insert_found(conn, &found)?;
+                new.into_iter().try_for_each(|incident| incidents::open(conn, incident, now).map(drop))
+            })
+            .await?;
+        }
+    }
+    Ok(opened)
+}
+
+async fn scan(db: &Db, scope: &Scope, outcome: Option<String>, gain_min: f64, now: Now) -> Result<Overview, db::Error> {
+    let scope = scope.clone();
+    let question = Question { hours: WINDOW_HOURS, outcome, ..Question::default() };
+    db.read(move |conn| Counts::read(conn, &scope, &question, Hours::OfDay, now)?.explain(conn, &scope, gain_min)).await
+}
+
+/// Headquarters first, then the resellers right below it, those with enough failures.
+fn tops(failing: Vec<(String, i64)>) -> Vec<String> {
+    let mut sums: BTreeMap<String, i64> = BTreeMap::new();
+    for (path, failures) in failing {
+        let mut top = String::from("/");
+        for part in path.split('/').filter(|part| !part.is_empty()).take(2) {
+            top.push_str(part);
+            top.push('/');
+            *sums.entry(top.clone()).or_default() += failures;
+        }
+    }
+    let mut tops: Vec<(String, i64)> = sums.into_iter().filter(|(_, failures)| *failures >= FAILURES_MIN).collect();
+    let depth = |path: &str| path.matches('/').count();
+    tops.sort_by(|one, other| depth(&one.0).cmp(&depth(&other.0)).then(other.1.cmp(&one.1)).then(one.0.cmp(&other.0)));
+    tops.truncate(ORGANIZATIONS_MAX);
+    tops.into_iter().map(|(path, _)| path).collect()
+}
+
+/// The incidents that a report is worth; what is in `known` is not told again.
+fn incidents_of(path: &str, class: &str, report: &Overview, known: &mut BTreeSet<String>) -> Vec<NewIncident> {
+    let mut new = Vec::new();
+    for (rank, found) in report.explanations.iter().enumerate() {
+        let is_headline = rank == 0 || found.coverage.is_some_and(|coverage| coverage >= COVERAGE_MIN);
+        let key = key(found);
+        if is_headline && known.insert(key.clone()) {
+            new.push(incident(path, class, report, found, key));
+        }
+    }
+    new
+}
+
+/// The same conditions have the same key, whatever they are called in the page's language.
+fn key(found: &Explanation) -> String {
+    let parts = found.all_of.iter().map(|condition| format!("{}={}", condition.attribute, condition.value));
+    parts.collect::<Vec<_>>().join(";")
+}
+
+fn incident(path: &str, class: &str, report: &Overview, found: &Explanation, key: String) -> NewIncident {
+    let values: Vec<&str> = found.all_of.iter().map(|condition| condition.value.as_str()).collect();
+    let also_fits = found.also_fits.iter().map(|(set, overlap)| {
+        let name = set.iter().map(|c| format!("{}={}", c.attribute, c.value)).collect::<Vec<_>>().join(" · ");
+        json!({"conditions": name, "coverage": overlap})
+    });
+    NewIncident {
+        kind: Kind::FailureRise,
+        level: Level::P2,
+        org_path: path.to_owned(),
+        key,
+        subject: values.join(" · "),
+        evidence: json!({
+            "class": class,
+            "from_ms": report.from_ms,
+            "to_ms": report.to_ms,
+            "conditions": found.all_of,
+            "failures": found.failures,
+            "exposures": found.exposures,
+            "expected": found.expected,
+            "lift": found.lift,
+            "lift_low": found.lift_low,
+            "lift_high": found.lift_high,
+            "coverage": found.coverage,
+            "unexplained": report.unexplained,
+            "p_adjusted": found.p_adjusted,
+            "baseline": report.mode,
+            "without_one": found.without_one,
+            "also_fits": also_fits.collect::<Vec<_>>(),
+        }),
+        rollout_id: None,
+        release_id: None,
+        terminal_ids: found.terminal_ids.clone(),
+        affected: found.terminals,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headquarters_comes_first_and_only_those_with_failures_are_looked_at() {
+        let failing = [("/1/5/", 3), ("/1/5/9/", 4), ("/1/6/", 2), ("/1/7/8/", 30), ("/1/", 1)];
+        let failing = failing.map(|(path, failures)| (path.to_owned(), failures)).to_vec();
+        assert_eq!(tops(failing), ["/1/", "/1/7/", "/1/5/"]);
+        assert_eq!(tops(Vec::new()), [] as [String; 0]);
+    }
+}

@@ -510,58 +510,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    gate_folds (rollout_id) {
-        rollout_id -> BigInt,
-        version -> BigInt,
-        up_to -> BigInt,
-        since -> BigInt,
-        cleared_up_to -> BigInt,
-        state -> Text,
-    }
-}
-
-diesel::table! {
-    gate_failed (rollout_id, terminal_id, class) {
-        rollout_id -> BigInt,
-        terminal_id -> BigInt,
-        class -> Text,
-        at_ms -> BigInt,
-        judged -> BigInt,
-    }
-}
-
-diesel::table! {
-    gate_sites (rollout_id, site, class) {
-        rollout_id -> BigInt,
-        site -> BigInt,
-        class -> Text,
-        at_ms -> BigInt,
-        judged -> BigInt,
-    }
-}
-
-diesel::table! {
-    gate_losses (rollout_id, minute_ms, cell, arm, class) {
-        rollout_id -> BigInt,
-        minute_ms -> BigInt,
-        cell -> BigInt,
-        arm -> Text,
-        class -> Text,
-        n -> BigInt,
-    }
-}
-
-diesel::table! {
-    rollout_reasons (rollout_id, phase, reason, cell) {
-        rollout_id -> BigInt,
-        phase -> Text,
-        reason -> Text,
-        cell -> BigInt,
-        n -> BigInt,
-    }
-}
-
-diesel::table! {
     rollout_stops (rollout_id, attribute, value) {
         rollout_id -> BigInt,
         attribute -> Text,
@@ -723,6 +671,58 @@ diesel::table! {
 }
 
 diesel::table! {
+    gate_folds (rollout_id) {
+        rollout_id -> BigInt,
+        version -> BigInt,
+        up_to -> BigInt,
+        since -> BigInt,
+        cleared_up_to -> BigInt,
+        state -> Text,
+    }
+}
+
+diesel::table! {
+    gate_failed (rollout_id, terminal_id, class) {
+        rollout_id -> BigInt,
+        terminal_id -> BigInt,
+        class -> Text,
+        at_ms -> BigInt,
+        judged -> BigInt,
+    }
+}
+
+diesel::table! {
+    gate_sites (rollout_id, site, class) {
+        rollout_id -> BigInt,
+        site -> BigInt,
+        class -> Text,
+        at_ms -> BigInt,
+        judged -> BigInt,
+    }
+}
+
+diesel::table! {
+    gate_losses (rollout_id, minute_ms, cell, arm, class) {
+        rollout_id -> BigInt,
+        minute_ms -> BigInt,
+        cell -> BigInt,
+        arm -> Text,
+        class -> Text,
+        n -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollout_reasons (rollout_id, phase, reason, cell) {
+        rollout_id -> BigInt,
+        phase -> Text,
+        reason -> Text,
+        cell -> BigInt,
+        n -> BigInt,
+    }
+}
+
+diesel::table! {
     import_jobs (id) {
         id -> Text,
         organization_id -> BigInt,
@@ -786,13 +786,6 @@ diesel::table! {
         to_ms -> Nullable<BigInt>,
         actor -> Text,
         reason -> Text,
-    explanations (id) {
-        id -> BigInt,
-        org_path -> Text,
-        class -> Text,
-        from_ms -> BigInt,
-        to_ms -> BigInt,
-        report -> Text,
     }
 }
 
@@ -1013,6 +1006,21 @@ diesel::table! {
         sha256 -> Text,
         created_by -> Text,
         created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    explanations (id) {
+        id -> BigInt,
+        org_path -> Text,
+        class -> Text,
+        from_ms -> BigInt,
+        to_ms -> BigInt,
+        report -> Text,
+    }
+}
+
+diesel::table! {
     pass_times (pass) {
         pass -> Text,
         due_ms -> BigInt,
@@ -1054,11 +1062,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     gate_commits,
     gate_events,
     gate_judgements,
-    gate_folds,
-    gate_failed,
-    gate_sites,
-    gate_losses,
-    rollout_reasons,
     rollout_stops,
     assignments,
     update_events,
@@ -1072,6 +1075,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     alerts,
     alert_channels,
     alert_deliveries,
+    gate_folds,
+    gate_failed,
+    gate_sites,
+    gate_losses,
+    rollout_reasons,
     import_jobs,
     import_errors,
     import_mappings,

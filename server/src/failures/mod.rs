@@ -1,11 +1,11 @@
 //! Failures: the events themselves with the conditions they happened under, which conditions explain a rise, and the
 //! incidents under which people deal with them.
 
-pub mod classify;
-pub mod feed;
 mod cells;
 pub mod cells_file;
+pub mod classify;
 mod explain;
+pub mod feed;
 pub mod http;
 pub mod imported;
 pub mod incidents;
@@ -21,12 +21,12 @@ use serde::Serialize;
 
 use crate::db::{self, Conn};
 use crate::operators::Scope;
-use classify::{Cause, Symptom};
-use verdicts::{VerdictFilter, VerdictView};
 pub(crate) use cells::ATTRIBUTES;
+use classify::{Cause, Symptom};
 pub use explain::{
     BASELINE_WINDOWS, Condition, Explanation, Overview, Question, WithoutOne, cells_csv, explain, overview,
 };
+use verdicts::{VerdictFilter, VerdictView};
 pub use watch::{Found, WATCH_INTERVAL_MS, found, sweep, watch};
 
 /// Longest window of an overview, hours (four weeks).

@@ -11,11 +11,13 @@ mod conditions;
 mod config;
 mod dial;
 mod evidence;
+mod explain;
 mod form;
 mod i18n;
 mod import;
 mod incident;
 mod incidents;
+mod lift_chart;
 mod moments;
 mod operators;
 mod organizations;
@@ -49,6 +51,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         preferences::endpoints(),
         sign_in::endpoints(),
         overview::endpoints(),
+        explain::endpoints(),
         terminals::endpoints(),
         import::endpoints(),
         terminal::endpoints(),

@@ -16,7 +16,8 @@ use crate::db::{self, Conn};
 use crate::operators::Scope;
 pub(crate) use cells::ATTRIBUTES;
 pub use explain::{
-    BASELINE_WINDOWS, Condition, Explanation, Overview, Question, WithoutOne, cells_csv, explain, overview,
+    BASELINE_WINDOWS, Condition, Explanation, FailingTerminal, Overview, Question, WithoutOne, cells_csv, explain,
+    overview,
 };
 pub use watch::{Found, WATCH_INTERVAL_MS, found, sweep, watch};
 

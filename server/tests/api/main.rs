@@ -12,6 +12,7 @@ mod config;
 mod console;
 mod console_rollouts;
 mod enrolment;
+mod explain;
 mod failures;
 mod fixtures;
 mod frame;

@@ -17,7 +17,10 @@ use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint::get("/failures", Access::Page(Permission::FailuresRead), "", show)]
+    vec![
+        Endpoint::get("/failures", Access::Page(Permission::FailuresRead), "", show),
+        Endpoint::get("/failures/cells.csv", Access::Page(Permission::FailuresRead), "", export),
+    ]
 }
 
 /// An explanation stands beside the first if it covers at least this share of the excess; others are below the fold.
@@ -77,22 +80,45 @@ struct ExplainQuery {
     outcome: String,
 }
 
+impl ExplainQuery {
+    /// The window and the question that are meant.
+    fn question(&self) -> (&'static str, Question) {
+        let [shortest, ..] = WINDOWS;
+        let (window, hours) = WINDOWS.into_iter().find(|(name, _)| self.window == *name).unwrap_or(shortest);
+        let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        let question = Question {
+            hours,
+            model: given(&self.model),
+            firmware: given(&self.firmware),
+            region: given(&self.region),
+            outcome: given(&self.outcome),
+        };
+        (window, question)
+    }
+}
+
+/// The cells behind the page, as `tillward explain --cells` reads them.
+async fn export(
+    shell: Shell,
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<ExplainQuery>,
+) -> Result<HttpResponse, Problem> {
+    let (_, question) = query.question();
+    let file = failures::cells_csv(&state.db, caller.scope, question, shell.moments.now()).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/csv; charset=utf-8")
+        .insert_header(("Content-Disposition", "attachment; filename=\"cells.csv\""))
+        .body(file))
+}
+
 async fn show(
     shell: Shell,
     state: web::Data<State>,
     caller: Caller,
     Query(query): Query<ExplainQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let [shortest, ..] = WINDOWS;
-    let (window, hours) = WINDOWS.into_iter().find(|(name, _)| query.window == *name).unwrap_or(shortest);
-    let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    let question = Question {
-        hours,
-        model: given(&query.model),
-        firmware: given(&query.firmware),
-        region: given(&query.region),
-        outcome: given(&query.outcome),
-    };
+    let (window, question) = query.question();
     let answer = failures::explain(&state.db, caller.scope, question, shell.moments.now()).await?;
     let is_headline = |rank: usize, found: &Explanation| {
         rank == 0 || found.coverage.is_some_and(|coverage| coverage >= HEADLINE_COVERAGE)
@@ -105,7 +131,7 @@ async fn show(
     let outcomes = answer.outcomes.iter().take(OUTCOMES_MAX);
     shell::ok(&ExplainPage {
         windows: WINDOWS.into_iter().map(|(name, _)| (name, name == window)).collect(),
-        cells: cells(&query, hours),
+        cells: cells(&query, window),
         summary: shell.language.with_values(
             "explain-summary",
             &[
@@ -131,7 +157,7 @@ async fn show(
 }
 
 /// Where the cells of this page are exported.
-fn cells(query: &ExplainQuery, hours: u32) -> String {
+fn cells(query: &ExplainQuery, window: &str) -> String {
     let filters = [
         ("model", &query.model),
         ("firmware", &query.firmware),
@@ -140,7 +166,7 @@ fn cells(query: &ExplainQuery, hours: u32) -> String {
     ];
     let given = filters.into_iter().filter(|(_, value)| !value.trim().is_empty());
     let pairs: Vec<String> = given.map(|(name, value)| query_pair(name, value.trim())).collect();
-    let mut address = format!("/api/v1/failures/cells.csv?hours={hours}");
+    let mut address = format!("/failures/cells.csv?window={window}");
     for pair in pairs {
         address.push('&');
         address.push_str(&pair);

@@ -2047,3 +2047,38 @@ pack-moment-sample = { $n ->
     [one] Taken from the nearest check-in, about { $count } minute away.
    *[other] Taken from the nearest check-in, about { $count } minutes away.
 }
+## Causes
+overview-to-explain = Causes, evidence and affected terminals
+explain-title = Why payments fail
+explain-summary = { $failures } of { $exposures } samples failed, { $expected } expected
+explain-sentence = { $conditions } fails { $lift } × its expected rate (95 % interval { $low }–{ $high }): { $failures } of { $exposures }, expected { $expected }. It explains { $coverage } of the excess so far.
+explain-without = { $rest }, but not { $dropped }
+explain-counts = { $lift } × · { $failures } failed, { $expected } expected
+explain-bars = Observed against expected
+explain-also-fits-title = Also fits
+explain-also-fits = { $conditions }: { $overlap } of the same samples, cannot be told apart
+explain-terminals = { $n ->
+    [one] { $count } terminal with failures
+   *[other] { $count } terminals with failures
+}
+explain-strip = What explains the excess
+explain-unexplained = Unexplained
+explain-fleet-lift = Everything fails { $lift } × its expected rate; what is listed stands out beyond that. A bank, a channel or a network may be the cause.
+explain-fleet-wide = Everything fails more than expected, and no condition explains half of it.
+explain-nothing = No condition stands out
+explain-nothing-hint = Failures are spread as expected, or there is too little evidence to say more.
+explain-outcome = Outcome
+explain-all-outcomes = All outcomes
+explain-ask = Show
+explain-export = Export CSV
+explain-more = More: lesser conditions and statistics
+explain-phi = Scatter φ
+explain-dropped = Attributes left out (whether they are known depends on the outcome)
+explain-suspected = Suspected broken terminals, set aside
+explain-scanned = Scanned at
+explain-p = p, corrected
+evidence-unexplained = Unexplained
+evidence-class = Failures of
+evidence-baseline = Compared with
+evidence-without_one = Without one condition
+evidence-also_fits = Also fits

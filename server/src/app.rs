@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::alerts::Sender;
 use crate::blobs::Blobs;
-use crate::checkin::Queue;
+use crate::checkin::{Cells, Queue};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
@@ -53,6 +53,14 @@ impl Server {
     /// # Errors
     /// When the database, the blobs or the address cannot be had; the text says which.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        Self::start_with(config, clock, Cells::Kept).await
+    }
+
+    /// The same, for the benchmark that measures what cohort cells cost: see [`Cells`].
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(config: Config, clock: Clock, cells: Cells) -> anyhow::Result<Self> {
         tillward_protocol::crypto::install();
         // A second call finds the provider already there.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -63,7 +71,7 @@ impl Server {
         let blobs = Blobs::open(&location, &s3)?;
         let signing = Signing::open(blobs, &config.data_dir, config.mode, clock.now()).await?;
         let config = Arc::new(config);
-        let check_ins = Queue::start(&db, &clock, config.check_in_interval_s);
+        let check_ins = Queue::start(&db, &clock, config.check_in_interval_s, cells);
         let tokens = Tokens::new(&secret);
         let enrolment_limits = enrolment::Limits::new(clock.clone());
         let state = web::Data::new(State {

@@ -94,6 +94,9 @@ enum Bench {
         /// An empty PostgreSQL database to measure as well.
         #[arg(long, value_name = "URL")]
         postgres: Option<String>,
+        /// Measures a SQLite server without cohort cells beside it: what they cost.
+        #[arg(long)]
+        without_cells: bool,
         /// Prints one JSON object instead of a table.
         #[arg(long)]
         json: bool,
@@ -142,8 +145,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let clock = Clock::system();
     match cli.command {
         Command::Serve => cli::serve::run(config()?, clock),
-        Command::Bench(Bench::CheckIn { connections, seconds, rounds, terminals, postgres, json }) => {
-            let options = bench::Options { connections, seconds, rounds, terminals, postgres };
+        Command::Bench(Bench::CheckIn { connections, seconds, rounds, terminals, postgres, without_cells, json }) => {
+            let options = bench::Options { connections, seconds, rounds, terminals, postgres, without_cells };
             cli::bench::run(&options, json)
         }
         Command::Bench(Bench::Planner { terminals, seconds, connections, postgres, postgres_only, json }) => {

@@ -211,13 +211,23 @@ pub struct Queue {
     lanes: Arc<[mpsc::Sender<Pending>]>,
 }
 
+/// Whether check-ins are added to cohort cells. A server always keeps them; without them no failure could be explained
+/// and no rollout judged. Only the benchmark that measures what they cost leaves them out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cells {
+    /// They are.
+    Kept,
+    /// They are not.
+    LeftOut,
+}
+
 impl Queue {
     /// Starts the writer over `db`. `interval_s` is the normal interval between check-ins of a terminal.
     ///
     /// SQLite has one lane; PostgreSQL two, each with its own terminals, so that one commits while the other computes.
-    pub fn start(db: &Db, clock: &Clock, interval_s: u32) -> Self {
+    pub fn start(db: &Db, clock: &Clock, interval_s: u32, cells: Cells) -> Self {
         let lanes = if db.sqlite_path().is_some() { 1 } else { 2 };
-        let lanes = (0..lanes).map(|_| start_lane(db.clone(), clock.clone(), interval_s)).collect();
+        let lanes = (0..lanes).map(|_| start_lane(db.clone(), clock.clone(), interval_s, cells)).collect();
         Self { lanes }
     }
 
@@ -247,10 +257,10 @@ impl Queue {
     }
 }
 
-fn start_lane(db: Db, clock: Clock, interval_s: u32) -> mpsc::Sender<Pending> {
+fn start_lane(db: Db, clock: Clock, interval_s: u32, cells: Cells) -> mpsc::Sender<Pending> {
     let (sender, mut queue) = mpsc::channel::<Pending>(QUEUE_MAX);
     tokio::spawn(async move {
-        let mut writer = writer::Writer::new(interval_s);
+        let mut writer = writer::Writer::new(interval_s, cells);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
             let taken = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MAX));
@@ -262,7 +272,7 @@ fn start_lane(db: Db, clock: Clock, interval_s: u32) -> mpsc::Sender<Pending> {
 
 /// Writes one batch and answers it; hands the writer back with what it learnt.
 async fn write(db: &Db, now: crate::clock::Now, writer: writer::Writer, batch: Vec<Pending>) -> writer::Writer {
-    let interval_s = writer.interval_s();
+    let (interval_s, cells) = (writer.interval_s(), writer.cells());
     let size = batch.len();
     metrics::histogram!("tillward_check_in_batch_size").record(f64::from(u32::try_from(size).unwrap_or(u32::MAX)));
     // The batch moves to the writer's thread and comes back; if the transaction fails it is dropped there, and every
@@ -286,7 +296,7 @@ async fn write(db: &Db, now: crate::clock::Now, writer: writer::Writer, batch: V
         Err(error) => {
             tracing::error!(%error, size, "a batch of check-ins could not be written");
             metrics::counter!("tillward_check_in_batches_failed_total").increment(1);
-            writer::Writer::new(interval_s)
+            writer::Writer::new(interval_s, cells)
         }
     }
 }

@@ -27,6 +27,10 @@ pub fn run(options: &Options, json: bool) -> anyhow::Result<()> {
     for result in &report.results {
         row("bare handler", &result.bare);
         row(result.database, &result.durable);
+        if let (Some(rate), Some(ratio)) = (&result.without_cells, result.cells_ratio) {
+            row("without cells", rate);
+            println!("with cohort cells over without: {ratio:.2} of the rate");
+        }
         let (low, high) = result.ratio_range;
         println!(
             "{} over bare: {:.2} of the rate ({low:.2}–{high:.2}), {:.2} per CPU-second; counted minus acknowledged: {}",

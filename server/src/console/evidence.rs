@@ -9,7 +9,7 @@ use super::shell::Shell;
 use crate::failures;
 
 /// Names in evidence that have words of their own, in the order in which they are shown; attributes have theirs already.
-pub(super) const WORDS: [&str; 36] = [
+pub(super) const WORDS: [&str; 41] = [
     "verdict",
     "why",
     "reason",
@@ -39,6 +39,11 @@ pub(super) const WORDS: [&str; 36] = [
     "lift_low",
     "lift_high",
     "coverage",
+    "unexplained",
+    "class",
+    "baseline",
+    "without_one",
+    "also_fits",
     "p_adjusted",
     "alpha",
     "outcomes",

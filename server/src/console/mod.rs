@@ -15,6 +15,7 @@ mod evidence;
 mod evidence_pack;
 mod failures;
 mod feed_imports;
+mod explain;
 mod form;
 mod i18n;
 mod import;
@@ -23,6 +24,7 @@ mod incidents;
 mod lookups;
 mod mapping;
 mod merchants;
+mod lift_chart;
 mod moments;
 mod operators;
 mod organizations;
@@ -61,6 +63,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         preferences::endpoints(),
         sign_in::endpoints(),
         overview::endpoints(),
+        explain::endpoints(),
         terminals::endpoints(),
         import::endpoints(),
         terminal::endpoints(),

@@ -24,8 +24,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 /// Windows of the failures that may be chosen: name and hours. What is normal is learnt from the time before, so a
 /// fault that is older than a short window shows only in a longer one.
-const WINDOWS: [(&str, u32); 3] = [("24h", 24), ("3d", 72), ("7d", 168)];
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const WINDOWS: [(&str, u32); 3] = [("24h", 24), ("3d", 72), ("7d", 168)];
 /// Rollouts shown of each state that somebody may have to act on.
 const ROLLOUTS_MAX: u32 = 5;
 /// These states, the most urgent first.
@@ -74,6 +73,8 @@ struct OverviewPage {
     /// Name of each window, and whether it is the one shown.
     windows: Vec<(&'static str, bool)>,
     failures_summary: String,
+    window: &'static str,
+    may_explain: bool,
     /// What the window was compared with.
     baseline: String,
     combinations: Vec<Combination>,
@@ -139,7 +140,9 @@ async fn show(
             ("total", &whole(failed.exposures)),
         ),
         windows: WINDOWS.into_iter().map(|(name, _)| (name, name == window)).collect(),
-        baseline: baseline(&shell, &failed, hours),
+        window,
+        may_explain: shell.may(Permission::FailuresRead),
+        baseline: baseline(&shell, &failed),
         combinations: failed.explanations.iter().map(|found| combination(&shell, found)).collect(),
         outcomes: outcomes.map(|(name, n)| (conditions::outcome(&shell, name), *n)).collect(),
         days: rollout_list::days(&shell, told, &own, &tree),
@@ -152,12 +155,11 @@ async fn show(
 }
 
 /// What counts as normal here, so that nobody takes silence for health.
-fn baseline(shell: &Shell, failed: &failures::Overview, hours: u32) -> String {
+pub(super) fn baseline(shell: &Shell, failed: &failures::Overview) -> String {
     if failed.mode == "contrast" {
         return shell.say("overview-contrast");
     }
-    let from_ms = failed.from_ms - failures::BASELINE_WINDOWS * i64::from(hours) * HOUR_MS;
-    let (from, to) = (shell.moments.minute(from_ms), shell.moments.minute(failed.from_ms));
+    let (from, to) = (shell.moments.minute(failed.baseline_from_ms), shell.moments.minute(failed.baseline_to_ms));
     shell.language.with_two("overview-baseline", ("from", &from), ("to", &to))
 }
 
@@ -216,7 +218,7 @@ fn combination(shell: &Shell, found: &Explanation) -> Combination {
 }
 
 /// A count that statistics carry as a fraction.
-fn whole(count: f64) -> String {
+pub(super) fn whole(count: f64) -> String {
     let digits = format!("{count:.0}");
     digits.parse().map_or(digits, super::i18n::grouped)
 }

@@ -82,8 +82,19 @@ pub struct Explanation {
     pub also_fits: Vec<(Vec<Condition>, f64)>,
     /// Terminals with at least one failure in it.
     pub terminals: u64,
-    /// Those with the most, at most a hundred.
-    pub terminal_ids: Vec<i64>,
+    /// Those of the scope with the most, at most a hundred.
+    pub failing: Vec<FailingTerminal>,
+}
+
+/// A terminal with failures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct FailingTerminal {
+    /// Its number.
+    pub id: i64,
+    /// Its serial number.
+    pub sn: String,
+    /// How many.
+    pub failures: i64,
 }
 
 /// Failures of a window and what explains them.
@@ -236,9 +247,10 @@ impl Counts {
         let mut overview = self.overview_of(&report, outcomes);
         for (found, explanation) in report.explanations.iter().zip(&mut overview.explanations) {
             let cohorts = cells_of(cells, cohorts_of_cell, &found.all_of).into_keys().collect();
-            let failing = store::failing_terminals(conn, cohorts, *from_ms)?;
+            let mut failing = store::failing_terminals(conn, scope, cohorts, *from_ms)?;
             explanation.terminals = u64::try_from(failing.len()).unwrap_or(u64::MAX);
-            explanation.terminal_ids = failing.into_iter().take(TERMINALS_MAX).collect();
+            failing.truncate(TERMINALS_MAX);
+            explanation.failing = failing;
         }
         Ok(overview)
     }
@@ -274,7 +286,7 @@ impl Counts {
                 .map(|(set, overlap)| (set.iter().map(condition).collect(), *overlap))
                 .collect(),
             terminals: 0,
-            terminal_ids: Vec::new(),
+            failing: Vec::new(),
         });
         Overview {
             from_ms: self.from_ms,

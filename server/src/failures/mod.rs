@@ -24,7 +24,8 @@ use crate::operators::Scope;
 pub(crate) use cells::ATTRIBUTES;
 use classify::{Cause, Symptom};
 pub use explain::{
-    BASELINE_WINDOWS, Condition, Explanation, Overview, Question, WithoutOne, cells_csv, explain, overview,
+    BASELINE_WINDOWS, Condition, Explanation, FailingTerminal, Overview, Question, WithoutOne, cells_csv, explain,
+    overview,
 };
 use verdicts::{VerdictFilter, VerdictView};
 pub use watch::{Found, WATCH_INTERVAL_MS, found, sweep, watch};

@@ -6,7 +6,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::{FailureKey, FailureRow, Filter, Found};
+use super::{FailingTerminal, FailureKey, FailureRow, Filter, Found};
 use crate::db::schema::{
     cohort_cells, cohort_outcomes, cohorts, explanations, failures, imported_failures, pass_times, terminals,
 };
@@ -288,23 +288,32 @@ pub(super) fn worst_terminal(
     Ok(by_terminal.into_iter().max_by_key(|(id, parts)| (total(parts), std::cmp::Reverse(*id))))
 }
 
-/// Terminals with a failure in these cohorts since `from_ms`, those with the most failures first. By `failures_by_time`.
-pub(super) fn failing_terminals(conn: &mut Conn, cohort_ids: Vec<i64>, from_ms: i64) -> Result<Vec<i64>, db::Error> {
-    let mut by_terminal: HashMap<i64, i64> = HashMap::new();
+/// Terminals of the scope with a failure in these cohorts since `from_ms`, those with the most first. By
+/// `failures_by_time`.
+pub(super) fn failing_terminals(
+    conn: &mut Conn,
+    scope: &Scope,
+    cohort_ids: Vec<i64>,
+    from_ms: i64,
+) -> Result<Vec<FailingTerminal>, db::Error> {
+    let mut by_terminal: HashMap<i64, FailingTerminal> = HashMap::new();
     for ids in cohort_ids.chunks(IDS_MAX) {
-        let rows: Vec<(i64, i64)> = failures::table
+        let rows: Vec<(i64, String, i64)> = failures::table
+            .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+            .filter(terminals::org_path.ge(scope.from()))
+            .filter(terminals::org_path.lt(scope.below()))
             .filter(failures::received_at_ms.ge(from_ms))
             .filter(failures::cohort_id.eq_any(ids.to_vec()))
-            .group_by(failures::terminal_id)
-            .select((failures::terminal_id, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
+            .group_by((terminals::id, terminals::sn))
+            .select((terminals::id, terminals::sn, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
             .load(conn)?;
-        for (terminal_id, failures) in rows {
-            *by_terminal.entry(terminal_id).or_default() += failures;
+        for (id, sn, failures) in rows {
+            by_terminal.entry(id).or_insert(FailingTerminal { id, sn, failures: 0 }).failures += failures;
         }
     }
-    let mut terminals: Vec<(i64, i64)> = by_terminal.into_iter().collect();
-    terminals.sort_unstable_by_key(|(id, failures)| (std::cmp::Reverse(*failures), *id));
-    Ok(terminals.into_iter().map(|(id, _)| id).collect())
+    let mut terminals: Vec<FailingTerminal> = by_terminal.into_values().collect();
+    terminals.sort_unstable_by_key(|terminal| (std::cmp::Reverse(terminal.failures), terminal.id));
+    Ok(terminals)
 }
 
 /// Organizations with failed exposures since `from_ms`, with their number. By primary key.

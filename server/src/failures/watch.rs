@@ -181,8 +181,6 @@ fn incident(path: &str, class: &str, report: &Overview, found: &Explanation, key
         subject: values.join(" · "),
         evidence: json!({
             "class": class,
-            "from_ms": report.from_ms,
-            "to_ms": report.to_ms,
             "conditions": found.all_of,
             "failures": found.failures,
             "exposures": found.exposures,
@@ -199,7 +197,7 @@ fn incident(path: &str, class: &str, report: &Overview, found: &Explanation, key
         }),
         rollout_id: None,
         release_id: None,
-        terminal_ids: found.terminal_ids.clone(),
+        terminal_ids: found.failing.iter().map(|terminal| terminal.id).collect(),
         affected: found.terminals,
     }
 }

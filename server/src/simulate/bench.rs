@@ -22,7 +22,7 @@ use tillward_protocol::ids::TerminalId;
 use super::load::{CANONICAL_BODY_BYTES, CheckIns, Measured, Plan, drive};
 use crate::app::Server;
 use crate::audit::Actor;
-use crate::checkin::{self, Totals};
+use crate::checkin::{self, Cells, Totals};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::operators::Scope;
@@ -42,6 +42,8 @@ pub struct Options {
     pub terminals: usize,
     /// A PostgreSQL database to measure as well; its tables are made and filled.
     pub postgres: Option<String>,
+    /// Whether a SQLite server without cohort cells is driven in the same rounds.
+    pub without_cells: bool,
 }
 
 /// One server's figures, medians over the rounds.
@@ -76,6 +78,10 @@ pub struct Comparison {
     pub ratio_range: (f64, f64),
     /// The same of requests a CPU second.
     pub ratio_per_cpu_second: f64,
+    /// A durable server that keeps no cohort cells, in the same rounds.
+    pub without_cells: Option<Rate>,
+    /// Rate of the durable server over that of the one without cells; the median of the rounds.
+    pub cells_ratio: Option<f64>,
     /// Check-ins that the database holds after the run, minus those that the generator saw acknowledged. Below zero
     /// would mean a lost one; above are answers that were still on their way at the end of a part.
     pub counted_minus_acknowledged: i64,
@@ -107,7 +113,8 @@ pub struct Report {
 pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut results = vec![compare("sqlite", None, options)?];
     if let Some(url) = &options.postgres {
-        results.push(compare("postgresql", Some(url.clone()), options)?);
+        let options = Options { without_cells: false, ..options.clone() };
+        results.push(compare("postgresql", Some(url.clone()), &options)?);
     }
     Ok(Report {
         body_bytes: CANONICAL_BODY_BYTES,
@@ -129,53 +136,81 @@ fn compare(database: &'static str, url: Option<String>, options: &Options) -> an
         rate: None,
     };
     let bare = Running::bare()?;
-    let durable = Running::durable(folder.path(), url)?;
+    let durable = Running::durable(folder.path(), url, Cells::Kept)?;
     let tokens = durable.register(options.terminals)?;
-    let host = durable.address.to_string();
-    let shares: Vec<CheckIns> = (0..options.connections)
-        .map(|connection| {
-            let own = tokens.iter().skip(connection).step_by(options.connections);
-            CheckIns::new(&host, own.map(|token| (token.clone(), 0)))
-        })
-        .collect();
-    let mut shares: Vec<Option<CheckIns>> = shares.into_iter().map(Some).collect();
-    let (mut bare_rates, mut durable_rates) = (Vec::new(), Vec::new());
+    let mut target = Target::new(&durable, &tokens, options.connections);
+    let other_folder = tempfile::tempdir()?;
+    let mut without_cells = None;
+    if options.without_cells {
+        let server = Running::durable(other_folder.path(), None, Cells::LeftOut)?;
+        let tokens = server.register(options.terminals)?;
+        let target = Target::new(&server, &tokens, options.connections);
+        without_cells = Some((server, target));
+    }
+    let (mut bare_rates, mut durable_rates, mut without_rates) = (Vec::new(), Vec::new(), Vec::new());
     let mut acknowledged = 0;
     for round in 0..=options.rounds {
-        let part = |address, shares: &mut Vec<Option<CheckIns>>| -> anyhow::Result<(Rate, u64)> {
-            let cpu_before_s = process_cpu_s();
-            let (measured, back) = drive(address, &plan, |index| {
-                shares.get_mut(index).and_then(Option::take).unwrap_or_else(|| CheckIns::new(&host, []))
-            })?;
-            *shares = back.into_iter().map(Some).collect();
-            Ok((rate(&measured, process_cpu_s() - cpu_before_s), measured.succeeded()))
-        };
-        let mut to_bare: Vec<Option<CheckIns>> = (0..options.connections)
-            .map(|index| tokens.get(index).map(|token| CheckIns::new(&host, [(token.clone(), 0)])))
-            .collect();
-        let (bare_rate, _) = part(bare.address, &mut to_bare)?;
-        let (durable_rate, succeeded) = part(durable.address, &mut shares)?;
+        let mut to_bare = Target::new(&bare, tokens.get(..options.connections).unwrap_or(&tokens), options.connections);
+        let (bare_rate, _) = to_bare.drive(&plan)?;
+        let (durable_rate, succeeded) = target.drive(&plan)?;
         acknowledged += i64::try_from(succeeded)?;
+        let without_rate = without_cells.as_mut().map(|(_, target)| target.drive(&plan)).transpose()?;
         // The first round warms caches up and is not counted.
         if round > 0 {
             bare_rates.push(bare_rate);
             durable_rates.push(durable_rate);
+            without_rates.extend(without_rate.map(|(rate, _)| rate));
         }
     }
     let counted = durable.counted()?;
     let mut ratios: Vec<f64> =
         durable_rates.iter().zip(&bare_rates).map(|(durable, bare)| durable.per_second / bare.per_second).collect();
     ratios.sort_by(f64::total_cmp);
+    let cells_ratios: Vec<f64> =
+        durable_rates.iter().zip(&without_rates).map(|(with, without)| with.per_second / without.per_second).collect();
     let (durable_rate, bare_rate) = (medians(&durable_rates), medians(&bare_rates));
     Ok(Comparison {
         database,
         ratio: median(ratios.clone()),
         ratio_range: (ratios.first().copied().unwrap_or(0.0), ratios.last().copied().unwrap_or(0.0)),
         ratio_per_cpu_second: durable_rate.per_cpu_second / bare_rate.per_cpu_second,
+        without_cells: (!without_rates.is_empty()).then(|| medians(&without_rates)),
+        cells_ratio: (!cells_ratios.is_empty()).then(|| median(cells_ratios)),
         durable: durable_rate,
         bare: bare_rate,
         counted_minus_acknowledged: counted - acknowledged,
     })
+}
+
+/// A server and what is sent to it.
+struct Target {
+    address: SocketAddr,
+    host: String,
+    /// What each connection sends; empty while it is driven.
+    shares: Vec<Option<CheckIns>>,
+}
+
+impl Target {
+    fn new(server: &Running, tokens: &[String], connections: usize) -> Self {
+        let host = server.address.to_string();
+        let share = |connection| {
+            let own = tokens.iter().skip(connection).step_by(connections);
+            Some(CheckIns::new(&host, own.map(|token| (token.clone(), 0))))
+        };
+        let shares = (0..connections).map(share).collect();
+        Self { address: server.address, shares, host }
+    }
+
+    /// Drives the server once: its rate, and what was acknowledged.
+    fn drive(&mut self, plan: &Plan) -> anyhow::Result<(Rate, u64)> {
+        let cpu_before_s = process_cpu_s();
+        let Self { address, host, shares } = self;
+        let (measured, back) = drive(*address, plan, |index| {
+            shares.get_mut(index).and_then(Option::take).unwrap_or_else(|| CheckIns::new(host, []))
+        })?;
+        self.shares = back.into_iter().map(Some).collect();
+        Ok((rate(&measured, process_cpu_s() - cpu_before_s), measured.succeeded()))
+    }
 }
 
 fn rate(measured: &Measured, process_cpu_s: f64) -> Rate {
@@ -244,15 +279,15 @@ impl Running {
         })
     }
 
-    fn durable(folder: &Path, url: Option<String>) -> anyhow::Result<Self> {
+    fn durable(folder: &Path, url: Option<String>, cells: Cells) -> anyhow::Result<Self> {
         let config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: folder.to_owned(),
             database_url: url,
             ..Config::default()
         };
-        Self::start(|| async {
-            let server = Server::start(config, Clock::system()).await?;
+        Self::start(move || async move {
+            let server = Server::start_with(config, Clock::system(), cells).await?;
             let address = server.url.trim_start_matches("http://").parse()?;
             let (state, handle) = (server.state.clone(), server.handle());
             actix_web::rt::spawn(server.run());

@@ -13,6 +13,7 @@ mod console;
 mod console_rollouts;
 mod enrolment;
 mod evidence;
+mod explain;
 mod failures;
 mod feed;
 mod fixtures;

@@ -21,7 +21,7 @@ use tillward_protocol::checkin::{Acknowledged, CheckInAnswer, Desired, DesiredCo
 use tillward_protocol::ids::{Seq, Stream, TerminalId};
 use tillward_protocol::manifest::Manifest;
 
-use super::{Pending, Refused};
+use super::{Cells, Pending, Refused};
 use crate::clock::Now;
 use crate::db::schema::{terminal_manifests, terminal_states, terminals};
 use crate::db::{self, Conn, Db};
@@ -39,6 +39,7 @@ const KNOWN_COHORTS_MAX: usize = 200_000;
 /// Writes batches; remembers only what can be lost.
 pub(super) struct Writer {
     interval_s: u32,
+    cells: Cells,
     /// Cohorts that are in the database.
     known: HashSet<i64>,
     /// Cohorts that the running transaction added.
@@ -109,12 +110,16 @@ struct Counted<'a> {
 type Answers = Vec<Result<CheckInAnswer, Refused>>;
 
 impl Writer {
-    pub(super) fn new(interval_s: u32) -> Self {
-        Self { interval_s, known: HashSet::new(), added: Vec::new() }
+    pub(super) fn new(interval_s: u32, cells: Cells) -> Self {
+        Self { interval_s, cells, known: HashSet::new(), added: Vec::new() }
     }
 
     pub(super) fn interval_s(&self) -> u32 {
         self.interval_s
+    }
+
+    pub(super) fn cells(&self) -> Cells {
+        self.cells
     }
 
     /// The transaction of the last [`Writer::write`] is durable.
@@ -212,15 +217,21 @@ impl Writer {
         let mut cells: BTreeMap<i64, (Cohort, Cell)> = BTreeMap::new();
         let mut additions = Additions::default();
         for Counted { pending, registry, is_sampled, .. } in counted {
-            let cohort = Cohort::of_check_in(&pending.check_in, registry);
-            let id = cohort.id();
-            let (_, cell) = cells.entry(id).or_insert_with(|| (cohort, Cell::default()));
-            cell.add_check_in(&pending.check_in);
+            let id = match self.cells {
+                Cells::Kept => {
+                    let cohort = Cohort::of_check_in(&pending.check_in, registry);
+                    let id = cohort.id();
+                    let (_, cell) = cells.entry(id).or_insert_with(|| (cohort, Cell::default()));
+                    cell.add_check_in(&pending.check_in);
+                    pending.check_in.failures.iter().for_each(|failure| cell.add_failure(failure));
+                    id
+                }
+                Cells::LeftOut => 0,
+            };
             if *is_sampled {
                 additions.samples.push(SampleRow::new(pending, now));
             }
             for (failure, event) in pending.check_in.failures.iter().zip(&pending.events) {
-                cell.add_failure(failure);
                 additions.failures.push(FailureRow::new(pending, registry, failure, event, id, now));
             }
             additions.payments.extend(

@@ -131,7 +131,7 @@ fn the_runners_up_are_those_of_the_worked_example() {
 fn twice_the_scatter_halves_the_evidence_and_widens_the_interval() {
     let table = Table::new(&worked_example());
     let start = Start { phi: 2.0, ..baseline::baseline(&table) };
-    let scan::Scanned { start, raised, taken } = scan::scan(&table, start, GAIN_MIN);
+    let Scanned { start, raised, taken } = scan::scan(&table, start, GAIN_MIN);
     let report = report(&table, &start, &raised, &taken, Vec::new());
     let [first, second] = report.explanations.as_slice() else { panic!("{report:?}") };
     assert_near(&[

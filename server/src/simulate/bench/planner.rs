@@ -184,7 +184,7 @@ struct Run {
 
 impl Run {
     fn prepare(folder: &Path, url: Option<String>, options: &Options) -> anyhow::Result<Self> {
-        let server = Running::durable(folder, url)?;
+        let server = Running::durable(folder, url, crate::checkin::Cells::Kept)?;
         let now = server.state()?.clock.now();
         let terminals = options.terminals;
         let (home, first) = server.write(move |conn| plant(conn, now))?;

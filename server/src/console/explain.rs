@@ -1,0 +1,294 @@
+//! Why payments fail: the conditions that explain a rise, in sentences that say nothing the numbers do not.
+
+use actix_web::{HttpResponse, web};
+use askama::Template;
+use serde::Deserialize;
+
+use super::chart::{Part, Svg, stacked_bar};
+use super::conditions;
+use super::lift_chart::{Pair, pairs};
+use super::overview::{WINDOWS, baseline, whole};
+use super::shell::{self, Shell};
+use crate::failures::{self, Condition, Explanation, Overview, Question};
+use crate::http::State;
+use crate::http::body::{Query, query_pair};
+use crate::http::endpoints::{Access, Endpoint};
+use crate::http::problem::Problem;
+use crate::operators::{Caller, Permission};
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/failures", Access::Page(Permission::FailuresRead), "", show),
+        Endpoint::get("/failures/cells.csv", Access::Page(Permission::FailuresRead), "", export),
+    ]
+}
+
+/// An explanation stands beside the first if it covers at least this share of the excess; others are below the fold.
+const HEADLINE_COVERAGE: f64 = 0.25;
+const CLASSES: [&str; 5] = ["part-1", "part-2", "part-3", "part-4", "part-5"];
+/// Terminals named under one explanation.
+const TERMINALS_SHOWN: usize = 20;
+/// Outcomes that can be chosen.
+const OUTCOMES_MAX: usize = 8;
+
+/// One explanation.
+struct Cause {
+    class: &'static str,
+    sentence: String,
+    bars: Svg,
+    /// What the bars say, in numbers.
+    compared: Vec<(String, String)>,
+    also_fits: Vec<String>,
+    terminals: String,
+    sns: Vec<String>,
+    p: String,
+}
+
+#[derive(Template)]
+#[template(path = "explain.html")]
+struct ExplainPage {
+    shell: Shell,
+    windows: Vec<(&'static str, bool)>,
+    query: ExplainQuery,
+    window: &'static str,
+    /// Address of the cells behind this.
+    cells: String,
+    summary: String,
+    baseline: String,
+    notes: Vec<String>,
+    causes: Vec<Cause>,
+    lesser: Vec<Cause>,
+    strip: Option<Svg>,
+    unexplained: String,
+    /// Name, value and whether it is chosen, of each outcome.
+    outcomes: Vec<(String, String, bool)>,
+    below: Vec<(String, String)>,
+}
+
+/// Filters of the page; an empty one does not narrow.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct ExplainQuery {
+    #[serde(default)]
+    window: String,
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    firmware: String,
+    #[serde(default)]
+    region: String,
+    #[serde(default)]
+    outcome: String,
+}
+
+impl ExplainQuery {
+    /// The window and the question that are meant.
+    fn question(&self) -> (&'static str, Question) {
+        let [shortest, ..] = WINDOWS;
+        let (window, hours) = WINDOWS.into_iter().find(|(name, _)| self.window == *name).unwrap_or(shortest);
+        let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        let question = Question {
+            hours,
+            model: given(&self.model),
+            firmware: given(&self.firmware),
+            region: given(&self.region),
+            outcome: given(&self.outcome),
+        };
+        (window, question)
+    }
+}
+
+/// The cells behind the page, as `tillward explain --cells` reads them.
+async fn export(
+    shell: Shell,
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<ExplainQuery>,
+) -> Result<HttpResponse, Problem> {
+    let (_, question) = query.question();
+    let file = failures::cells_csv(&state.db, caller.scope, question, shell.moments.now()).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/csv; charset=utf-8")
+        .insert_header(("Content-Disposition", "attachment; filename=\"cells.csv\""))
+        .body(file))
+}
+
+async fn show(
+    shell: Shell,
+    state: web::Data<State>,
+    caller: Caller,
+    Query(query): Query<ExplainQuery>,
+) -> Result<HttpResponse, Problem> {
+    let (window, question) = query.question();
+    let answer = failures::explain(&state.db, caller.scope, question, shell.moments.now()).await?;
+    let is_headline = |rank: usize, found: &Explanation| {
+        rank == 0 || found.coverage.is_some_and(|coverage| coverage >= HEADLINE_COVERAGE)
+    };
+    let (mut causes, mut lesser) = (Vec::new(), Vec::new());
+    for (rank, found) in answer.explanations.iter().enumerate() {
+        let to = if is_headline(rank, found) { &mut causes } else { &mut lesser };
+        to.push(cause(&shell, found, CLASSES.get(rank).copied().unwrap_or("part-6")));
+    }
+    let outcomes = answer.outcomes.iter().take(OUTCOMES_MAX);
+    shell::ok(&ExplainPage {
+        windows: WINDOWS.into_iter().map(|(name, _)| (name, name == window)).collect(),
+        cells: cells(&query, window),
+        summary: shell.language.with_values(
+            "explain-summary",
+            &[
+                ("failures", &whole(answer.failures)),
+                ("exposures", &whole(answer.exposures)),
+                ("expected", &decimal(answer.expected)),
+            ],
+        ),
+        baseline: baseline(&shell, &answer),
+        notes: notes(&shell, &answer),
+        strip: strip(&shell, &answer),
+        unexplained: answer.unexplained.map_or_else(|| "–".to_owned(), share),
+        outcomes: outcomes
+            .map(|(name, _)| (conditions::outcome(&shell, name), name.clone(), *name == query.outcome))
+            .collect(),
+        below: below(&shell, &answer),
+        causes,
+        lesser,
+        query,
+        window,
+        shell,
+    })
+}
+
+/// Where the cells of this page are exported.
+fn cells(query: &ExplainQuery, window: &str) -> String {
+    let filters = [
+        ("model", &query.model),
+        ("firmware", &query.firmware),
+        ("region", &query.region),
+        ("outcome", &query.outcome),
+    ];
+    let given = filters.into_iter().filter(|(_, value)| !value.trim().is_empty());
+    let pairs: Vec<String> = given.map(|(name, value)| query_pair(name, value.trim())).collect();
+    let mut address = format!("/failures/cells.csv?window={window}");
+    for pair in pairs {
+        address.push('&');
+        address.push_str(&pair);
+    }
+    address
+}
+
+fn share(share: f64) -> String {
+    format!("{:.0}%", share * 100.0)
+}
+
+/// One decimal where it says something.
+fn decimal(value: f64) -> String {
+    if value < 100.0 && value.fract() != 0.0 { format!("{value:.1}") } else { whole(value) }
+}
+
+fn name(shell: &Shell, set: &[Condition]) -> String {
+    let parts = set.iter().map(|part| conditions::attribute(shell, &part.attribute, &part.value));
+    parts.collect::<Vec<_>>().join(" + ")
+}
+
+fn cause(shell: &Shell, found: &Explanation, class: &'static str) -> Cause {
+    let conditions = name(shell, &found.all_of);
+    let coverage = found.coverage.map_or_else(|| "–".to_owned(), share);
+    let lift = |value: f64| format!("{value:.1}");
+    let sentence = shell.language.with_values(
+        "explain-sentence",
+        &[
+            ("conditions", &conditions),
+            ("lift", &lift(found.lift)),
+            ("low", &lift(found.lift_low)),
+            ("high", &lift(found.lift_high)),
+            ("failures", &whole(found.failures)),
+            ("exposures", &whole(found.exposures)),
+            ("expected", &decimal(found.expected)),
+            ("coverage", &coverage),
+        ],
+    );
+    let n = found.exposures.max(1.0);
+    let rate = found.expected / n;
+    let mut drawn = vec![Pair {
+        name: conditions.clone(),
+        seen: found.failures / n,
+        expected: rate,
+        interval: Some((rate * found.lift_low, rate * found.lift_high)),
+    }];
+    let mut compared = vec![(conditions, counts(shell, found.failures, found.expected))];
+    for other in found.without_one.iter().filter(|_| found.all_of.len() > 1) {
+        let Some(dropped) = found.all_of.iter().find(|part| part.attribute == other.attribute) else { continue };
+        let rest: Vec<Condition> = found.all_of.iter().filter(|part| *part != dropped).cloned().collect();
+        let dropped = conditions::attribute(shell, &dropped.attribute, &dropped.value);
+        let text = shell.language.with_two("explain-without", ("rest", &name(shell, &rest)), ("dropped", &dropped));
+        // Rates of other terminals have another denominator; on the scale of this set the lifts can be compared.
+        let seen = rate * other.failures / other.expected.max(1e-6);
+        drawn.push(Pair { name: text.clone(), seen, expected: rate, interval: None });
+        compared.push((text, counts(shell, other.failures, other.expected)));
+    }
+    let also_fits = found.also_fits.iter().map(|(set, overlap)| {
+        shell.language.with_two("explain-also-fits", ("conditions", &name(shell, set)), ("overlap", &share(*overlap)))
+    });
+    Cause {
+        class,
+        sentence,
+        bars: pairs(&shell.say("explain-bars"), &drawn),
+        compared,
+        also_fits: also_fits.collect(),
+        terminals: shell.count("explain-terminals", &i64::try_from(found.terminals).unwrap_or(i64::MAX)),
+        sns: found.failing.iter().take(TERMINALS_SHOWN).map(|terminal| terminal.sn.clone()).collect(),
+        p: format!("{:.1e}", found.p_adjusted),
+    }
+}
+
+/// `5.0 × · 42 failed, 8.5 expected`.
+fn counts(shell: &Shell, failures: f64, expected: f64) -> String {
+    shell.language.with_values(
+        "explain-counts",
+        &[
+            ("lift", &format!("{:.1}", failures / expected.max(1e-6))),
+            ("failures", &whole(failures)),
+            ("expected", &decimal(expected)),
+        ],
+    )
+}
+
+fn notes(shell: &Shell, answer: &Overview) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(lift) = answer.fleet_lift {
+        notes.push(shell.with("explain-fleet-lift", "lift", format!("{lift:.1}")));
+    } else if answer.is_fleet_wide {
+        notes.push(shell.say("explain-fleet-wide"));
+    }
+    notes
+}
+
+/// What each explanation covers, and what none does: that part is always drawn.
+fn strip(shell: &Shell, answer: &Overview) -> Option<Svg> {
+    let unexplained = answer.unexplained?;
+    // Shares in thousandths; the bar knows whole numbers only.
+    let thousandths = |share: f64| (share.clamp(0.0, 1.0) * 1_000.0).round() as i64;
+    let mut parts: Vec<Part> = answer
+        .explanations
+        .iter()
+        .zip(CLASSES)
+        .map(|(found, class)| Part {
+            class,
+            name: name(shell, &found.all_of),
+            n: thousandths(found.coverage.unwrap_or_default()),
+        })
+        .collect();
+    parts.push(Part { class: "part-6", name: shell.say("explain-unexplained"), n: thousandths(unexplained).max(1) });
+    Some(stacked_bar(&shell.say("explain-strip"), &parts))
+}
+
+fn below(shell: &Shell, answer: &Overview) -> Vec<(String, String)> {
+    let attributes = answer.dropped_attributes.iter().map(|attribute| shell.word("attribute", attribute));
+    let dropped = attributes.collect::<Vec<_>>().join(" · ");
+    let or_none = |text: String| if text.is_empty() { "–".to_owned() } else { text };
+    let suspected = i64::try_from(answer.suspected_terminals.len()).unwrap_or(i64::MAX);
+    vec![
+        (shell.say("explain-phi"), format!("{:.2}", answer.phi)),
+        (shell.say("explain-dropped"), or_none(dropped)),
+        (shell.say("explain-suspected"), shell.number(&suspected)),
+        (shell.say("explain-scanned"), shell.moments.absolute(answer.to_ms)),
+    ]
+}

@@ -1,0 +1,146 @@
+//! Failures are explained on demand over any part of the fleet, and on a schedule with an incident.
+
+use serde_json::json;
+use tillward_server::clock::Now;
+use tillward_server::db;
+use tillward_server::failures::incidents::{self, Filter, Kind};
+use tillward_server::failures::localize::{GAIN_MIN, explain as localize};
+use tillward_server::failures::{self, Found, Overview, Question, WATCH_INTERVAL_MS, cells_file};
+use tillward_server::operators::Scope;
+
+use crate::check_in::{check_in, failure, terminal};
+use crate::fixtures::{admin, headquarters};
+use crate::harness::{TestServer, on_each_database};
+
+fn scope() -> Scope {
+    Scope::subtree("/1000/")
+}
+
+/// 4.2.0 over 2G fails; 4.2.0 elsewhere and 2G with 4.1.0 do not.
+fn fault(server: &TestServer) {
+    for id in 1..=48_i64 {
+        let terminal = terminal(server, id);
+        let firmware = if id % 2 == 0 { "4.2.0" } else { "4.1.0" };
+        let access = if id % 4 < 2 { "2g" } else { "4g" };
+        for seq in 1..=4_u32 {
+            let mut body = check_in(1, seq);
+            body["software"]["firmware"] = json!(firmware);
+            body["condition"] = json!({"access": access, "plmn": "46000"});
+            body["transactions"] = json!({"ok": 5, "failed": 0});
+            if (firmware == "4.2.0" && access == "2g") || (id == 3 && seq == 1) {
+                body["failures"] = json!([failure(&format!("e{id}-{seq}"))]);
+                body["transactions"]["failed"] = json!(1);
+            }
+            terminal.send(server, &body).expect(200);
+        }
+    }
+}
+
+fn named(explanation: &failures::Explanation) -> Vec<(&str, &str)> {
+    explanation.all_of.iter().map(|c| (c.attribute.as_str(), c.value.as_str())).collect()
+}
+
+fn ask(server: &TestServer, question: Question) -> Overview {
+    let answer: Result<_, db::Error> =
+        server.block_on(failures::explain(&server.state.db, scope(), question, server.clock.now()));
+    answer.unwrap()
+}
+
+#[test]
+fn a_question_is_about_the_part_of_the_fleet_it_names() {
+    on_each_database(|server| {
+        fault(server);
+        let all = Question { hours: 24, ..Question::default() };
+        let answer = ask(server, all.clone());
+        assert_eq!(named(&answer.explanations[0]), [("firmware", "4.2.0"), ("access", "2g")]);
+        assert_eq!((answer.explanations[0].terminals, answer.explanations[0].failing.len()), (12, 12));
+        let new = ask(server, Question { firmware: Some("4.2.0".to_owned()), ..all.clone() });
+        assert_eq!((new.exposures, new.failures), (96.0, 48.0));
+        assert_eq!(ask(server, Question { region: Some("nowhere".to_owned()), ..all.clone() }).exposures, 0.0);
+        let code = ask(server, Question { outcome: Some("code:91".to_owned()), ..all.clone() });
+        assert_eq!((code.exposures, code.failures), (192.0, 49.0));
+        assert_eq!(named(&code.explanations[0]), [("firmware", "4.2.0"), ("access", "2g")]);
+        assert_eq!(ask(server, Question { outcome: Some("code:05".to_owned()), ..all }).failures, 0.0);
+    });
+}
+
+#[test]
+fn the_exported_cells_give_the_same_answer_again() {
+    on_each_database(|server| {
+        fault(server);
+        let question = Question { hours: 24, ..Question::default() };
+        let answer = ask(server, question.clone());
+        let csv: Result<_, db::Error> =
+            server.block_on(failures::cells_csv(&server.state.db, scope(), question, server.clock.now()));
+        let file = cells_file::read(&csv.unwrap()).unwrap();
+        let again = localize(&file.cells, GAIN_MIN, |_| None);
+        assert_eq!((again.n, again.k), (answer.exposures, answer.failures));
+        let names: Vec<Vec<(String, String)>> = again
+            .explanations
+            .iter()
+            .map(|found| {
+                let name = |p: &tillward_server::failures::localize::Predicate| {
+                    let attribute = &file.cells.attributes[p.attribute];
+                    (attribute.name.clone(), attribute.values[usize::from(p.code)].clone())
+                };
+                found.all_of.iter().map(name).collect()
+            })
+            .collect();
+        assert_eq!(names[0], [("firmware".to_owned(), "4.2.0".to_owned()), ("access".to_owned(), "2g".to_owned())]);
+        assert_eq!(again.explanations[0].lift, answer.explanations[0].lift);
+    });
+}
+
+#[test]
+fn questions_over_rest_are_checked_and_answered() {
+    on_each_database(|server| {
+        let token = admin(server);
+        let home = headquarters(server, &token);
+        let answer = server.get("/api/v1/failures/explain?hours=3", &token).expect(200).json();
+        assert_eq!((&answer["mode"], &answer["explanations"]), (&json!("contrast"), &json!([])));
+        server.get(&format!("/api/v1/failures/explain?organization_id={home}"), &token).expect(200);
+        server.get("/api/v1/failures/explain?organization_id=987654", &token).expect(422);
+        server.get("/api/v1/failures/explain?hours=0", &token).expect(422);
+        let csv = server.get("/api/v1/failures/cells.csv?model=demo-p1", &token).expect(200);
+        assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8"));
+        assert!(csv.text().starts_with("firmware,model,hardware,app,config,region,carrier,access,signal,in_update,exposures,failures,base_exposures,base_failures"));
+        assert_eq!(server.get("/api/v1/failures/explanations", &token).expect(200).json()["items"], json!([]));
+    });
+}
+
+#[test]
+fn what_an_unattended_scan_finds_opens_one_incident_and_adds_to_it() {
+    on_each_database(|server| {
+        fault(server);
+        let watch = |now: Now| -> usize {
+            let opened: Result<_, db::Error> = server.block_on(failures::watch(&server.state.db, now));
+            opened.unwrap()
+        };
+        let incidents_open = || {
+            let filter = Filter { kind: Some(Kind::FailureRise), ..Filter::default() };
+            let read = move |conn: &mut db::Conn| incidents::list(conn, &scope(), &filter, None, 100);
+            let rows: Result<_, db::Error> = server.block_on(server.state.db.read(read));
+            rows.unwrap()
+        };
+        // The server's own pass may have been first: then it is not yet time again.
+        let now = server.clock.now();
+        watch(now);
+        crate::harness::wait_until("an incident", || incidents_open().len() == 1);
+        let first = incidents_open().remove(0);
+        assert_eq!((first.subject.as_str(), first.org_path.as_str()), ("4.2.0 · 2g", "/1000/"));
+        assert_eq!((first.affected, first.level.as_str()), (12, "P2"));
+        assert_eq!(watch(now), 0, "it is not yet time again");
+        let later = Now(now.0 + 2 * WATCH_INTERVAL_MS);
+        assert_eq!(watch(later), 1);
+        assert_eq!(watch(later), 0);
+        let again = incidents_open();
+        assert_eq!((again.len(), again[0].occurrences), (1, first.occurrences + 1));
+        let read = |conn: &mut db::Conn| failures::found(conn, &scope(), None, 100);
+        let found: Result<Vec<Found>, db::Error> = server.block_on(server.state.db.read(read));
+        let found = found.unwrap();
+        assert_eq!((found[0].org_path.as_str(), found[0].class.as_str()), ("/1000/", "code:91"));
+        assert_eq!(found[0].report["explanations"][0]["all_of"][0], json!({"attribute": "firmware", "value": "4.2.0"}));
+        let kept: Result<usize, db::Error> = server.block_on(failures::sweep(&server.state.db, later));
+        assert_eq!(kept.unwrap(), 0);
+    });
+}

@@ -27,4 +27,5 @@ mod releases;
 mod rollouts;
 mod seed;
 mod terminals;
+mod verdicts;
 mod world;

@@ -32,4 +32,5 @@ mod releases;
 mod rollouts;
 mod seed;
 mod terminals;
+mod verdicts;
 mod world;

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use tillward_protocol::ids::{Sha256Hex, TerminalId};
 use tillward_server::db;
 use tillward_server::db::schema::terminals;
+use tillward_server::failures::classify::{EventFacts, judge_event};
 use tillward_server::failures::incidents::NewIncident;
+use tillward_server::failures::verdicts::{self, NewVerdict};
 use tillward_server::http::endpoints::{Access, Endpoint};
 use tillward_server::operators::{self, Role};
 
@@ -141,6 +143,8 @@ impl<'a> World<'a> {
                 Some(self.object("settlement", Self::make_settlement))
             }
             ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
+            ("/api/v1/rules/tables", "organization_id") => Some(self.ours_id.to_string()),
+            ("/api/v1/rules/versions", "hash") => Some(self.object("verdict", Self::make_verdict)),
             _ => None,
         })
     }
@@ -230,6 +234,13 @@ impl<'a> World<'a> {
             ("POST", "/api/v1/lookups") => self.lookup(),
             ("POST", "/api/v1/evidence-packs") => json!({
                 "terminal_id": self.terminal_id(), "event_id": self.object("failure", Self::make_failure),
+            ("POST", "/api/v1/failures/reevaluate") => json!({
+                "from_ms": 1, "to_ms": 2, "terminal_id": self.terminal_id(), "cause": "NET.SIGNAL", "after": [1, 1, "e"],
+            }),
+            ("PUT", "/api/v1/rules/tables/{organization_id}") => json!({
+                "version": 0, "note": "a test", "overrides": [
+                    { "table": "thresholds", "key": "weak_rsrp_dbm", "row": { "value": "-112" } },
+                ],
             }),
             ("POST", "/api/v1/alert-channels") => json!({
                 "name": "second", "organization_id": self.ours_id, "level": "P2", "transport": NOWHERE.transport(),
@@ -467,6 +478,30 @@ impl<'a> World<'a> {
         let event_id = self.object("failure", Self::make_failure);
         let new = json!({ "terminal_id": self.terminal_id(), "event_id": event_id });
         self.server.post("/api/v1/evidence-packs", &self.owner().token, &new).expect(201).json()
+    /// A verdict, by the tables that it was judged by.
+    fn make_verdict(&self) -> Value {
+        let path = format!("/api/v1/organizations/{}", self.ours_id);
+        let organization = self.server.get(&path, &self.owner().token).expect(200).json();
+        let org_path = organization["path"].as_str().unwrap().to_owned();
+        let (terminal_id, now) = (self.terminal_id(), self.server.clock.now());
+        let recorded = self.server.state.db.write(move |conn| {
+            let tables = verdicts::in_force(conn, &org_path)?;
+            let new = NewVerdict {
+                source: verdicts::Source::Failure,
+                terminal_id: Some(terminal_id),
+                sn: None,
+                merchant_no: None,
+                item: MARK.to_owned(),
+                org_path,
+                received_at_ms: now.0,
+                response_code: None,
+                judgement: judge_event(&EventFacts::default(), &tables.tables),
+                tables,
+            };
+            verdicts::record(conn, &new, now)?;
+            Ok::<_, db::Error>(new.tables.tables.version.clone())
+        });
+        json!({ "id": self.server.block_on(recorded).unwrap() })
     }
 
     fn make_alert_channel(&self) -> Value {

@@ -6,9 +6,13 @@
 //! merchants or money, so that a weak signal cannot explain another merchant's name; a fee is no fault. Duplicates (R0)
 //! are gone before: an event is stored once.
 
+mod answer;
 mod event;
 mod facts;
+mod link;
+mod money;
 mod names;
+mod rows;
 mod settlement;
 mod tables;
 #[cfg(test)]
@@ -22,10 +26,10 @@ pub use facts::{
     SecondOrder, SettlementFacts, TerminalSide,
 };
 pub use names::{normalized, similarity_percent};
+pub use rows::{CauseRow, CodeCondition, CodeRow, RiskClass, Tables};
 pub use settlement::judge_settlement;
 pub use tables::{
-    CELL_CHARS_MAX, CauseRow, CodeCondition, CodeRow, OVERRIDES_MAX, Override, PROVENANCE, RawTable, RawTables,
-    RiskClass, Row, TableError, TableName, Tables,
+    CELL_CHARS_MAX, OVERRIDES_MAX, Override, PROVENANCE, RawTable, RawTables, Row, TableError, TableName,
 };
 pub use thresholds::Thresholds;
 pub use verdict::{

@@ -1,6 +1,7 @@
 //! The numbers that the rules compare with, each with its unit in its name. Pure.
 
-use super::tables::{Cells, TableError};
+use super::rows::Cells;
+use super::tables::TableError;
 
 /// Declares the thresholds once: field, and the range in which a value makes sense.
 macro_rules! thresholds {

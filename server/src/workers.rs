@@ -88,10 +88,14 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
     }
 }
 
-/// Reminds people of incidents that nobody carries on.
+/// Reminds people of incidents that nobody carries on, and tells them each day how things stand.
 async fn remind(state: Arc<State>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
+        if let Err(error) = alerts::digests(&state.db, &state.alerts, state.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "digests could not be written");
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
         if let Err(error) = incidents::remind(&state.db, state.clock.now()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be reminded of incidents");
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;

@@ -83,6 +83,11 @@ const PURE: &[&str] = &[
     "server/src/failures/incidents/filter.rs",
     "server/src/failures/incidents/evidence.rs",
     "server/src/alerts/level.rs",
+    "server/src/alerts/letter.rs",
+    "server/src/alerts/outcome.rs",
+    "server/src/alerts/rate.rs",
+    "server/src/alerts/robots.rs",
+    "server/src/alerts/rules.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",
 ];

@@ -11,7 +11,7 @@ use tillward_protocol::phase::Reason;
 
 use super::super::evidence;
 use super::*;
-use crate::alerts::{AlertKind, AlertState};
+use crate::alerts::{self, AlertKind, AlertState, DeliveryState, Route, TransportKind, Urgency};
 use crate::failures::incidents::{self, State as IncidentState};
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
@@ -109,7 +109,16 @@ const FIELDS: [&str; 56] = [
 ];
 
 /// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 29] = [
+const DEEDS: [&str; 38] = [
+    "alert_channels-create",
+    "alert_channels-update",
+    "alert_channels-delete",
+    "alert_channels-test",
+    "alert_channels-replay",
+    "alert_rules-create",
+    "alert_rules-update",
+    "alert_rules-delete",
+    "alert_hours-update",
     "api_keys-create",
     "api_keys-revoke",
     "models-create",
@@ -202,8 +211,23 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
             names(&["open", "reopen", "raise", "acknowledge", "mitigate", "resolve", "assign", "note", "remind"]),
         ),
         ("level", names(&incidents::Level::ALL.map(incidents::Level::as_str))),
-        ("alert", names(&AlertKind::ALL.map(AlertKind::as_str))),
-        ("alert-state", names(&AlertState::ALL.map(AlertState::as_str))),
+        ("alert", names(&[&AlertKind::ALL.map(AlertKind::as_str)[..], &["incident_unresolved"]].concat())),
+        (
+            "alert-state",
+            names(
+                &[&AlertState::ALL.map(AlertState::as_str)[..], &DeliveryState::ALL.map(DeliveryState::as_str)]
+                    .concat(),
+            ),
+        ),
+        ("message", names(&alerts::MESSAGES)),
+        ("route", names(&Route::ALL.map(Route::as_str))),
+        ("channel-kind", names(&[&TransportKind::ALL.map(TransportKind::as_str)[..], &["unknown"]].concat())),
+        ("channel-hint", names(&TransportKind::ALL.map(TransportKind::as_str))),
+        ("channel-level", names(&incidents::Level::ALL.map(incidents::Level::as_str))),
+        ("channel-state", names(&["good", "retrying", "failing", "paused", "unreadable"])),
+        ("rule-state", names(&["on", "off"])),
+        ("rule-delivery", names(&Urgency::ALL.map(Urgency::as_str))),
+        ("rule-step", names(&["1", "2", "3"])),
         ("evidence", names(&[&evidence::WORDS[..], &evidence::VERDICTS].concat())),
         ("actor", names(&["operator", "api_key", "terminal", "system"])),
         (
@@ -219,6 +243,8 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "import",
                 "incident",
                 "alert_channel",
+                "alert_rule",
+                "alert_hours",
             ]),
         ),
         ("span", names(&["24h", "3d", "7d"])),
@@ -248,6 +274,14 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "mitigated",
                 "resolved",
                 "noted",
+                "channel",
+                "channel_paused",
+                "channel_resumed",
+                "channel_deleted",
+                "rule",
+                "rule_deleted",
+                "saved",
+                "replayed",
             ]),
         ),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),

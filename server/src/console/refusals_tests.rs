@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// What pages call, and what speaks to people through them.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "src/console",
+    "src/alerts",
     "src/organizations",
     "src/operators",
     "src/releases",
@@ -35,7 +36,7 @@ const CALLS: [&str; 7] = [
 ];
 
 /// Said to programs alone, or only within an error that no page ends with.
-const NEVER_ON_A_PAGE: [&str; 34] = [
+const NEVER_ON_A_PAGE: [&str; 36] = [
     "An API key has no session; revoke it at /api/v1/api-keys.",
     "a field was refused",
     "a model with this code is known already",
@@ -53,11 +54,13 @@ const NEVER_ON_A_PAGE: [&str; 34] = [
     "must name 1 to 7 terminals",
     "name either ids or a filter",
     "name the organization: POST /api/v1/terminals/transfer",
+    "no such channel",
     "no such operator or key",
     "no such organization",
     "no such release",
     "not found",
     "only a person makes API keys",
+    "the channels could not be read or written",
     "the database failed",
     "the login name or the password is wrong",
     "the organization is suspended; ask the organization above it",

@@ -72,6 +72,7 @@ pub(super) enum Icon {
     Operators,
     Audit,
     Incidents,
+    Alerts,
 }
 
 impl Icon {
@@ -89,6 +90,7 @@ impl Icon {
                 "M10 10a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4zM3.8 17c.6-3.1 3-4.8 6.2-4.8s5.6 1.7 6.2 4.8"
             }
             Self::Audit => "M5 2.5h10v15H5zM7.5 6.5h5M7.5 9.5h5M7.5 12.5h3",
+            Self::Alerts => "M3 4.5h14v9H9l-4 3.5v-3.5H3zM6.5 8h7M6.5 10.5h4.5",
             Self::Incidents => "M10 3a5 5 0 0 0-5 5v3.5L3.5 14h13L15 11.5V8a5 5 0 0 0-5-5zM8 16.5a2 2 0 0 0 4 0",
         }
     }
@@ -201,6 +203,7 @@ impl Shell {
                     entry("/", "nav-overview", Icon::Overview, P::TerminalsRead),
                     entry("/terminals", "nav-terminals", Icon::Terminals, P::TerminalsRead),
                     entry("/incidents", "nav-incidents", Icon::Incidents, P::IncidentsRead),
+                    entry("/alerts", "nav-alerts", Icon::Alerts, P::IncidentsRead),
                 ],
             ),
             (

@@ -32,6 +32,8 @@ pub enum Sequence {
     Alerts,
     /// Channels that alerts go to.
     AlertChannels,
+    /// Rules by which alerts find their channels.
+    AlertRules,
 }
 
 impl Sequence {
@@ -49,6 +51,7 @@ impl Sequence {
             Self::Incidents => "incidents",
             Self::Alerts => "alerts",
             Self::AlertChannels => "alert_channels",
+            Self::AlertRules => "alert_rules",
         }
     }
 }

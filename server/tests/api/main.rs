@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod access_table;
+mod alert_channels;
+mod alert_console;
+mod alert_rules;
 mod alerts;
 mod bad_input;
 mod check_in;
@@ -19,6 +22,7 @@ mod harness;
 mod import;
 mod incidents;
 mod interop;
+mod mailbox;
 mod operators;
 mod organizations;
 mod profiles;

@@ -123,7 +123,10 @@ impl<'a> World<'a> {
             }
             ("/tuf/director/t", "file") => Some("timestamp.json".to_owned()),
             ("/api/v1/incidents" | "/incidents", "id") => Some(self.object("incident", Self::make_incident)),
-            ("/api/v1/alert-channels", "id") => Some(self.object("alert_channel", Self::make_alert_channel)),
+            ("/api/v1/alert-channels" | "/alerts/channels", "id") => {
+                Some(self.object("alert_channel", Self::make_alert_channel))
+            }
+            ("/api/v1/alert-rules" | "/alerts/rules", "id") => Some(self.object("alert_rule", Self::make_alert_rule)),
             ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
             _ => None,
         })
@@ -212,6 +215,23 @@ impl<'a> World<'a> {
             }
             ("POST", "/api/v1/alert-channels") => json!({
                 "name": "second", "organization_id": self.ours_id, "level": "P2", "transport": NOWHERE.transport(),
+            }),
+            ("PATCH", "/api/v1/alert-channels/{id}") => json!({
+                "version": 1, "name": "renamed", "level": "P1", "language": "en", "batch_s": 60, "rate_per_min": 5,
+                "digest": true, "paused": false, "url": "http://127.0.0.1:9/other",
+            }),
+            ("POST", "/api/v1/alert-deliveries/replay") => json!({}),
+            ("POST", "/api/v1/alert-rules") => self.rule(),
+            ("PUT", "/api/v1/alert-rules/{id}") => {
+                let mut rule = self.rule();
+                let fields = rule.as_object_mut().unwrap();
+                fields.remove("organization_id");
+                fields.insert("version".to_owned(), json!(1));
+                rule
+            }
+            ("PUT", "/api/v1/alert-hours") => json!({
+                "organization_id": self.ours_id, "version": 0, "time_zone": "Asia/Shanghai", "digest_at": "08:30",
+                "quiet": { "from": "22:00", "until": "07:00", "breaks": ["P1"] },
             }),
             ("POST", "/device/v1/enrol") => json!({
                 "sn": "ZQXSN000001", "activation_code": "ABCD-EFGH-JKMN-PQRS", "public_key": "00".repeat(32),
@@ -392,6 +412,20 @@ impl<'a> World<'a> {
         let new = json!({ "name": format!("{MARK} channel"), "transport": NOWHERE.transport() });
         let made = self.server.post("/api/v1/alert-channels", &self.owner().token, &new).expect(201).json();
         made["channel"].clone()
+    }
+
+    /// A rule about everything, for the first organization's channel.
+    fn rule(&self) -> Value {
+        let channel = self.object("alert_channel", Self::make_alert_channel);
+        json!({
+            "name": format!("{MARK} rule"), "organization_id": self.ours_id, "enabled": true, "kinds": ["tamper"],
+            "levels": ["P1", "P2"], "models": [self.model()], "delivery": "now",
+            "steps": [[channel.parse::<i64>().unwrap()]],
+        })
+    }
+
+    fn make_alert_rule(&self) -> Value {
+        self.server.post("/api/v1/alert-rules", &self.owner().token, &self.rule()).expect(201).json()
     }
 
     fn make_api_key(&self) -> Value {

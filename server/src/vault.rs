@@ -95,17 +95,24 @@ impl Vault {
         Self { key: None }
     }
 
-    /// Opens the key of a database, making it when the database has never had one. A lost key leaves the vault locked.
+    /// Whether it opens and seals nothing.
+    pub fn is_locked(&self) -> bool {
+        self.key.is_none()
+    }
+
+    /// Opens the key of a database, making it when the database has never had one. Where the key is missing, because it was
+    /// lost or because another server made it, the vault stays locked.
     ///
     /// # Errors
     /// A file that is damaged, open to others or not this database's key.
     pub async fn open(db: &Db, file: &Path) -> Result<Self, Error> {
         let known = db.read(|conn| settings::get(conn, SETTING)).await?;
-        if !file.exists() {
-            if known.is_some() {
-                tracing::error!(file = %file.display(), "the key of the stored secrets is missing; alerts cannot be sent");
-                return Ok(Self::locked());
-            }
+        let is_new = !file.exists();
+        if is_new && known.is_some() {
+            tracing::error!(file = %file.display(), "the key of the stored secrets is missing; alerts cannot be sent");
+            return Ok(Self::locked());
+        }
+        if is_new {
             make(file)?;
         }
         let secret = read(file)?;
@@ -114,6 +121,12 @@ impl Vault {
             Some(known) => known,
             None => claim(db, id.clone()).await?,
         };
+        if stands != id && is_new {
+            // Another server over the same database was faster: its key is the one that is needed here.
+            fs::remove_file(file).map_err(at(file))?;
+            tracing::error!(file = %file.display(), "another server has made the key; copy its file here");
+            return Ok(Self::locked());
+        }
         if stands != id {
             return Err(Error::Foreign { path: file.to_owned() });
         }

@@ -114,6 +114,9 @@ async fn deliver(state: Arc<State>) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a delivery could not be noted");
             }
         }
+        if state.alerts.is_locked() {
+            continue;
+        }
         let room = CHANNELS_AT_ONCE.saturating_sub(under_way.len());
         match alerts::due(&state.db, state.clock.now(), room).await {
             Ok(due) => {

@@ -35,6 +35,8 @@ const DELIVERIES_MAX: usize = 100;
 /// Alerts in one message at most; more become another one.
 pub const BATCH_MAX: usize = 50;
 const MINUTE_MS: i64 = 60_000;
+/// Longest rest of a channel that waits for company or for its turn, ms: something urgent may come meanwhile.
+const WAIT_MS_MAX: i64 = 5_000;
 
 /// At most `most` channels for which something waits now.
 ///
@@ -113,7 +115,10 @@ impl Work {
             Some(transport) => {
                 match turn(channel, &waiting, self.rate_at_ms, now) {
                     Ok(taken) => rate_at_ms = taken,
-                    Err(at_ms) => return Ok(ControlFlow::Break(Pause::Until(at_ms))),
+                    Err(at_ms) => {
+                        let at_ms = at_ms.min(now.0.saturating_add(WAIT_MS_MAX));
+                        return Ok(ControlFlow::Break(Pause::Until(at_ms)));
+                    }
                 }
                 let style = Style { language: &channel.language, time_zone: self.claimed.time_zone.as_deref() };
                 Some(self.sender.send(transport, &style, &waiting, &delivery, now).await)

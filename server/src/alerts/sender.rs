@@ -131,6 +131,11 @@ impl Sender {
         &self.inner.vault
     }
 
+    /// Whether the key is missing: then another server may be able to send, and this one must not try.
+    pub fn is_locked(&self) -> bool {
+        self.inner.vault.is_locked()
+    }
+
     /// Time zone of organizations that have none of their own.
     pub(super) fn time_zone(&self) -> &str {
         &self.inner.time_zone

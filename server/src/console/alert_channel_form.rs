@@ -32,13 +32,13 @@ const BATCH_S: i64 = 30;
 /// What the form of a new channel starts with.
 pub(super) fn blank(shell: &Shell, kind: TransportKind, organization_id: i64) -> Filled {
     let mut form = Filled::default();
-    form.add("organization_id", organization_id.to_string());
-    form.add("level", Level::P3.as_str());
-    form.add("language", shell.language.tag());
-    form.add("mention_level", Level::P1.as_str());
+    form.fill("organization_id", organization_id.to_string());
+    form.fill("level", Level::P3.as_str());
+    form.fill("language", shell.language.tag());
+    form.fill("mention_level", Level::P1.as_str());
     if kind.is_read_by_people() {
-        form.add("batch_s", BATCH_S.to_string());
-        form.add("digest", "on");
+        form.fill("batch_s", BATCH_S.to_string());
+        form.fill("digest", "on");
     }
     form
 }
@@ -46,22 +46,22 @@ pub(super) fn blank(shell: &Shell, kind: TransportKind, organization_id: i64) ->
 /// What the form of a known channel starts with; secrets are not in it.
 pub(super) fn of_channel(channel: &Channel) -> Filled {
     let mut form = Filled::default();
-    form.add("version", channel.version.to_string());
-    form.add("name", channel.name.clone());
-    form.add("organization_id", channel.organization_id.to_string());
-    form.add("level", channel.level.as_str());
-    form.add("language", channel.language.clone());
-    form.add("prefix", channel.prefix.clone());
-    form.add("batch_s", channel.batch_s.to_string());
-    form.add("rate_per_min", channel.rate_per_min.map(|per_min| per_min.to_string()).unwrap_or_default());
-    form.add("digest", if channel.digest { "on" } else { "" });
+    form.fill("version", channel.version.to_string());
+    form.fill("name", channel.name.clone());
+    form.fill("organization_id", channel.organization_id.to_string());
+    form.fill("level", channel.level.as_str());
+    form.fill("language", channel.language.clone());
+    form.fill("prefix", channel.prefix.clone());
+    form.fill("batch_s", channel.batch_s.to_string());
+    form.fill("rate_per_min", channel.rate_per_min.map(|per_min| per_min.to_string()).unwrap_or_default());
+    form.fill("digest", if channel.digest { "on" } else { "" });
     if channel.kind == TransportKind::Email.as_str() {
-        form.add("to", channel.target.replace(", ", "\n"));
+        form.fill("to", channel.target.replace(", ", "\n"));
     }
     let mention = channel.mention.clone().unwrap_or_default();
-    form.add("mobiles", mention.mobiles.join("\n"));
-    form.add("everybody", if mention.everybody { "on" } else { "" });
-    form.add("mention_level", mention.level.unwrap_or(Level::P1).as_str());
+    form.fill("mobiles", mention.mobiles.join("\n"));
+    form.fill("everybody", if mention.everybody { "on" } else { "" });
+    form.fill("mention_level", mention.level.unwrap_or(Level::P1).as_str());
     form
 }
 

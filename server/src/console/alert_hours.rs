@@ -64,18 +64,18 @@ async fn show(
 
 fn of_hours(hours: Hours) -> Filled {
     let mut form = Filled::default();
-    form.add("version", hours.version.to_string());
-    form.add("organization_id", hours.organization_id.to_string());
-    form.add("time_zone", hours.time_zone);
-    form.add("digest_at", hours.digest_at);
+    form.fill("version", hours.version.to_string());
+    form.fill("organization_id", hours.organization_id.to_string());
+    form.fill("time_zone", hours.time_zone);
+    form.fill("digest_at", hours.digest_at);
     match hours.quiet {
         Some(quiet) => {
-            form.add("quiet_from", quiet.from);
-            form.add("quiet_until", quiet.until);
-            quiet.breaks.iter().for_each(|level| form.add("breaks", level.as_str()));
+            form.fill("quiet_from", quiet.from);
+            form.fill("quiet_until", quiet.until);
+            quiet.breaks.iter().for_each(|level| form.fill("breaks", level.as_str()));
         }
         // Whoever fills in the times would not want to miss these.
-        None => form.add("breaks", Level::P1.as_str()),
+        None => form.fill("breaks", Level::P1.as_str()),
     }
     form
 }

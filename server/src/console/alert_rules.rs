@@ -177,11 +177,11 @@ async fn blank(
     Query(start): Query<Start>,
 ) -> Result<HttpResponse, Problem> {
     let mut form = Filled::default();
-    form.add("organization_id", start.organization_id.unwrap_or(caller.organization_id).to_string());
-    form.add("enabled", "on");
-    form.add("delivery", Urgency::Now.as_str());
+    form.fill("organization_id", start.organization_id.unwrap_or(caller.organization_id).to_string());
+    form.fill("enabled", "on");
+    form.fill("delivery", Urgency::Now.as_str());
     for level in [Level::P1, Level::P2] {
-        form.add("levels", level.as_str());
+        form.fill("levels", level.as_str());
     }
     page(shell, &state, &caller, form, None, StatusCode::OK).await
 }
@@ -290,16 +290,16 @@ async fn show(
 
 fn of_rule(rule: &RuleView) -> Filled {
     let mut form = Filled::default();
-    form.add("version", rule.version.to_string());
-    form.add("name", rule.name.clone());
-    form.add("organization_id", rule.organization_id.to_string());
-    form.add("enabled", if rule.enabled { "on" } else { "" });
-    form.add("delivery", rule.delivery.clone());
-    rule.kinds.iter().for_each(|kind| form.add("kinds", kind.clone()));
-    rule.levels.iter().for_each(|level| form.add("levels", level.as_str()));
-    rule.models.iter().for_each(|model| form.add("models", model.clone()));
+    form.fill("version", rule.version.to_string());
+    form.fill("name", rule.name.clone());
+    form.fill("organization_id", rule.organization_id.to_string());
+    form.fill("enabled", if rule.enabled { "on" } else { "" });
+    form.fill("delivery", rule.delivery.clone());
+    rule.kinds.iter().for_each(|kind| form.fill("kinds", kind.clone()));
+    rule.levels.iter().for_each(|level| form.fill("levels", level.as_str()));
+    rule.models.iter().for_each(|model| form.fill("models", model.clone()));
     for (field, step) in STEPS.iter().zip(&rule.steps) {
-        step.iter().for_each(|id| form.add(field, id.to_string()));
+        step.iter().for_each(|id| form.fill(field, id.to_string()));
     }
     form
 }

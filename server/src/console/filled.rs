@@ -67,7 +67,7 @@ impl Filled {
     }
 
     /// Sets a value that the form starts with.
-    pub(super) fn add(&mut self, name: &str, value: impl Into<String>) {
+    pub(super) fn fill(&mut self, name: &str, value: impl Into<String>) {
         let value = value.into();
         if !value.is_empty() {
             self.values.push((name.to_owned(), value));

@@ -220,7 +220,10 @@ impl<'a> World<'a> {
                 "version": 1, "name": "renamed", "level": "P1", "language": "en", "batch_s": 60, "rate_per_min": 5,
                 "digest": true, "paused": false, "url": "http://127.0.0.1:9/other",
             }),
-            ("POST", "/api/v1/alert-deliveries/replay") => json!({}),
+            ("POST", "/api/v1/alert-deliveries/replay") => {
+                let channel = self.object("alert_channel", Self::make_alert_channel);
+                json!({ "channel_id": channel.parse::<i64>().unwrap() })
+            }
             ("POST", "/api/v1/alert-rules") => self.rule(),
             ("PUT", "/api/v1/alert-rules/{id}") => {
                 let mut rule = self.rule();

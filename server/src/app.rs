@@ -11,11 +11,12 @@ use anyhow::Context;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::alerts::Sender;
+use crate::alerts::{self, Sender};
 use crate::blobs::Blobs;
 use crate::checkin::{Cells, Queue};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::console;
 use crate::db::Db;
 use crate::guard::Guard;
 use crate::http::tokens::Tokens;
@@ -24,6 +25,7 @@ use crate::operators::sessions::AddressLimit;
 use crate::settings;
 use crate::signing::Signing;
 use crate::terminals::{enrolment, import};
+use crate::vault::Vault;
 use crate::workers::{Signal, Workers};
 
 /// Connections that may wait to be accepted: a whole mall coming back after a power cut.
@@ -70,6 +72,15 @@ impl Server {
         let (location, s3) = config.blobs()?;
         let blobs = Blobs::open(&location, &s3)?;
         let signing = Signing::open(blobs, &config.data_dir, config.mode, clock.now()).await?;
+        let vault = Vault::open(&db, &config.secrets_key()).await?;
+        let alerts = Sender::new(&config, vault, console::text)?;
+        match alerts::seal_plain(&db, &alerts).await {
+            Ok(0) => {}
+            Ok(channels) => tracing::info!(channels, "sealed what an older program stored plainly"),
+            // The vault has said why; the server works without its channels.
+            Err(alerts::Error::Locked(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
         let config = Arc::new(config);
         let check_ins = Queue::start(&db, &clock, config.check_in_interval_s, cells);
         let tokens = Tokens::new(&secret);
@@ -87,15 +98,15 @@ impl Server {
             planner: Signal::default(),
             import_jobs: Signal::default(),
             reconciling: Signal::default(),
-            alerts: Sender::new(config.public_url.as_deref()),
             guard: Guard::default(),
+            alerts,
         });
         let workers = Workers::start(state.clone().into_inner());
         let shared = state.clone();
         let mut server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
-                .wrap(from_fn(crate::console::problems::as_pages))
+                .wrap(from_fn(console::problems::as_pages))
                 .wrap(ErrorHandlers::new().default_handler(http::as_problem))
                 .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
                 .wrap(from_fn(http::with_request_id))

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::addresses::Network;
 use crate::blobs::S3Options;
@@ -61,6 +62,52 @@ pub struct Config {
     /// Proxies that are believed what `X-Forwarded-For` says of the client's address: addresses or networks such as
     /// `10.0.0.0/8`, in the environment with commas between. Limits count by that address.
     pub trusted_proxies: Vec<Network>,
+    /// File with the key under which secrets are sealed in the database; `keys/secrets.key` in the data folder when absent.
+    /// Servers over one database need the same.
+    pub secrets_key_file: Option<PathBuf>,
+    /// Server that takes mail with alerts; without it no mail is sent.
+    pub smtp_host: Option<String>,
+    /// Its port; 465 with `tls`, 587 with `starttls`, 25 with `none` when absent.
+    pub smtp_port: Option<u16>,
+    /// How the connection to it is protected.
+    pub smtp_tls: SmtpTls,
+    /// User name there.
+    pub smtp_user: Option<String>,
+    /// File with the password. The password itself is no setting, so it cannot be printed.
+    pub smtp_password_file: Option<PathBuf>,
+    /// Sender of mail: `alerts@example.com` or `Tillward <alerts@example.com>`.
+    pub smtp_from: Option<String>,
+    /// Where the robots of chat groups are, in place of their own hosts. No file and no variable sets it: it is for tests
+    /// that start a server within their own process.
+    #[serde(skip)]
+    pub robots_url: Option<String>,
+}
+
+/// How a connection to a mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SmtpTls {
+    /// From the first byte on.
+    Tls,
+    /// After a greeting; without it nothing is sent.
+    Starttls,
+    /// Not at all: for a relay on this machine or in one's own network.
+    None,
+}
+
+/// How mail is sent.
+#[derive(Clone)]
+pub struct Smtp {
+    /// Name or address of the server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: SmtpTls,
+    /// User name and password.
+    pub credentials: Option<(String, Zeroizing<String>)>,
+    /// Sender.
+    pub from: String,
 }
 
 impl Default for Config {
@@ -83,6 +130,14 @@ impl Default for Config {
             tls_certificate: None,
             tls_key: None,
             trusted_proxies: Vec::new(),
+            secrets_key_file: None,
+            smtp_host: None,
+            smtp_port: None,
+            smtp_tls: SmtpTls::Tls,
+            smtp_user: None,
+            smtp_password_file: None,
+            smtp_from: None,
+            robots_url: None,
         }
     }
 }
@@ -163,6 +218,16 @@ impl Config {
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             return invalid("tls_certificate", "needs tls_key as well, and the other way round".to_owned());
         }
+        if self.smtp_host.is_some() != self.smtp_from.is_some() {
+            return invalid("smtp_host", "needs smtp_from as well, and the other way round".to_owned());
+        }
+        if self.smtp_user.is_some() != self.smtp_password_file.is_some() {
+            return invalid("smtp_user", "needs smtp_password_file as well, and the other way round".to_owned());
+        }
+        let is_here = self.smtp_host.as_deref().is_some_and(|host| ["localhost", "127.0.0.1", "::1"].contains(&host));
+        if self.smtp_user.is_some() && self.smtp_tls == SmtpTls::None && !is_here {
+            return invalid("smtp_tls", "must be tls or starttls, or the password could be read on the way".to_owned());
+        }
         match &self.public_url {
             Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
                 invalid("public_url", "must start with http:// or https://".to_owned())
@@ -214,6 +279,36 @@ impl Config {
         Ok((self.blobs_url.clone().unwrap_or(folder), options))
     }
 
+    /// Where the key of the secrets in the database is.
+    pub fn secrets_key(&self) -> PathBuf {
+        self.secrets_key_file.clone().unwrap_or_else(|| self.data_dir.join("keys").join("secrets.key"))
+    }
+
+    /// How mail is sent, if it is to be.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] for the file with the password.
+    pub fn smtp(&self) -> Result<Option<Smtp>, ConfigError> {
+        let (Some(host), Some(from)) = (&self.smtp_host, &self.smtp_from) else { return Ok(None) };
+        let password = self.smtp_password_file.as_deref().map(|path| {
+            let text = std::fs::read_to_string(path);
+            text.map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+        });
+        let password = password.transpose()?.map(|text| Zeroizing::new(text.trim().to_owned()));
+        let usual_port = match self.smtp_tls {
+            SmtpTls::Tls => 465,
+            SmtpTls::Starttls => 587,
+            SmtpTls::None => 25,
+        };
+        Ok(Some(Smtp {
+            host: host.clone(),
+            port: self.smtp_port.unwrap_or(usual_port),
+            tls: self.smtp_tls,
+            credentials: self.smtp_user.clone().zip(password),
+            from: from.clone(),
+        }))
+    }
+
     /// Whether cookies may only travel over TLS.
     pub fn is_secure(&self) -> bool {
         self.tls_certificate.is_some() || self.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
@@ -234,7 +329,7 @@ fn from_environment(field: &str, text: String) -> toml::Value {
 }
 
 /// Fields that are numbers.
-const NUMBERS: &[&str] = &["check_in_interval_s", "workers"];
+const NUMBERS: &[&str] = &["check_in_interval_s", "workers", "approval_from_terminals", "smtp_port"];
 /// Fields that are lists.
 const LISTS: &[&str] = &["trusted_proxies"];
 /// Names of all fields, each also an environment variable.
@@ -256,6 +351,13 @@ const FIELDS: &[&str] = &[
     "tls_certificate",
     "tls_key",
     "trusted_proxies",
+    "secrets_key_file",
+    "smtp_host",
+    "smtp_port",
+    "smtp_tls",
+    "smtp_user",
+    "smtp_password_file",
+    "smtp_from",
 ];
 
 #[cfg(test)]
@@ -274,6 +376,12 @@ mod tests {
             s3_secret_key_file: Some(PathBuf::new()),
             tls_certificate: Some(PathBuf::new()),
             tls_key: Some(PathBuf::new()),
+            secrets_key_file: Some(PathBuf::new()),
+            smtp_host: Some(String::new()),
+            smtp_port: Some(0),
+            smtp_user: Some(String::new()),
+            smtp_password_file: Some(PathBuf::new()),
+            smtp_from: Some(String::new()),
             ..Config::default()
         })
         .unwrap() else {
@@ -292,6 +400,7 @@ mod tests {
             Config::load(None, move |asked| (asked == name).then(|| value.to_owned()))
         };
         assert_eq!(set("TILLWARD_CHECK_IN_INTERVAL_S", "60").unwrap().check_in_interval_s, 60);
+        assert_eq!(set("TILLWARD_APPROVAL_FROM_TERMINALS", "5").unwrap().approval_from_terminals, 5);
         assert!(set("TILLWARD_CHECK_IN_INTERVAL_S", "0").unwrap_err().to_string().contains("check_in_interval_s"));
         assert!(set("TILLWARD_MODE", "fast").unwrap_err().to_string().contains("fast"));
         assert!(set("TILLWARD_PUBLIC_URL", "ftp://x").unwrap_err().to_string().contains("public_url"));
@@ -299,6 +408,45 @@ mod tests {
         assert_eq!(proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1/32", "10.0.0.0/8"]);
         assert_eq!(set("TILLWARD_TRUSTED_PROXIES", "").unwrap().trusted_proxies, []);
         assert!(set("TILLWARD_TRUSTED_PROXIES", "proxy.lan").unwrap_err().to_string().contains("proxy.lan"));
+    }
+
+    #[test]
+    fn settings_of_mail_belong_together_and_passwords_do_not_travel_openly() {
+        let check = |change: fn(&mut Config)| {
+            let mut config = Config {
+                smtp_host: Some("mail.example.com".to_owned()),
+                smtp_from: Some("Tillward <alerts@example.com>".to_owned()),
+                ..Config::default()
+            };
+            change(&mut config);
+            config.check().map_err(|error| error.to_string())
+        };
+        let with_password = |config: &mut Config| {
+            config.smtp_user = Some("alerts".to_owned());
+            config.smtp_password_file = Some(PathBuf::from("password"));
+        };
+        assert_eq!(check(|_| {}), Ok(()));
+        assert_eq!(check(with_password), Ok(()));
+        assert!(check(|config| config.smtp_from = None).unwrap_err().contains("smtp_from"));
+        assert!(
+            check(|config| config.smtp_user = Some("alerts".to_owned())).unwrap_err().contains("smtp_password_file")
+        );
+        let open = |config: &mut Config| {
+            config.smtp_user = Some("alerts".to_owned());
+            config.smtp_password_file = Some(PathBuf::from("password"));
+            config.smtp_tls = SmtpTls::None;
+        };
+        assert!(check(open).unwrap_err().contains("smtp_tls"));
+        let mut local =
+            Config { smtp_host: Some("127.0.0.1".to_owned()), smtp_from: Some("a@b".to_owned()), ..Config::default() };
+        open(&mut local);
+        assert!(local.check().is_ok(), "within this machine nobody listens");
+        let ports = [(SmtpTls::Tls, 465), (SmtpTls::Starttls, 587), (SmtpTls::None, 25)];
+        for (smtp_tls, port) in ports {
+            let config = Config { smtp_tls, smtp_user: None, smtp_password_file: None, ..local.clone() };
+            assert_eq!(config.smtp().unwrap().unwrap().port, port);
+        }
+        assert!(Config::default().smtp().unwrap().is_none());
     }
 
     #[test]

@@ -31,4 +31,5 @@ pub mod signing;
 pub mod simulate;
 pub mod terminals;
 pub mod text;
+pub mod vault;
 pub mod workers;

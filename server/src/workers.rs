@@ -99,12 +99,16 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
     }
 }
 
-/// Reminds people of incidents that nobody carries on, and tells them what was refused because it looked like card data.
+/// Reminds people of incidents that nobody carries on, tells them each day how things stand, and what was refused because
+/// it looked like card data.
 async fn remind(state: Arc<State>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         if let Err(error) = state.guard.tell(&state.db, state.clock.now()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be told of refused card data");
+        }
+        if let Err(error) = alerts::digests(&state.db, &state.alerts, state.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "digests could not be written");
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
         }
         if let Err(error) = incidents::remind(&state.db, state.clock.now()).await {
@@ -124,6 +128,9 @@ async fn deliver(state: Arc<State>) {
                 let error: db::Error = error;
                 tracing::warn!(error = &error as &dyn std::error::Error, "a delivery could not be noted");
             }
+        }
+        if state.alerts.is_locked() {
+            continue;
         }
         let room = CHANNELS_AT_ONCE.saturating_sub(under_way.len());
         match alerts::due(&state.db, state.clock.now(), room).await {

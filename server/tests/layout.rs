@@ -119,6 +119,11 @@ const PURE: &[&str] = &[
     "server/src/pdf/mod.rs",
     "server/src/pdf/face.rs",
     "server/src/pdf/layout.rs",
+    "server/src/alerts/letter.rs",
+    "server/src/alerts/outcome.rs",
+    "server/src/alerts/rate.rs",
+    "server/src/alerts/robots.rs",
+    "server/src/alerts/rules.rs",
     "protocol/src/trust.rs",
     "agent/src/update.rs",
 ];

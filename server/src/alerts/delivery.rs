@@ -4,10 +4,17 @@
 //! out in the order of the alerts, each marked in a transaction of its own. A server that dies between an attempt and its
 //! mark leaves the delivery pending: after the lease it is sent again, under the same delivery id. A failure backs off the
 //! whole channel, so that an endpoint that is away costs one attempt a pause, however much waits for it.
+//!
+//! Where people read a channel, whatever waits when its turn comes becomes one message. Its rate says when that is: robots
+//! punish who is too fast.
 
-use super::channels::delivery_unknown;
-use super::store::outbox::{self as store, Attempt, Claimed};
-use super::transport::{Outcome, Sender, TIMEOUT};
+use std::ops::ControlFlow;
+
+use super::outcome::Outcome;
+use super::sender::{Sender, Style, TIMEOUT};
+use super::store::channels::StoredChannel;
+use super::store::outbox::{self as store, Attempt, Claimed, Waiting};
+use super::{AlertKind, Level};
 use crate::clock::{Clock, Now};
 use crate::db::{self, Db};
 
@@ -25,6 +32,11 @@ pub const KEEP_TRYING_MS: i64 = 4 * 86_400_000;
 pub const REFUSALS_MAX: i64 = 5;
 /// Deliveries of one claim at most.
 const DELIVERIES_MAX: usize = 100;
+/// Alerts in one message at most; more become another one.
+pub const BATCH_MAX: usize = 50;
+const MINUTE_MS: i64 = 60_000;
+/// Longest rest of a channel that waits for company or for its turn, ms: something urgent may come meanwhile.
+const WAIT_MS_MAX: i64 = 5_000;
 
 /// At most `most` channels for which something waits now.
 ///
@@ -42,60 +54,161 @@ pub async fn due(db: &Db, now: Now, most: usize) -> Result<Vec<Due>, db::Error> 
 /// [`db::Error`]; what was sent and not marked is sent again later.
 pub async fn deliver(db: Db, sender: Sender, clock: Clock, due: Due) -> Result<usize, db::Error> {
     let lease_ms = clock.now().0.saturating_add(LEASE_MS);
-    let Some(claimed) = db.write(move |conn| store::claim(conn, due, lease_ms)).await? else { return Ok(0) };
+    let vault = sender.vault().clone();
+    let Some(claimed) = db.write(move |conn| store::claim(conn, &vault, due, lease_ms)).await? else { return Ok(0) };
+    let channel_id = claimed.channel.id;
     let last_start_ms = lease_ms - i64::try_from(TIMEOUT.as_millis()).unwrap_or(LEASE_MS);
-    let mut ended = 0;
-    while ended < DELIVERIES_MAX && clock.now().0 < last_start_ms {
-        let channel_id = claimed.id;
-        let Some(alert) = db.read(move |conn| store::next_pending(conn, channel_id)).await? else { break };
-        let outcome = match &claimed.transport {
-            _ if claimed.is_deleted => None,
-            None => Some(Outcome::Away(None, delivery_unknown())),
-            Some(transport) => {
-                let delivery = format!("{}-{channel_id}", alert.id);
-                Some(sender.send(transport, &alert, &delivery, clock.now()).await)
+    let mut work = Work { db, sender, clock, rate_at_ms: claimed.channel.rate_at_ms, claimed, lease_ms, ended: 0 };
+    let mut again_at_ms = 0;
+    while work.ended < DELIVERIES_MAX && work.clock.now().0 < last_start_ms {
+        match work.step().await? {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(Pause::Noted) => return Ok(work.ended),
+            ControlFlow::Break(Pause::Nothing) => break,
+            ControlFlow::Break(Pause::Until(at_ms)) => {
+                again_at_ms = at_ms;
+                break;
             }
-        };
-        let (attempt, goes_on) = judge(outcome, &claimed, alert.created_at_ms, lease_ms, clock.now());
-        let alert_id = alert.id;
-        let is_final = db.write(move |conn| store::mark(conn, alert_id, channel_id, attempt)).await?;
-        ended += usize::from(is_final);
-        if !goes_on {
-            return Ok(ended);
         }
     }
-    db.write(move |conn| store::release(conn, claimed.id, lease_ms)).await?;
+    let Work { db, ended, .. } = work;
+    db.write(move |conn| store::release(conn, channel_id, lease_ms, again_at_ms)).await?;
     Ok(ended)
 }
 
-/// What an attempt means for its delivery and its channel; `None` is a channel that was deleted.
-fn judge(outcome: Option<Outcome>, channel: &Claimed, created_at_ms: i64, lease_ms: i64, now: Now) -> (Attempt, bool) {
-    let is_old = now.0.saturating_sub(created_at_ms) > KEEP_TRYING_MS;
+/// Why a claim ends.
+enum Pause {
+    /// Nothing waits.
+    Nothing,
+    /// Something waits, and not before this moment.
+    Until(i64),
+    /// An attempt failed, and the channel says until when it rests.
+    Noted,
+}
+
+/// One claim.
+struct Work {
+    db: Db,
+    sender: Sender,
+    clock: Clock,
+    claimed: Claimed,
+    lease_ms: i64,
+    rate_at_ms: i64,
+    ended: usize,
+}
+
+impl Work {
+    /// One attempt, of as many alerts as go into one message.
+    async fn step(&mut self) -> Result<ControlFlow<Pause>, db::Error> {
+        let channel_id = self.claimed.channel.id;
+        let most = i64::try_from(BATCH_MAX).unwrap_or(1);
+        let waiting = self.db.read(move |conn| store::waiting(conn, channel_id, most)).await?;
+        let waiting = together(&self.claimed.channel, waiting);
+        let Some(first) = waiting.first() else { return Ok(ControlFlow::Break(Pause::Nothing)) };
+        let delivery = format!("{}-{channel_id}", first.alert.id);
+        let channel = &self.claimed.channel;
+        let now = self.clock.now();
+        let mut rate_at_ms = None;
+        let outcome = match &channel.transport {
+            _ if channel.is_deleted => None,
+            None => Some(Outcome::Away(None, unreadable())),
+            Some(transport) => {
+                match turn(channel, &waiting, self.rate_at_ms, now) {
+                    Ok(taken) => rate_at_ms = taken,
+                    Err(at_ms) => {
+                        let at_ms = at_ms.min(now.0.saturating_add(WAIT_MS_MAX));
+                        return Ok(ControlFlow::Break(Pause::Until(at_ms)));
+                    }
+                }
+                let style = Style { language: &channel.language, time_zone: self.claimed.time_zone.as_deref() };
+                Some(self.sender.send(transport, &style, &waiting, &delivery, now).await)
+            }
+        };
+        self.rate_at_ms = rate_at_ms.unwrap_or(self.rate_at_ms);
+        let (attempt, goes_on) = judge(outcome, channel, self.lease_ms, rate_at_ms, self.clock.now());
+        let ids: Vec<i64> = waiting.iter().map(|one| one.alert.id).collect();
+        self.ended += self.db.write(move |conn| store::mark(conn, &ids, channel_id, &attempt)).await?;
+        Ok(if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(Pause::Noted) })
+    }
+}
+
+/// The first of what waits, and what goes into the same message. What was refused before goes alone: it may be the reason.
+fn together(channel: &StoredChannel, mut waiting: Vec<Waiting>) -> Vec<Waiting> {
+    let is_letter = channel.transport.as_ref().is_some_and(|transport| transport.kind().is_read_by_people());
+    let is_digest = |one: &Waiting| one.alert.kind == AlertKind::Digest.as_str();
+    let is_alone = |one: &Waiting| !is_letter || one.refusals > 0 || is_digest(one);
+    let company = match waiting.first() {
+        None => 0,
+        // Nothing is sent of what is given up.
+        Some(_) if channel.is_deleted => waiting.len(),
+        Some(first) if is_alone(first) => 1,
+        Some(_) => waiting.iter().take_while(|one| !is_alone(one)).count(),
+    };
+    waiting.truncate(company);
+    waiting
+}
+
+/// Whether a message may go out now: how far the channel's rate is used up afterwards.
+///
+/// # Errors
+/// The moment to wait for.
+fn turn(channel: &StoredChannel, waiting: &[Waiting], rate_at_ms: i64, now: Now) -> Result<Option<i64>, i64> {
+    let Some(transport) = &channel.transport else { return Ok(None) };
+    let is_urgent = waiting.iter().any(|one| one.alert.level == Level::P1.as_str());
+    if !is_urgent && channel.batch_s > 0 && transport.kind().is_read_by_people() {
+        // A full message waits for nobody.
+        let oldest_ms = waiting.iter().map(|one| one.queued_at_ms).min().unwrap_or(now.0);
+        let ready_ms = oldest_ms.saturating_add(channel.batch_s.saturating_mul(1_000));
+        if waiting.len() < BATCH_MAX && ready_ms > now.0 {
+            return Err(ready_ms);
+        }
+    }
+    if !is_urgent && transport.robot().is_some_and(|robot| robot.avoids(now.0)) {
+        return Err((now.0.div_euclid(MINUTE_MS) + 1).saturating_mul(MINUTE_MS));
+    }
+    let rate = transport.rate(channel.rate_per_min);
+    rate.map(|rate| rate.take(rate_at_ms, now.0)).transpose()
+}
+
+/// Of a channel whose row another version of this program wrote, or whose key is not here.
+pub(super) fn unreadable() -> String {
+    "this server cannot read where the channel leads; restore keys/secrets.key, or make the channel anew".to_owned()
+}
+
+/// What an attempt means for its deliveries and its channel; `None` is a channel that was deleted.
+fn judge(
+    outcome: Option<Outcome>,
+    channel: &StoredChannel,
+    lease_ms: i64,
+    rate_at_ms: Option<i64>,
+    now: Now,
+) -> (Attempt, bool) {
     let attempt = Attempt {
         lease_ms,
-        status: outcome.as_ref().and_then(Outcome::status),
+        status: outcome.as_ref().and_then(Outcome::status).filter(|status| *status > 0),
         error: String::new(),
         is_sent: false,
         is_refusal: false,
-        is_given_up: false,
+        gives_up_before_ms: now.0.saturating_sub(KEEP_TRYING_MS),
         retry_at_ms: None,
+        rate_at_ms,
         now,
     };
-    match outcome {
+    let pause_ms = match &outcome {
         None => {
             let error = "the channel was deleted".to_owned();
-            (Attempt { error, is_given_up: true, ..attempt }, true)
+            return (Attempt { error, gives_up_before_ms: i64::MAX, ..attempt }, true);
         }
-        Some(Outcome::Accepted(_)) => (Attempt { is_sent: true, ..attempt }, true),
-        Some(failed @ (Outcome::Refused(_) | Outcome::Away(..))) => {
-            let error = failed.error();
-            let is_refusal = matches!(failed, Outcome::Refused(_));
-            metrics::counter!("tillward_alert_attempts_failed_total").increment(1);
-            tracing::warn!(channel = channel.id, error, "an alert could not be delivered; it is tried again");
-            let retry_at_ms = Some(now.0.saturating_add(back_off_ms(channel.failures.saturating_add(1))));
-            (Attempt { error, is_refusal, is_given_up: is_old, retry_at_ms, ..attempt }, false)
-        }
-    }
+        Some(Outcome::Accepted(_)) => return (Attempt { is_sent: true, ..attempt }, true),
+        Some(Outcome::Refused(..) | Outcome::Away(..)) => 0,
+        Some(Outcome::Busy(.., pause_ms)) => *pause_ms,
+    };
+    let error = outcome.as_ref().map(Outcome::error).unwrap_or_default();
+    let is_refusal = matches!(outcome, Some(Outcome::Refused(..)));
+    metrics::counter!("tillward_alert_attempts_failed_total").increment(1);
+    tracing::warn!(channel = channel.id, error, "an alert could not be delivered; it is tried again");
+    let pause_ms = pause_ms.max(back_off_ms(channel.failures.saturating_add(1)));
+    (Attempt { error, is_refusal, retry_at_ms: Some(now.0.saturating_add(pause_ms)), ..attempt }, false)
 }
 
 /// Pause after so many failures in a row.
@@ -105,43 +218,5 @@ fn back_off_ms(failures: i64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn channel(failures: i64) -> Claimed {
-        Claimed { id: 1, transport: None, is_deleted: false, failures }
-    }
-
-    #[test]
-    fn pauses_double_up_to_a_quarter_of_an_hour() {
-        let pauses: Vec<i64> = [1, 2, 3, 8, 9, 1_000, i64::MAX].map(|failures| back_off_ms(failures) / 1_000).into();
-        assert_eq!(pauses, [5, 10, 20, 640, 900, 900, 900]);
-        assert_eq!(back_off_ms(0), 5_000);
-    }
-
-    #[test]
-    fn a_failure_stops_the_channel_and_a_success_goes_on() {
-        let now = Now(1_000_000);
-        let away = || Some(Outcome::Away(None, "refused".to_owned()));
-        let (attempt, goes_on) = judge(away(), &channel(2), now.0, 7, now);
-        assert!(!goes_on && !attempt.is_given_up && !attempt.is_sent && !attempt.is_refusal);
-        assert_eq!(attempt.retry_at_ms, Some(now.0 + 20_000));
-        let (attempt, goes_on) = judge(Some(Outcome::Accepted(204)), &channel(2), now.0, 7, now);
-        assert!(goes_on && attempt.is_sent && attempt.retry_at_ms.is_none());
-        let (attempt, goes_on) = judge(None, &channel(2), now.0, 7, now);
-        assert!(goes_on && attempt.is_given_up);
-        let (attempt, _) = judge(Some(Outcome::Refused(400)), &channel(0), now.0, 7, now);
-        assert!(attempt.is_refusal && !attempt.is_given_up);
-    }
-
-    #[test]
-    fn only_what_is_too_old_is_given_up_because_the_endpoint_is_away() {
-        let raised = 1_000;
-        let at = |age_ms: i64| {
-            let away = Some(Outcome::Away(Some(503), String::new()));
-            judge(away, &channel(50), raised, 7, Now(raised + age_ms)).0.is_given_up
-        };
-        assert!(!at(KEEP_TRYING_MS));
-        assert!(at(KEEP_TRYING_MS + 1));
-    }
-}
+#[path = "delivery_tests.rs"]
+mod tests;

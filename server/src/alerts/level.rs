@@ -26,6 +26,16 @@ impl Level {
         }
     }
 
+    /// How long nobody may take it on before the next ones are told, ms.
+    pub fn acknowledge_ms(self) -> i64 {
+        const MINUTE_MS: i64 = 60_000;
+        match self {
+            Self::P1 => 15 * MINUTE_MS,
+            Self::P2 => 60 * MINUTE_MS,
+            Self::P3 => 24 * 60 * MINUTE_MS,
+        }
+    }
+
     /// The level of this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == name)

@@ -2,26 +2,51 @@
 //!
 //! [`raise`] writes an alert and its deliveries in the transaction of what it tells of; a worker ([`deliver`]) sends them
 //! afterwards, at least once each. An endpoint that is away is tried again for days with growing pauses, in the order of
-//! the alerts; it holds up no other channel and no check-in. Texts are keys with parameters: each reader gets them in their
-//! own language. Secrets of channels leave the database for deliveries and for nothing else.
+//! the alerts; it holds up no other channel and no check-in. Rules say who is told at once, who when nobody took it on, and
+//! who once a day. Texts are keys with parameters: each reader gets them in their own language. Secrets of channels are
+//! sealed, and opened for deliveries and for nothing else.
 
 mod channels;
 mod delivery;
+mod digest;
+mod hours;
 pub mod http;
+mod letter;
 mod level;
+mod log;
+mod mail;
+mod outcome;
+mod rate;
+mod robots;
+mod rulebook;
+mod rules;
+mod sender;
 mod store;
 mod transport;
+mod wording;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 pub use channels::{
-    Channel, CreatedChannel, Error, NewChannel, TestResult, create, delete, list as list_channels, test,
+    CHANNELS_MAX, Change, Channel, CreatedChannel, Error, NewChannel, TestResult, create, delete, get as get_channel,
+    list as list_channels, seal_plain, test, update,
 };
-pub use delivery::{BACK_OFF_MS_MAX, Due, KEEP_TRYING_MS, LEASE_MS, REFUSALS_MAX, deliver, due};
+pub use delivery::{BACK_OFF_MS_MAX, BATCH_MAX, Due, KEEP_TRYING_MS, LEASE_MS, REFUSALS_MAX, deliver, due};
+pub use digest::{DIGEST_AT_MIN, digests};
 pub use level::Level;
-pub use transport::{NewTransport, Sender, TransportKind};
+pub use log::{DeliveryState, LogEntry, LogFilter, REPLAY_MAX, Replay, Replayed, log, replay};
+pub use rate::RATE_PER_MIN;
+pub use robots::Mention;
+pub use rulebook::{
+    Hours, HoursChange, NewRule, QuietHours, RULES_MAX, RuleChange, RuleView, create_rule, delete_rule, get_rule,
+    hours_of, list_rules, set_hours, update_rule,
+};
+pub use rules::{DAY_MIN, Route, Urgency};
+pub use sender::Sender;
+pub use transport::{NewTransport, TransportKind};
+pub use wording::{MESSAGES, Say};
 
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -38,12 +63,14 @@ pub enum AlertKind {
     IncidentRaised,
     /// Nobody carried an incident on for longer than its time limit.
     IncidentOverdue,
+    /// How things stand, once a day.
+    Digest,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::IncidentOpened, Self::IncidentReopened, Self::IncidentRaised, Self::IncidentOverdue];
+    pub const ALL: [Self; 5] =
+        [Self::IncidentOpened, Self::IncidentReopened, Self::IncidentRaised, Self::IncidentOverdue, Self::Digest];
 
     /// Name in tables and answers.
     pub fn as_str(self) -> &'static str {
@@ -52,6 +79,7 @@ impl AlertKind {
             Self::IncidentReopened => "incident_reopened",
             Self::IncidentRaised => "incident_raised",
             Self::IncidentOverdue => "incident_overdue",
+            Self::Digest => "digest",
         }
     }
 }
@@ -95,7 +123,7 @@ impl AlertState {
 /// What is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAlert<'a> {
-    /// Organization it concerns; channels of it and of all above get it.
+    /// Organization it concerns; it and all above tell their people.
     pub org_path: &'a str,
     /// What it tells.
     pub kind: AlertKind,
@@ -103,6 +131,12 @@ pub struct NewAlert<'a> {
     pub level: Level,
     /// The incident it is about.
     pub incident_id: Option<i64>,
+    /// That incident's kind.
+    pub incident_kind: Option<&'a str>,
+    /// The release it is about: its models are concerned where the incident lists no terminals.
+    pub release_id: Option<i64>,
+    /// How often its time limit passed without anybody taking it on; each time the next step of the rules is told as well.
+    pub unanswered: u32,
     /// Key of its title among the console's texts.
     pub title_key: String,
     /// Values in that text.
@@ -118,7 +152,7 @@ pub struct Alert {
     pub id: i64,
     /// Path of the organization it concerns.
     pub org_path: String,
-    /// `incident_opened`, `incident_reopened`, `incident_raised` or `incident_overdue`.
+    /// `incident_opened`, `incident_reopened`, `incident_raised`, `incident_overdue` or `digest`.
     pub kind: String,
     /// `P1`, `P2` or `P3`.
     pub level: String,
@@ -144,8 +178,10 @@ pub struct Delivery {
     pub channel_id: i64,
     /// Its name.
     pub channel: String,
-    /// `pending`, `sent` or `failed`.
+    /// `pending`, `held` (for the digest), `sent`, `failed` or `withdrawn`.
     pub state: String,
+    /// `direct`, `escalation`, or `quiet` and `digest` for what was held back.
+    pub route: String,
     /// How often it was tried.
     pub attempts: i64,
     /// HTTP status of the last answer.
@@ -164,12 +200,24 @@ pub struct Delivery {
 /// # Errors
 /// [`db::Error`].
 pub fn raise(conn: &mut Conn, new: &NewAlert<'_>, now: Now) -> Result<Option<i64>, db::Error> {
-    let channels = store::channels_for(conn, new.org_path, new.level)?;
-    let state = if channels.is_empty() { AlertState::Unrouted } else { AlertState::Pending };
+    let (parties, models) = store::rules::parties(conn, new, now)?;
+    let matter =
+        rules::Matter { kind: new.incident_kind, level: new.level, models: &models, unanswered: new.unanswered };
+    let routes: Vec<(i64, Route)> = parties.iter().flat_map(|party| rules::route(&matter, party)).collect();
+    let state = if routes.is_empty() { AlertState::Unrouted } else { AlertState::Pending };
     let Some(id) = store::insert(conn, new, state, now)? else { return Ok(None) };
-    store::insert_deliveries(conn, id, &channels)?;
+    store::insert_deliveries(conn, id, &routes, now)?;
     metrics::counter!("tillward_alerts_raised_total", "level" => new.level.as_str()).increment(1);
     Ok(Some(id))
+}
+
+/// Another incident explains this one: what was not sent yet is taken back, and nobody else is told, within the caller's
+/// transaction. Whoever masks an incident calls this, and raises nothing about it while it is masked.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn mask(conn: &mut Conn, incident_id: i64, now: Now) -> Result<(), db::Error> {
+    store::withdraw(conn, incident_id, now)
 }
 
 /// A person has seen the incident that these alerts tell of.

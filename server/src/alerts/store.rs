@@ -1,21 +1,25 @@
-//! SQL of alerts; of channels, and of the work on deliveries, in the files below.
+//! SQL of alerts; of channels, of rules and of the work on deliveries in the files below.
 
 pub(super) mod channels;
+pub(super) mod digest;
+pub(super) mod log;
 pub(super) mod outbox;
+pub(super) mod rules;
 
 use std::collections::{BTreeMap, HashMap};
 
 use diesel::prelude::*;
 
-use super::{Alert, AlertState, Delivery, Filter, Level, NewAlert};
+use super::rules::Route;
+use super::{Alert, AlertState, Delivery, Filter, NewAlert};
 use crate::clock::Now;
-use crate::db::schema::{alert_channels, alert_deliveries, alerts};
+use crate::db::schema::{alert_channels, alert_deliveries, alerts, incident_terminals, release_models, terminals};
 use crate::db::{self, Conn, Sequence, next_id};
 use crate::on_backend;
 use crate::operators::Scope;
 
-/// Channels that one alert goes to at most: those of each organization above, all of them full.
-const CHANNELS_FOR_MAX: i64 = 200;
+/// Models that one alert concerns at most: a release for more is for all of them.
+const MODELS_MAX: i64 = 100;
 /// Alerts deleted in one transaction: a few milliseconds.
 const DELETED_MAX: i64 = 500;
 
@@ -24,18 +28,26 @@ fn lineage(org_path: &str) -> Vec<&str> {
     org_path.match_indices('/').skip(1).filter_map(|(at, _)| org_path.get(..=at)).collect()
 }
 
-/// Numbers of the channels that get an alert of this level. By `alert_channels_by_org`.
-pub(super) fn channels_for(conn: &mut Conn, org_path: &str, level: Level) -> Result<Vec<i64>, db::Error> {
-    // A channel of P2 gets P1 and P2.
-    let levels: Vec<&str> = Level::ALL.into_iter().filter(|least| level <= *least).map(Level::as_str).collect();
-    let channels = alert_channels::table
-        .filter(alert_channels::org_path.eq_any(lineage(org_path)))
-        .filter(alert_channels::deleted_at_ms.is_null())
-        .filter(alert_channels::level.eq_any(levels))
-        .order(alert_channels::id)
-        .limit(CHANNELS_FOR_MAX)
-        .select(alert_channels::id);
-    Ok(channels.load(conn)?)
+/// Models of the terminals that an alert's incident lists, and of the release that it is about. By primary key.
+fn models_concerned(conn: &mut Conn, new: &NewAlert<'_>) -> Result<Vec<String>, db::Error> {
+    let mut models: Vec<String> = Vec::new();
+    if let Some(incident_id) = new.incident_id {
+        models = incident_terminals::table
+            .inner_join(terminals::table.on(terminals::id.eq(incident_terminals::terminal_id)))
+            .filter(incident_terminals::incident_id.eq(incident_id))
+            .select(terminals::model)
+            .distinct()
+            .limit(MODELS_MAX)
+            .load(conn)?;
+    }
+    if let (true, Some(release_id)) = (models.is_empty(), new.release_id) {
+        models = release_models::table
+            .filter(release_models::release_id.eq(release_id))
+            .select(release_models::model)
+            .limit(MODELS_MAX)
+            .load(conn)?;
+    }
+    Ok(models)
 }
 
 /// Inserts an alert; `None` when its key is taken.
@@ -64,22 +76,42 @@ pub(super) fn insert(
     Ok((inserted == 1).then_some(id))
 }
 
-pub(super) fn insert_deliveries(conn: &mut Conn, alert_id: i64, channels: &[i64]) -> Result<(), db::Error> {
-    let row = |channel_id: &i64| {
+pub(super) fn insert_deliveries(
+    conn: &mut Conn,
+    alert_id: i64,
+    routes: &[(i64, Route)],
+    now: Now,
+) -> Result<(), db::Error> {
+    let row = |(channel_id, route): &(i64, Route)| {
         (
             alert_deliveries::alert_id.eq(alert_id),
             alert_deliveries::channel_id.eq(*channel_id),
-            alert_deliveries::state.eq("pending"),
+            alert_deliveries::state.eq(if route.is_held() { "held" } else { "pending" }),
+            alert_deliveries::route.eq(route.as_str()),
             alert_deliveries::attempts.eq(0),
             alert_deliveries::refusals.eq(0),
             alert_deliveries::error.eq(""),
+            alert_deliveries::queued_at_ms.eq(now.0),
         )
     };
-    let rows: Vec<_> = channels.iter().map(row).collect();
+    let rows: Vec<_> = routes.iter().map(row).collect();
     if !rows.is_empty() {
         on_backend!(conn, |c| diesel::insert_into(alert_deliveries::table).values(&rows).execute(c))?;
     }
     Ok(())
+}
+
+/// Takes back what has not gone out of the alerts about an incident. By `alerts_by_incident`.
+pub(super) fn withdraw(conn: &mut Conn, incident_id: i64, now: Now) -> Result<(), db::Error> {
+    let about = alerts::table.filter(alerts::incident_id.eq(incident_id)).order(alerts::id).select(alerts::id);
+    let about: Vec<i64> = about.load(conn)?;
+    let waiting = alert_deliveries::table
+        .filter(alert_deliveries::alert_id.eq_any(about))
+        .filter(alert_deliveries::state.eq_any(["pending", "held"]));
+    diesel::update(waiting)
+        .set((alert_deliveries::state.eq("withdrawn"), alert_deliveries::finished_at_ms.eq(now.0)))
+        .execute(conn)?;
+    acknowledge(conn, incident_id)
 }
 
 /// By `alerts_by_incident`.
@@ -148,7 +180,7 @@ pub(super) fn list(
     Ok(found)
 }
 
-type DeliveryColumns = (i64, i64, String, String, i64, Option<i64>, String, Option<i64>, Option<i64>);
+type DeliveryColumns = (i64, i64, String, String, String, i64, Option<i64>, String, Option<i64>, Option<i64>);
 
 /// By primary key. A channel of an organization above is that organization's business.
 fn deliveries(conn: &mut Conn, scope: &Scope, alerts: &[i64]) -> Result<HashMap<i64, Vec<Delivery>>, db::Error> {
@@ -163,6 +195,7 @@ fn deliveries(conn: &mut Conn, scope: &Scope, alerts: &[i64]) -> Result<HashMap<
             alert_deliveries::channel_id,
             alert_channels::name,
             alert_deliveries::state,
+            alert_deliveries::route,
             alert_deliveries::attempts,
             alert_deliveries::status,
             alert_deliveries::error,
@@ -171,9 +204,10 @@ fn deliveries(conn: &mut Conn, scope: &Scope, alerts: &[i64]) -> Result<HashMap<
         ))
         .load::<DeliveryColumns>(conn)?;
     let mut found: HashMap<i64, Vec<Delivery>> = HashMap::new();
-    for (alert_id, channel_id, channel, state, attempts, status, error, attempted_at_ms, finished_at_ms) in rows {
+    for (alert_id, channel_id, channel, state, route, attempts, status, error, attempted_at_ms, finished_at_ms) in rows
+    {
         let delivery =
-            Delivery { channel_id, channel, state, attempts, status, error, attempted_at_ms, finished_at_ms };
+            Delivery { channel_id, channel, state, route, attempts, status, error, attempted_at_ms, finished_at_ms };
         found.entry(alert_id).or_default().push(delivery);
     }
     Ok(found)

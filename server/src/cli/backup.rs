@@ -66,7 +66,8 @@ pub fn back_up(config: &Config, backup: &Backup) -> anyhow::Result<()> {
     if config.blobs_url.is_some() {
         println!("firmware is in the configured object store; copy it with that store's own tools");
     }
-    println!("keys are not part of a backup");
+    println!("keys are not part of a backup; keep {} elsewhere", config.secrets_key().display());
+    println!("without it the addresses of alert channels have to be entered again");
     Ok(())
 }
 

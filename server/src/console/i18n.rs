@@ -93,6 +93,15 @@ impl Language {
         self.format(key, Some(&args))
     }
 
+    /// As [`Self::with_values`], for names that are only known at run time.
+    pub fn with_any(self, key: &str, values: &[(&str, &str)]) -> String {
+        let mut args = FluentArgs::new();
+        for (name, value) in values {
+            args.set((*name).to_owned(), (*value).to_owned());
+        }
+        self.format(key, Some(&args))
+    }
+
     /// The text of `key` with the number `n`, in its plural form.
     pub fn count(self, key: &str, n: impl TryInto<i64>) -> String {
         let n: i64 = n.try_into().unwrap_or(i64::MAX);

@@ -14,6 +14,7 @@ use super::*;
 use crate::alerts::{AlertKind, AlertState};
 use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
 use crate::failures::feed;
+use crate::alerts::{self, AlertKind, AlertState, DeliveryState, Route, TransportKind, Urgency};
 use crate::failures::incidents::{self, State as IncidentState};
 use crate::failures::{classify, lookups};
 use crate::imports;
@@ -54,7 +55,7 @@ const EVENTS: [&str; 14] = [
 const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
-const FIELDS: [&str; 73] = [
+const FIELDS: &[&str] = &[
     "event_id",
     "at_ms",
     "amount_fen",
@@ -131,7 +132,7 @@ const FIELDS: [&str; 73] = [
 ];
 
 /// What rules looked at in a settlement.
-const REASON_FIELDS: [&str; 28] = [
+const REASON_FIELDS: &[&str] = &[
     "merchant_no_settled",
     "merchant_no_sent",
     "merchant_name_settled",
@@ -162,7 +163,7 @@ const REASON_FIELDS: [&str; 28] = [
     "capped",
 ];
 /// What the audit log has under a name of its own.
-const DEEDS: [&str; 58] = [
+const DEEDS: &[&str] = &[
     "alert_channels.create",
     "alert_channels.delete",
     "alert_channels.test",
@@ -221,11 +222,17 @@ const DEEDS: [&str; 58] = [
     "merchants.number.foreign",
     "merchants.number.reopen",
     "terminals.binding",
+    "alert_channels.update",
+    "alert_channels.replay",
+    "alert_rules.create",
+    "alert_rules.update",
+    "alert_rules.delete",
+    "alert_hours.update",
 ];
 /// What a person does with an incident, as the audit log has it.
-const INCIDENT_DEEDS: [&str; 5] = ["acknowledge", "mitigate", "resolve", "assign", "note"];
+const INCIDENT_DEEDS: &[&str] = &["acknowledge", "mitigate", "resolve", "assign", "note"];
 /// Names in the audit log that are put together, by how they begin.
-const MADE_DEEDS: [&str; 4] = ["rollouts.", "rollouts.ask_", "incidents.", "merchants.number."];
+const MADE_DEEDS: &[&str] = &["rollouts.", "rollouts.ask_", "incidents.", "merchants.number."];
 
 /// Names in the audit log; the steps of a rollout are named by its events.
 fn deeds() -> BTreeSet<String> {
@@ -302,8 +309,23 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
             names(&["open", "reopen", "raise", "acknowledge", "mitigate", "resolve", "assign", "note", "remind"]),
         ),
         ("level", names(&incidents::Level::ALL.map(incidents::Level::as_str))),
-        ("alert", names(&AlertKind::ALL.map(AlertKind::as_str))),
-        ("alert-state", names(&AlertState::ALL.map(AlertState::as_str))),
+        ("alert", names(&[&AlertKind::ALL.map(AlertKind::as_str)[..], &["incident_unresolved"]].concat())),
+        (
+            "alert-state",
+            names(
+                &[&AlertState::ALL.map(AlertState::as_str)[..], &DeliveryState::ALL.map(DeliveryState::as_str)]
+                    .concat(),
+            ),
+        ),
+        ("message", names(&alerts::MESSAGES)),
+        ("route", names(&Route::ALL.map(Route::as_str))),
+        ("channel-kind", names(&[&TransportKind::ALL.map(TransportKind::as_str)[..], &["unknown"]].concat())),
+        ("channel-hint", names(&TransportKind::ALL.map(TransportKind::as_str))),
+        ("channel-level", names(&incidents::Level::ALL.map(incidents::Level::as_str))),
+        ("channel-state", names(&["good", "retrying", "failing", "paused", "unreadable"])),
+        ("rule-state", names(&["on", "off"])),
+        ("rule-delivery", names(&Urgency::ALL.map(Urgency::as_str))),
+        ("rule-step", names(&["1", "2", "3"])),
         ("evidence", names(&[&evidence::WORDS[..], &evidence::VERDICTS].concat())),
         ("actor", names(&["operator", "api_key", "terminal", "system"])),
         (
@@ -325,6 +347,8 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "evidence_pack",
                 "lookup",
                 "failures",
+                "alert_rule",
+                "alert_hours",
             ]),
         ),
         ("pack-field", names(&super::super::pack_words::FIELDS)),
@@ -380,6 +404,14 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "packed",
                 "lookup",
                 "lookup_withdrawn",
+                "channel",
+                "channel_paused",
+                "channel_resumed",
+                "channel_deleted",
+                "rule",
+                "rule_deleted",
+                "saved",
+                "replayed",
             ]),
         ),
         ("import-kind", names(&imports::Kind::ALL.map(imports::Kind::as_str))),
@@ -396,12 +428,12 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("number-state", names(&numbers::State::ALL.map(numbers::State::as_str))),
         ("evidence-level", names(&["L1", "L2", "L3"])),
         ("merchant-class", names(&crate::merchants::RISK_CLASSES)),
-        ("reason-field", names(&REASON_FIELDS)),
+        ("reason-field", names(REASON_FIELDS)),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
         ("moment-in", names(&["seconds", "minutes", "hours", "days"])),
         ("permission", names(&Permission::ALL.map(Permission::as_str))),
         ("event", names(&EVENTS)),
-        ("field", names(&FIELDS)),
+        ("field", names(FIELDS)),
         ("deed", deeds().iter().map(|deed| deed.replace('.', "-")).collect()),
         ("problem-title", super::super::problems::names()),
         ("problem-advice", super::super::problems::names()),

@@ -4,6 +4,11 @@
 //! Pages work without scripts, keep their filters in the address, and say why and when. Nothing is fetched from
 //! elsewhere and nothing is inline: see the policy in [`shell`].
 
+mod alert_channel_form;
+mod alert_channels;
+mod alert_hours;
+mod alert_rules;
+mod alerts;
 mod assets;
 mod audit;
 mod channels;
@@ -16,6 +21,7 @@ mod evidence_pack;
 mod failures;
 mod feed_imports;
 mod explain;
+mod filled;
 mod form;
 mod i18n;
 mod import;
@@ -56,6 +62,11 @@ mod why;
 
 use crate::http::endpoints::Endpoint;
 
+/// The text of a key with values in it, in the language of a tag: for what leaves the server otherwise than as a page.
+pub fn text(language: &str, key: &str, values: &[(&str, &str)]) -> String {
+    i18n::Language::of_tag(language).unwrap_or(i18n::Language::Chinese).with_any(key, values)
+}
+
 /// The pages.
 pub fn endpoints() -> Vec<Endpoint> {
     [
@@ -77,6 +88,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         merchants::endpoints(),
         lookups::endpoints(),
         evidence_pack::endpoints(),
+        alerts::endpoints(),
+        alert_channels::endpoints(),
+        alert_rules::endpoints(),
+        alert_hours::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

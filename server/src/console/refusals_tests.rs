@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// What pages call, and what speaks to people through them.
-const SOURCES: [&str; 21] = [
+const SOURCES: &[&str] = &[
     "src/console",
     "src/failures/imported",
     "src/failures/lookups",
     "src/failures/pack",
+    "src/alerts",
     "src/organizations",
     "src/operators",
     "src/releases",
@@ -31,7 +32,7 @@ const SOURCES: [&str; 21] = [
 ];
 
 /// Calls whose last text is a refusal.
-const CALLS: [&str; 7] = [
+const CALLS: &[&str] = &[
     "FieldError::new(",
     "Problem::conflict(",
     "Problem::invalid(",
@@ -42,7 +43,7 @@ const CALLS: [&str; 7] = [
 ];
 
 /// Said to programs alone, or only within an error that no page ends with.
-const NEVER_ON_A_PAGE: [&str; 34] = [
+const NEVER_ON_A_PAGE: [&str; 36] = [
     "An API key has no session; revoke it at /api/v1/api-keys.",
     "a field was refused",
     "a model with this code is known already",
@@ -60,11 +61,13 @@ const NEVER_ON_A_PAGE: [&str; 34] = [
     "must name 1 to 7 terminals",
     "name either ids or a filter",
     "name the organization: POST /api/v1/terminals/transfer",
+    "no such channel",
     "no such operator or key",
     "no such organization",
     "no such release",
     "not found",
     "only a person makes API keys",
+    "the channels could not be read or written",
     "the database failed",
     "the login name or the password is wrong",
     "the organization is suspended; ask the organization above it",

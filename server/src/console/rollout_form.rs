@@ -74,7 +74,7 @@ const ROW_FIELDS: [&str; 7] =
     ["stage_kind_", "stage_", "window_from_", "window_until_", "window_days_", "told_", "told_at_"];
 
 /// A piece of a page that was escaped where it was made.
-pub(super) struct Markup(String);
+pub(super) struct Markup(pub(super) String);
 
 impl std::fmt::Display for Markup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

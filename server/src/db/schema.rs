@@ -608,6 +608,14 @@ diesel::table! {
         created_by -> Text,
         created_at_ms -> BigInt,
         deleted_at_ms -> Nullable<BigInt>,
+        language -> Nullable<Text>,
+        paused_at_ms -> Nullable<BigInt>,
+        batch_s -> Nullable<BigInt>,
+        rate_per_min -> Nullable<BigInt>,
+        rate_at_ms -> Nullable<BigInt>,
+        digest_since_ms -> Nullable<BigInt>,
+        digest_done_ms -> Nullable<BigInt>,
+        version -> Nullable<BigInt>,
     }
 }
 
@@ -616,10 +624,13 @@ diesel::table! {
         alert_id -> BigInt,
         channel_id -> BigInt,
         state -> Text,
+        route -> Text,
         attempts -> BigInt,
         refusals -> BigInt,
         status -> Nullable<BigInt>,
         error -> Text,
+        queued_at_ms -> BigInt,
+        digest_id -> Nullable<BigInt>,
         attempted_at_ms -> Nullable<BigInt>,
         finished_at_ms -> Nullable<BigInt>,
     }
@@ -1027,6 +1038,37 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    alert_rules (id) {
+        id -> BigInt,
+        organization_id -> BigInt,
+        org_path -> Text,
+        name -> Text,
+        is_enabled -> BigInt,
+        kinds -> Text,
+        levels -> Text,
+        models -> Text,
+        delivery -> Text,
+        steps -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    alert_hours (organization_id) {
+        organization_id -> BigInt,
+        org_path -> Text,
+        time_zone -> Text,
+        quiet_from_min -> Nullable<BigInt>,
+        quiet_until_min -> Nullable<BigInt>,
+        quiet_breaks -> Text,
+        digest_at_min -> BigInt,
+        version -> BigInt,
+    }
+}
+
 diesel::joinable!(cohort_cells -> cohorts (cohort_id));
 diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
@@ -1099,4 +1141,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     evidence_packs,
     explanations,
     pass_times,
+    alert_rules,
+    alert_hours,
 );

@@ -44,6 +44,8 @@ pub enum Sequence {
     ChannelTransactions,
     /// What unattended scans found.
     Explanations,
+    /// Rules by which alerts find their channels.
+    AlertRules,
 }
 
 impl Sequence {
@@ -67,6 +69,7 @@ impl Sequence {
             Self::FeedChannels => "feed_channels",
             Self::ChannelTransactions => "channel_transactions",
             Self::Explanations => "explanations",
+            Self::AlertRules => "alert_rules",
         }
     }
 }

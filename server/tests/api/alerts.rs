@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use tillward_server::alerts::{self, LEASE_MS, NewChannel, NewTransport, REFUSALS_MAX, Sender};
 use tillward_server::audit::Actor;
 use tillward_server::clock::Clock;
+use tillward_server::config::Config;
+use tillward_server::console;
 use tillward_server::db::{Db, Error, Location};
 use tillward_server::failures::incidents::{self, Level, NewIncident};
 use tillward_server::operators::Caller;
+use tillward_server::vault::Vault;
 
 use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::incidents::{halted, open};
@@ -215,7 +218,9 @@ fn a_channel_can_be_tried() {
 fn what_was_sent_but_not_noted_is_sent_again_under_the_same_name() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
-    let (clock, sender) = (Clock::system(), Sender::new(Some("https://console.example/")));
+    let config = Config { public_url: Some("https://console.example/".to_owned()), ..Config::default() };
+    let sender = Sender::new(&config, Vault::new(&[7; 32]), console::text).unwrap();
+    let clock = Clock::system();
     let path = folder.path().join("tillward.sqlite3");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let silences = Arc::new(AtomicUsize::new(1));
@@ -231,10 +236,14 @@ fn what_was_sent_but_not_noted_is_sent_again_under_the_same_name() {
             name: "on duty".to_owned(),
             organization_id: Some(1),
             level: None,
+            language: None,
+            batch_s: None,
+            rate_per_min: None,
+            digest: false,
             transport: NewTransport::Webhook { url },
         };
         let now = clock.now();
-        alerts::create(&db, &Caller::command("test"), &Actor::system("test"), new, now).await.unwrap();
+        alerts::create(&db, &sender, &Caller::command("test"), &Actor::system("test"), new, now).await.unwrap();
         let new = NewIncident { org_path: "/1/".to_owned(), ..halted(1) };
         db.write(move |conn| incidents::open(conn, new, now)).await.unwrap();
         let due = alerts::due(&db, clock.now(), 10).await.unwrap();

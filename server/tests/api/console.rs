@@ -5,7 +5,7 @@ use crate::harness::{Answer, TestServer, on_each_database};
 use serde_json::json;
 use tillward_server::operators;
 
-const PAGES: [&str; 12] = [
+const PAGES: &[&str] = &[
     "/lookups",
     "/",
     "/terminals",
@@ -15,6 +15,12 @@ const PAGES: [&str; 12] = [
     "/rollouts/new",
     "/rollouts/announced",
     "/incidents",
+    "/alerts",
+    "/alerts/channels",
+    "/alerts/channels/new?kind=dingtalk",
+    "/alerts/rules",
+    "/alerts/rules/new",
+    "/alerts/hours",
     "/organizations",
     "/operators",
     "/audit?verify=1",

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod access_table;
+mod alert_channels;
+mod alert_console;
+mod alert_rules;
 mod alerts;
 mod bad_input;
 mod check_in;
@@ -23,6 +26,7 @@ mod import;
 mod imported_failures;
 mod incidents;
 mod interop;
+mod mailbox;
 mod operators;
 mod organizations;
 mod payments;

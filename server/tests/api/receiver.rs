@@ -60,6 +60,8 @@ impl Received {
 /// What the endpoint does with its n-th request.
 pub enum Reply {
     Status(u16),
+    /// 200 with this body.
+    Json(Value),
     /// Reads it and never answers.
     Silence,
 }
@@ -96,6 +98,14 @@ impl Receiver {
                         Reply::Status(status) => {
                             let answer =
                                 format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                            let _ = stream.write_all(answer.as_bytes());
+                        }
+                        Reply::Json(body) => {
+                            let body = body.to_string();
+                            let answer = format!(
+                                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                                body.len()
+                            );
                             let _ = stream.write_all(answer.as_bytes());
                         }
                         Reply::Silence => silent.push(stream),

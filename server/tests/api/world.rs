@@ -142,6 +142,10 @@ impl<'a> World<'a> {
             ("/api/v1/settlements" | "/reconciliation/settlements", "id") => {
                 Some(self.object("settlement", Self::make_settlement))
             }
+            ("/api/v1/alert-channels" | "/alerts/channels", "id") => {
+                Some(self.object("alert_channel", Self::make_alert_channel))
+            }
+            ("/api/v1/alert-rules" | "/alerts/rules", "id") => Some(self.object("alert_rule", Self::make_alert_rule)),
             ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
             ("/api/v1/rules/tables", "organization_id") => Some(self.ours_id.to_string()),
             ("/api/v1/rules/versions", "hash") => Some(self.object("verdict", Self::make_verdict)),
@@ -269,6 +273,25 @@ impl<'a> World<'a> {
             }),
             ("POST", "/channel/v1/{id}/transactions") => json!({
                 "deviceSn": SN, "amount": "12.30", "time": "2026-11-22 18:05:00",
+            ("PATCH", "/api/v1/alert-channels/{id}") => json!({
+                "version": 1, "name": "renamed", "level": "P1", "language": "en", "batch_s": 60, "rate_per_min": 5,
+                "digest": true, "paused": false, "url": "http://127.0.0.1:9/other",
+            }),
+            ("POST", "/api/v1/alert-deliveries/replay") => {
+                let channel = self.object("alert_channel", Self::make_alert_channel);
+                json!({ "channel_id": channel.parse::<i64>().unwrap() })
+            }
+            ("POST", "/api/v1/alert-rules") => self.rule(),
+            ("PUT", "/api/v1/alert-rules/{id}") => {
+                let mut rule = self.rule();
+                let fields = rule.as_object_mut().unwrap();
+                fields.remove("organization_id");
+                fields.insert("version".to_owned(), json!(1));
+                rule
+            }
+            ("PUT", "/api/v1/alert-hours") => json!({
+                "organization_id": self.ours_id, "version": 0, "time_zone": "Asia/Shanghai", "digest_at": "08:30",
+                "quiet": { "from": "22:00", "until": "07:00", "breaks": ["P1"] },
             }),
             ("POST", "/device/v1/enrol") => json!({
                 "sn": "ZQXSN000001", "activation_code": "ABCD-EFGH-JKMN-PQRS", "public_key": "00".repeat(32),
@@ -558,6 +581,18 @@ impl<'a> World<'a> {
         let path = format!("/channel/v1/{channel}/transactions");
         self.server.send("POST", &path, "", &headers, body.as_bytes()).expect(200);
         self.server.get("/api/v1/settlements", &self.owner().token).expect(200).json()["items"][0].clone()
+    /// A rule about everything, for the first organization's channel.
+    fn rule(&self) -> Value {
+        let channel = self.object("alert_channel", Self::make_alert_channel);
+        json!({
+            "name": format!("{MARK} rule"), "organization_id": self.ours_id, "enabled": true, "kinds": ["tamper"],
+            "levels": ["P1", "P2"], "models": [self.model()], "delivery": "now",
+            "steps": [[channel.parse::<i64>().unwrap()]],
+        })
+    }
+
+    fn make_alert_rule(&self) -> Value {
+        self.server.post("/api/v1/alert-rules", &self.owner().token, &self.rule()).expect(201).json()
     }
 
     fn make_api_key(&self) -> Value {

@@ -1,15 +1,17 @@
 //! SQL of deliveries: claiming a channel, reading what waits for it, noting how an attempt ended.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 
 use super::super::delivery::REFUSALS_MAX;
-use super::super::transport::Transport;
 use super::super::{Alert, AlertState};
-use super::channels::{ChannelRow, stored_channel};
+use super::channels::{ChannelRow, StoredChannel, stored_channel};
 use super::{Columns, alert, columns};
 use crate::clock::Now;
-use crate::db::schema::{alert_channels, alert_deliveries, alerts};
+use crate::db::schema::{alert_channels, alert_deliveries, alert_hours, alerts, organizations};
 use crate::db::{self, Conn};
+use crate::vault::Vault;
 
 /// A channel that may be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +22,32 @@ pub struct Due {
 
 /// A channel that belongs to this server for a while.
 pub(in super::super) struct Claimed {
-    pub id: i64,
-    pub transport: Option<Transport>,
-    pub is_deleted: bool,
-    pub failures: i64,
+    pub channel: StoredChannel,
+    /// Its organization's time zone, if it has its own.
+    pub time_zone: Option<String>,
 }
 
-/// Channels for which something waits now, the longest waiting first. By `alert_deliveries_by_state`.
+/// An alert that waits for a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Waiting {
+    pub alert: Alert,
+    /// Name of the organization it concerns.
+    pub organization: String,
+    /// How often the endpoint said no to it.
+    pub refusals: i64,
+    /// Since when it waits.
+    pub queued_at_ms: i64,
+}
+
+/// Channels for which something waits now, the longest waiting first; those that are paused only once they are deleted. By
+/// `alert_deliveries_by_state`.
 pub(in super::super) fn channels_due(conn: &mut Conn, now: Now, limit: i64) -> Result<Vec<Due>, db::Error> {
     let waiting =
         alert_deliveries::table.filter(alert_deliveries::state.eq("pending")).select(alert_deliveries::channel_id);
     let rows = alert_channels::table
         .filter(alert_channels::id.eq_any(waiting))
         .filter(alert_channels::retry_at_ms.le(now.0))
+        .filter(alert_channels::paused_at_ms.is_null().or(alert_channels::deleted_at_ms.is_not_null()))
         .order((alert_channels::retry_at_ms, alert_channels::id))
         .limit(limit)
         .select((alert_channels::id, alert_channels::retry_at_ms))
@@ -41,38 +56,69 @@ pub(in super::super) fn channels_due(conn: &mut Conn, now: Now, limit: i64) -> R
 }
 
 /// Compare-and-set on the time of retry; `None` when another server was faster.
-pub(in super::super) fn claim(conn: &mut Conn, due: Due, lease_ms: i64) -> Result<Option<Claimed>, db::Error> {
+pub(in super::super) fn claim(
+    conn: &mut Conn,
+    vault: &Vault,
+    due: Due,
+    lease_ms: i64,
+) -> Result<Option<Claimed>, db::Error> {
     let row = alert_channels::table.find(due.channel_id).filter(alert_channels::retry_at_ms.eq(due.retry_at_ms));
     if diesel::update(row).set(alert_channels::retry_at_ms.eq(lease_ms)).execute(conn)? == 0 {
         return Ok(None);
     }
     let row = alert_channels::table.find(due.channel_id).first::<ChannelRow>(conn).optional()?;
-    Ok(row.map(stored_channel).map(|channel| Claimed {
-        id: channel.id,
-        transport: channel.transport,
-        is_deleted: channel.is_deleted,
-        failures: channel.failures,
-    }))
+    let Some(channel) = row.map(|row| stored_channel(vault, row)) else { return Ok(None) };
+    let time_zone = alert_hours::table.find(channel.organization_id).select(alert_hours::time_zone);
+    let time_zone: Option<String> = time_zone.first(conn).optional()?;
+    Ok(Some(Claimed { channel, time_zone }))
 }
 
-/// Gives a claim back, if it still is this server's.
-pub(in super::super) fn release(conn: &mut Conn, channel_id: i64, lease_ms: i64) -> Result<(), db::Error> {
+/// Gives a claim back until `retry_at_ms` (0: at once), if it still is this server's.
+pub(in super::super) fn release(
+    conn: &mut Conn,
+    channel_id: i64,
+    lease_ms: i64,
+    retry_at_ms: i64,
+) -> Result<(), db::Error> {
     let row = alert_channels::table.find(channel_id).filter(alert_channels::retry_at_ms.eq(lease_ms));
-    diesel::update(row).set(alert_channels::retry_at_ms.eq(0)).execute(conn)?;
+    diesel::update(row).set(alert_channels::retry_at_ms.eq(retry_at_ms)).execute(conn)?;
     Ok(())
 }
 
-/// The oldest alert that waits for a channel. By `alert_deliveries_by_state`.
-pub(in super::super) fn next_pending(conn: &mut Conn, channel_id: i64) -> Result<Option<Alert>, db::Error> {
-    let row = alerts::table
+/// The oldest alerts that wait for a channel, in their order. By `alert_deliveries_by_state`.
+pub(in super::super) fn waiting(conn: &mut Conn, channel_id: i64, limit: i64) -> Result<Vec<Waiting>, db::Error> {
+    let rows = alerts::table
         .inner_join(alert_deliveries::table.on(alert_deliveries::alert_id.eq(alerts::id)))
         .filter(alert_deliveries::channel_id.eq(channel_id))
         .filter(alert_deliveries::state.eq("pending"))
         .order(alert_deliveries::alert_id)
-        .select(columns!())
-        .first::<Columns>(conn)
-        .optional()?;
-    Ok(row.map(alert))
+        .limit(limit)
+        .select((columns!(), alert_deliveries::refusals, alert_deliveries::queued_at_ms))
+        .load::<(Columns, i64, i64)>(conn)?;
+    let alerts: Vec<(Alert, i64, i64)> =
+        rows.into_iter().map(|(row, refusals, queued_at_ms)| (alert(row), refusals, queued_at_ms)).collect();
+    let names = organization_names(conn, alerts.iter().map(|(alert, ..)| alert.org_path.clone()).collect())?;
+    let waiting = |(alert, refusals, queued_at_ms): (Alert, i64, i64)| Waiting {
+        organization: names.get(&alert.org_path).cloned().unwrap_or_default(),
+        alert,
+        refusals,
+        queued_at_ms,
+    };
+    Ok(alerts.into_iter().map(waiting).collect())
+}
+
+/// Names by path. By the unique index on paths.
+pub(in super::super) fn organization_names(
+    conn: &mut Conn,
+    mut paths: Vec<String>,
+) -> Result<HashMap<String, String>, db::Error> {
+    paths.sort_unstable();
+    paths.dedup();
+    let rows = organizations::table
+        .filter(organizations::path.eq_any(paths))
+        .select((organizations::path, organizations::name))
+        .load::<(String, String)>(conn)?;
+    Ok(rows.into_iter().collect())
 }
 
 /// How an attempt ended.
@@ -82,29 +128,41 @@ pub(in super::super) struct Attempt {
     pub error: String,
     pub is_sent: bool,
     pub is_refusal: bool,
-    pub is_given_up: bool,
+    /// What has waited since before this is given up.
+    pub gives_up_before_ms: i64,
     pub retry_at_ms: Option<i64>,
+    /// How far the channel's rate is used up, where it has one.
+    pub rate_at_ms: Option<i64>,
     pub now: Now,
 }
 
-/// Notes an attempt on its delivery, its channel and, when it was the last one, its alert; returns whether the delivery
-/// has ended.
+/// Notes an attempt on its deliveries, its channel and, where it was the last one, its alerts; returns how many deliveries
+/// have ended. Alerts in ascending order: two channels that note the same ones lock them in the same order.
 pub(in super::super) fn mark(
     conn: &mut Conn,
-    alert_id: i64,
+    alert_ids: &[i64],
     channel_id: i64,
-    attempt: Attempt,
-) -> Result<bool, db::Error> {
+    attempt: &Attempt,
+) -> Result<usize, db::Error> {
+    let mut ended = 0;
+    for alert_id in alert_ids {
+        ended += usize::from(mark_one(conn, *alert_id, channel_id, attempt)?);
+    }
+    note_on_channel(conn, channel_id, attempt)?;
+    Ok(ended)
+}
+
+fn mark_one(conn: &mut Conn, alert_id: i64, channel_id: i64, attempt: &Attempt) -> Result<bool, db::Error> {
     let key = (alert_id, channel_id);
-    let refusals: Option<i64> = alert_deliveries::table
+    let pending: Option<(i64, i64)> = alert_deliveries::table
         .find(key)
         .filter(alert_deliveries::state.eq("pending"))
-        .select(alert_deliveries::refusals)
+        .select((alert_deliveries::refusals, alert_deliveries::queued_at_ms))
         .first(conn)
         .optional()?;
-    let Some(refusals) = refusals else { return Ok(false) };
+    let Some((refusals, queued_at_ms)) = pending else { return Ok(false) };
     let refusals = refusals + i64::from(attempt.is_refusal);
-    let state = match (attempt.is_sent, attempt.is_given_up || refusals >= REFUSALS_MAX) {
+    let state = match (attempt.is_sent, queued_at_ms < attempt.gives_up_before_ms || refusals >= REFUSALS_MAX) {
         (true, _) => "sent",
         (false, true) => "failed",
         (false, false) => "pending",
@@ -124,12 +182,14 @@ pub(in super::super) fn mark(
     if is_final {
         settle(conn, alert_id)?;
     }
-    note_on_channel(conn, channel_id, &attempt)?;
     Ok(is_final)
 }
 
 fn note_on_channel(conn: &mut Conn, channel_id: i64, attempt: &Attempt) -> Result<(), db::Error> {
     let row = alert_channels::table.find(channel_id);
+    if let Some(rate_at_ms) = attempt.rate_at_ms {
+        diesel::update(row).set(alert_channels::rate_at_ms.eq(rate_at_ms)).execute(conn)?;
+    }
     if attempt.is_sent {
         diesel::update(row).set((alert_channels::failures.eq(0), alert_channels::last_error.eq(""))).execute(conn)?;
     }
@@ -147,7 +207,7 @@ fn note_on_channel(conn: &mut Conn, channel_id: i64, attempt: &Attempt) -> Resul
 }
 
 /// An alert whose deliveries have all ended was sent, or failed; one that was acknowledged stays so. By primary key.
-fn settle(conn: &mut Conn, alert_id: i64) -> Result<(), db::Error> {
+pub(in super::super) fn settle(conn: &mut Conn, alert_id: i64) -> Result<(), db::Error> {
     // Two channels of one alert may end at the same moment: the second one to write sees what the first one wrote.
     let row = alerts::table.find(alert_id).filter(alerts::state.eq(AlertState::Pending.as_str()));
     diesel::update(row).set(alerts::state.eq(AlertState::Pending.as_str())).execute(conn)?;
@@ -157,11 +217,20 @@ fn settle(conn: &mut Conn, alert_id: i64) -> Result<(), db::Error> {
         .distinct()
         .load(conn)?;
     let has = |state: &str| states.iter().any(|known| known == state);
-    let state = match (has("pending"), has("failed")) {
+    let state = match (has("pending") || has("held"), has("failed")) {
         (true, _) => return Ok(()),
         (false, true) => AlertState::Failed,
         (false, false) => AlertState::Sent,
     };
     diesel::update(row).set(alerts::state.eq(state.as_str())).execute(conn)?;
+    Ok(())
+}
+
+/// What waits for a channel waits from now on: a pause is no reason to give it up.
+pub(in super::super) fn queue_anew(conn: &mut Conn, channel_id: i64, now: Now) -> Result<(), db::Error> {
+    let waiting = alert_deliveries::table
+        .filter(alert_deliveries::state.eq("pending"))
+        .filter(alert_deliveries::channel_id.eq(channel_id));
+    diesel::update(waiting).set(alert_deliveries::queued_at_ms.eq(now.0)).execute(conn)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What happens to incidents with time: people are reminded of those that nobody carries on, and those that were over long
 //! ago are deleted. Both passes take no input, are idempotent and never retry.
 
-use super::state::{Event, step};
+use super::state::{Event, State, step};
 use super::store::{self, Stored, Who};
 use super::{ACTOR, parameters, title_key};
 use crate::alerts::{self, AlertKind, NewAlert};
@@ -57,6 +57,10 @@ fn one(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {
         kind: AlertKind::IncidentOverdue,
         level: found.level,
         incident_id: Some(id),
+        incident_kind: Some(found.kind.as_str()),
+        release_id: found.release_id,
+        // Once somebody has taken it on, the others are left alone.
+        unanswered: if state == State::Open { reminders } else { 0 },
         title_key: title_key(found.kind),
         parameters: parameters(&found.subject),
         dedup_key: format!("incident:{id}:remind:{}", found.version),

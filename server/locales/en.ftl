@@ -1338,3 +1338,110 @@ refusal-rollout-not-a-field = is not a field of this form
 rollout-not-started = Not started yet
 form-network = Download network
 form-wifi-only = Download over WiFi only
+
+## fleet
+nav-network-advice = Network advice
+incident-event-fold = folded under another incident
+incident-event-unfold = stands for itself again
+incident-event-subside = not seen any more
+incident-folded-n = { $n ->
+    [one] { $count } folded under it
+   *[other] { $count } folded under it
+}
+incident-folded-under = Another incident explains this one; nobody is told of it
+incident-was-folded-under = Was folded under
+incident-children = Explained by this
+incident-children-note = Nobody is told of these; what goes on after this incident ended is told then.
+incident-unfolded = stands for itself
+evidence-ways = carriers or access
+evidence-regions = regions
+evidence-baseline = baseline
+evidence-usual = usual share
+evidence-silent_share = share silent
+evidence-peers = like terminals
+evidence-peers_online = like terminals online
+evidence-median = median of its like
+evidence-attempts = payments
+evidence-z = deviation (robust σ)
+evidence-days = days it stood out
+evidence-days_left = days left
+evidence-p_value = p value
+evidence-also = also fits
+evidence-pool = pool
+evidence-carriers = carriers
+evidence-calls = calls
+evidence-lifecycle = lifecycle
+evidence-terminals = terminals
+evidence-in = inside
+evidence-out = outside
+advice-sub = Each store's network over the last 30 days, the worst first; advice is what terminals of the same region that are connected otherwise really fail.
+advice-score = Score
+advice-store = Store
+advice-reason = Reason
+advice-what = What to change
+advice-failed-of = Not through / payments
+advice-parts = All parts
+advice-note = The score, 0 to 100, is the lowest of its weighted parts.
+advice-empty = No store can be judged yet
+advice-empty-hint = Once terminals are bound to a merchant or store and report their network, scores and advice appear here.
+advice-card = The store's network
+advice-all = All stores
+advice-terminals-n = { $n ->
+    [one] { $count } terminal
+   *[other] { $count } terminals
+}
+advice-insufficient = Insufficient: too few measurements or payments
+advice-no-peers = Insufficient: too few terminals in the region are connected otherwise
+advice-none = Nothing that is clearly better was found
+advice-all-good = Everything is in order
+advice-part-failures = { $observed } of payments did not get through (of { $of })
+advice-part-loss = mean loss { $observed } ({ $of } measurements)
+advice-part-signal = weak signal { $observed } of the time ({ $of } measurements)
+advice-part-noise = noisy { $observed } of the time ({ $of } measurements)
+advice-part-access = on an old kind of network ({ $of } measurements)
+advice-change-fixed_line = Change to a fixed line ({ $to })
+advice-change-carrier = Change the carrier ({ $to })
+advice-change-wifi_place = Move the WiFi router or the terminal
+advice-change-antenna = Fit an outside antenna, or move the terminal to a window
+advice-saved = It would have saved about { $saved } of { $failed } failures in 30 days ({ $low }–{ $high })
+advice-because-own = { $now } do not get through here in weak signal, { $then } in good signal ({ $attempts } payments)
+advice-because-region = { $now } do not get through now, { $then } of { $terminals } terminals in the region that are connected so ({ $attempts } payments)
+nav-fleet = Fleet
+fleet-sub = What no single terminal shows: a bank that is down, areas, SIM pools, bad terminals, many that fell silent, what runs out.
+fleet-numbers = In numbers
+fleet-success = Technical success rate (24 h)
+fleet-online = Online
+fleet-repair = Mean time to resolve (30 d)
+fleet-resolved = Incidents resolved (30 d)
+fleet-cards = SIM cards that end within 30 days
+fleet-minutes = { $n ->
+    [one] { $count } minute
+   *[other] { $count } minutes
+}
+fleet-rules = Rules
+fleet-rule = Rule
+fleet-verdict = Verdict
+fleet-judged = Judged
+fleet-elsewhere = A firmware that fails more is judged by the gate of its rollout (B4), parameters that drift by the check-ins (B7).
+fleet-findings = Findings
+fleet-empty = Nothing was found yet
+fleet-empty-hint = The rules judge each minute; where they have too little to go by, they say what is missing.
+fleet-rule-B1 = Bank or switch outage
+fleet-rule-B2 = Area or carrier
+fleet-rule-B3 = SIM pool
+fleet-rule-B5 = Bad terminal
+fleet-rule-B6 = Pattern of switched merchants
+fleet-rule-offline = Many terminals offline
+fleet-rule-blocked = Blocked terminal calling
+fleet-rule-expiry = Certificates and SIM cards that end
+fleet-verdict-hit = found
+fleet-verdict-info = expected
+fleet-verdict-clear = clear
+fleet-verdict-insufficient = insufficient
+fleet-verdict-never = not judged yet
+fleet-verdict-ended = not seen any more
+fleet-missing-history = history is missing: three weeks of this hour, or a day of data
+fleet-missing-terminals = too few terminals
+fleet-missing-peers = too few like terminals to compare with
+fleet-missing-attempts = too few payments
+fleet-missing-compared = too few settlements were compared

@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::incidents;
+use crate::failures::{advice, fleet, incidents};
 use crate::http::State;
 use crate::profiles;
 use crate::rollouts::planner;
@@ -41,7 +41,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 5],
+    passes: [JoinHandle<()>; 6],
 }
 
 impl Workers {
@@ -51,11 +51,13 @@ impl Workers {
         let reminders = remind(Arc::clone(&state));
         let alerts = deliver(Arc::clone(&state));
         let spread = spread(state.db.clone(), state.clock.clone());
+        let fleet = judge_fleet(Arc::clone(&state));
         let passes = [
             tokio::spawn(planner),
             tokio::spawn(reminders),
             tokio::spawn(alerts),
             tokio::spawn(spread),
+            tokio::spawn(fleet),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -139,6 +141,27 @@ async fn spread(db: Db, clock: Clock) {
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Looks for what no single terminal shows, and learns how terminals' networks are.
+async fn judge_fleet(state: Arc<State>) {
+    let interval = Duration::from_millis(u64::try_from(fleet::INTERVAL_MS).unwrap_or(u64::MAX));
+    loop {
+        tokio::time::sleep(interval).await;
+        let now = state.clock.now();
+        let done = match fleet::claim(&state.db, now).await {
+            Ok(true) => {
+                let judged = fleet::pass(&state.db, now, &state.config.time_zone).await;
+                judged.and(advice::pass(&state.db, now).await)
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            metrics::counter!("tillward_fleet_passes_failed_total").increment(1);
+            tracing::warn!(error = &error as &dyn std::error::Error, "the fleet's rules could not be judged");
+        }
     }
 }
 

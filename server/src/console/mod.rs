@@ -11,12 +11,14 @@ mod conditions;
 mod config;
 mod dial;
 mod evidence;
+mod fleet;
 mod form;
 mod i18n;
 mod import;
 mod incident;
 mod incidents;
 mod moments;
+mod network_advice;
 mod operators;
 mod organizations;
 mod overview;
@@ -54,6 +56,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminal::endpoints(),
         incidents::endpoints(),
         incident::endpoints(),
+        network_advice::endpoints(),
+        fleet::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

@@ -72,6 +72,8 @@ pub(super) enum Icon {
     Operators,
     Audit,
     Incidents,
+    NetworkAdvice,
+    Fleet,
 }
 
 impl Icon {
@@ -89,6 +91,8 @@ impl Icon {
                 "M10 10a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4zM3.8 17c.6-3.1 3-4.8 6.2-4.8s5.6 1.7 6.2 4.8"
             }
             Self::Audit => "M5 2.5h10v15H5zM7.5 6.5h5M7.5 9.5h5M7.5 12.5h3",
+            Self::Fleet => "M2.5 10.5h3.5l2-6 4 11 2-5h3.5",
+            Self::NetworkAdvice => "M2.5 8a11 11 0 0 1 15 0M5.2 11a7 7 0 0 1 9.6 0M8 14a3.2 3.2 0 0 1 4 0M10 16.5h.01",
             Self::Incidents => "M10 3a5 5 0 0 0-5 5v3.5L3.5 14h13L15 11.5V8a5 5 0 0 0-5-5zM8 16.5a2 2 0 0 0 4 0",
         }
     }
@@ -201,6 +205,8 @@ impl Shell {
                     entry("/", "nav-overview", Icon::Overview, P::TerminalsRead),
                     entry("/terminals", "nav-terminals", Icon::Terminals, P::TerminalsRead),
                     entry("/incidents", "nav-incidents", Icon::Incidents, P::IncidentsRead),
+                    entry("/fleet", "nav-fleet", Icon::Fleet, P::IncidentsRead),
+                    entry("/network-advice", "nav-network-advice", Icon::NetworkAdvice, P::FailuresRead),
                 ],
             ),
             (

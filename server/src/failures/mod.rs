@@ -1,6 +1,8 @@
 //! Failures: the events themselves with the conditions they happened under, which conditions explain a rise, and the
 //! incidents under which people deal with them.
 
+pub mod advice;
+pub mod fleet;
 pub mod http;
 pub mod incidents;
 pub mod localize;

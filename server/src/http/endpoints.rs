@@ -160,6 +160,8 @@ pub fn table() -> Vec<Endpoint> {
         crate::rollouts::http::endpoints(),
         crate::failures::http::endpoints(),
         crate::failures::incidents::http::endpoints(),
+        crate::failures::fleet::http::endpoints(),
+        crate::failures::advice::http::endpoints(),
         crate::alerts::http::endpoints(),
         crate::audit::http::endpoints(),
         crate::console::endpoints(),

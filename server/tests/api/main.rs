@@ -14,6 +14,7 @@ mod console_rollouts;
 mod enrolment;
 mod failures;
 mod fixtures;
+mod fleet;
 mod frame;
 mod harness;
 mod import;

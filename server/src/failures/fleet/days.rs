@@ -13,6 +13,8 @@ use crate::failures::incidents::{Kind, Level};
 
 /// Two tallies further apart than this do not make a day, ms: the server was away.
 const APART_MS_MAX: i64 = 36 * 3_600_000;
+/// Findings are kept this long after their end, ms: thirteen months, as alerts are.
+const FINDINGS_KEPT_MS: i64 = 396 * DAY_MS;
 /// Suspects told in one day, those that stand out most.
 const TOLD_MAX: usize = 200;
 
@@ -34,6 +36,7 @@ pub(super) async fn suspects(db: &Db, now: Now, offset_ms: i64) -> Result<(), db
         judge(db, reached, today, tallied_at_ms, now).await?;
     }
     while db.write(move |conn| store::days::delete_old(conn, today)).await? > 0 {}
+    while db.write(move |conn| store::delete_old(conn, now.0 - FINDINGS_KEPT_MS)).await? > 0 {}
     Ok(())
 }
 

@@ -35,6 +35,10 @@ use statistics::Baseline;
 pub const INTERVAL_MS: i64 = 60_000;
 /// What runs out is looked for this often, ms.
 const EXPIRY_INTERVAL_MS: i64 = 3_600_000;
+/// Without a pass for longer than this no server ran, ms.
+const AWAY_MS: i64 = 10 * 60_000;
+/// Name of the rules among the passes.
+const RULES: &str = "rules";
 const DAY_MS: i64 = 86_400_000;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -106,12 +110,21 @@ pub struct Found {
     pub affected: u64,
 }
 
-/// Whether this server runs the pass that is due at `now`: of several one gets it.
+/// Whether this server runs the pass that is due at `now`: of several one gets it. Notes when passes begin again after no
+/// server ran for a while: silence says nothing about terminals then.
 ///
 /// # Errors
 /// [`db::Error`].
 pub async fn claim(db: &Db, now: Now) -> Result<bool, db::Error> {
-    db.write(move |conn| store::claim(conn, "rules", INTERVAL_MS * 3 / 4, now)).await
+    db.write(move |conn| {
+        let (before_ms, _) = store::progress(conn, RULES)?;
+        let is_ours = store::claim(conn, RULES, INTERVAL_MS * 3 / 4, now)?;
+        if is_ours && now.0.saturating_sub(before_ms) > AWAY_MS {
+            store::resume(conn, RULES, now)?;
+        }
+        Ok(is_ours)
+    })
+    .await
 }
 
 /// One pass at `now`, in the time zone of this IANA name. A part that fails does not keep the others from going on; the next

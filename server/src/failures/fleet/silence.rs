@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::rules::silence::Silent;
-use super::rules::{Rule, Verdict, common_path, offline, pool};
+use super::rules::{Missing, Rule, Verdict, common_path, offline, pool};
 use super::statistics::{Baseline, as_f64};
 use super::store::silence::Barred;
-use super::{DAY_MS, Found, HOUR_MS, note, reasons, report, store};
+use super::{DAY_MS, Found, HOUR_MS, RULES, note, reasons, report, store};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::failures::incidents::{Kind, Level};
@@ -20,6 +20,8 @@ const OFFLINE: &str = "offline";
 const POOLS_MAX: usize = 20;
 /// A terminal is overdue when it is later than announced by this, ms.
 const GRACE_MS: i64 = 2 * 60_000;
+/// After a time without a server, terminals may take this long to come back, ms: those on SIM cards call hourly.
+const SETTLING_MS: i64 = 65 * 60_000;
 /// Calls within this time are told in this pass, ms: some passes, so that none is missed.
 const BARRED_MS: i64 = 10 * 60_000;
 
@@ -79,6 +81,12 @@ fn is_cellular(access: &str) -> bool {
 
 /// B3, then the fleet as a whole: both look at the same late terminals.
 pub(super) async fn pools_and_offline(db: &Db, now: Now) -> Result<(), db::Error> {
+    let (_, resumed_ms) = db.read(|conn| store::progress(conn, RULES)).await?;
+    if now.0.saturating_sub(resumed_ms) < SETTLING_MS {
+        let verdict: Verdict<()> = Verdict::Insufficient(Missing::History);
+        note(db, Rule::SimPool, &verdict, now).await?;
+        return note(db, Rule::Offline, &verdict, now).await;
+    }
     let since_ms = now.0 - DAY_MS;
     let (late, fleet) = db
         .read(move |conn| {

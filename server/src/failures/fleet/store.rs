@@ -13,13 +13,15 @@ use serde_json::Value;
 use super::rules::{Missing, Rule};
 use super::{Baseline, Finding, Found, RuleState};
 use crate::clock::Now;
-use crate::db::schema::{fleet_baselines, fleet_findings, fleet_passes, fleet_rules, terminal_states};
+use crate::db::schema::{barred_calls, fleet_baselines, fleet_findings, fleet_passes, fleet_rules, terminal_states};
 use crate::db::{self, Conn, Sequence, next_id};
 use crate::on_backend;
 use crate::operators::Scope;
 
 /// Findings that one pass ends.
 const ENDED_MAX: i64 = 200;
+/// Old findings deleted in one transaction.
+const DELETED_MAX: i64 = 500;
 /// Rates are stored in this many parts.
 const PARTS: f64 = 1e9;
 
@@ -45,6 +47,12 @@ pub(super) fn reach(conn: &mut Conn, name: &str, from: i64, to: i64, now: Now) -
     let row = fleet_passes::table.find(name).filter(fleet_passes::reached.eq(from));
     let set = (fleet_passes::reached.eq(to), fleet_passes::at_ms.eq(now.0));
     Ok(diesel::update(row).set(set).execute(conn)? == 1)
+}
+
+/// Notes that a part runs again from now on.
+pub(super) fn resume(conn: &mut Conn, name: &str, now: Now) -> Result<(), db::Error> {
+    diesel::update(fleet_passes::table.find(name)).set(fleet_passes::reached.eq(now.0)).execute(conn)?;
+    Ok(())
 }
 
 /// Takes the running hour for what is learnt of it once; of several servers and passes one gets it.
@@ -251,6 +259,19 @@ pub(super) fn list(
         }
     };
     Ok(rows.into_iter().map(finding).collect())
+}
+
+/// Deletes findings that ended before `before_ms` and calls of barred terminals as old; some of them.
+pub(super) fn delete_old(conn: &mut Conn, before_ms: i64) -> Result<usize, db::Error> {
+    let old: Vec<i64> = fleet_findings::table
+        .filter(fleet_findings::ended_at_ms.lt(before_ms))
+        .order(fleet_findings::id)
+        .limit(DELETED_MAX)
+        .select(fleet_findings::id)
+        .load(conn)?;
+    let findings = diesel::delete(fleet_findings::table.filter(fleet_findings::id.eq_any(old))).execute(conn)?;
+    let calls = barred_calls::table.filter(barred_calls::last_ms.lt(before_ms));
+    Ok(findings + diesel::delete(calls).execute(conn)?)
 }
 
 /// Asks terminals that are on WiFi or cable by their last check-in to call in more often until `until_ms`. Row by row in

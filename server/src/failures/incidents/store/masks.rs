@@ -26,8 +26,8 @@ pub(in super::super) struct Parent {
     pub key: String,
 }
 
-/// Incidents under way of these kinds whose organization contains `org_path`, the newest first. By
-/// `incidents_by_state`.
+/// Incidents under way of these kinds whose organization contains `org_path`, in the order of the kinds, the newest first.
+/// By `incidents_by_state`.
 pub(in super::super) fn parents(conn: &mut Conn, kinds: &[Kind], org_path: &str) -> Result<Vec<Parent>, db::Error> {
     let lineage: Vec<&str> = org_path.match_indices('/').filter_map(|(at, _)| org_path.get(..=at)).collect();
     let masking = State::ALL.into_iter().filter(|state| mask::is_masking(*state)).map(State::as_str);
@@ -40,7 +40,9 @@ pub(in super::super) fn parents(conn: &mut Conn, kinds: &[Kind], org_path: &str)
         .select((incidents::id, incidents::kind, incidents::dedup_key))
         .load::<(i64, String, String)>(conn)?;
     let parent = |(id, kind, key): (i64, String, String)| Some(Parent { id, kind: Kind::parse(&kind)?, key });
-    Ok(rows.into_iter().filter_map(parent).collect())
+    let mut found: Vec<Parent> = rows.into_iter().filter_map(parent).collect();
+    found.sort_by_key(|parent| kinds.iter().position(|kind| *kind == parent.kind));
+    Ok(found)
 }
 
 /// The part of a report that says where a terminal is.

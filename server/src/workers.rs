@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::{self, feed, imported, incidents, lookups, pack, reconcile, verdicts};
+use crate::failures::{self, advice, feed, fleet, imported, incidents, lookups, pack, reconcile, verdicts};
 use crate::http::State;
 use crate::imports;
 use crate::payments;
@@ -58,6 +58,7 @@ impl Workers {
         let imports = import(Arc::clone(&state));
         let reconciled = reconcile(Arc::clone(&state));
         let judge = judge(state.db.clone(), state.clock.clone());
+        let fleet = judge_fleet(Arc::clone(&state));
         let passes = vec![
             tokio::spawn(planner),
             tokio::spawn(reminders),
@@ -67,6 +68,7 @@ impl Workers {
             tokio::spawn(reconciled),
             tokio::spawn(judge),
             tokio::spawn(explain(state.db.clone(), state.clock.clone())),
+            tokio::spawn(fleet),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -232,6 +234,27 @@ async fn explain(db: Db, clock: Clock) {
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failures could not be explained");
             }
+        }
+    }
+}
+
+/// Looks for what no single terminal shows, and learns how terminals' networks are.
+async fn judge_fleet(state: Arc<State>) {
+    let interval = Duration::from_millis(u64::try_from(fleet::INTERVAL_MS).unwrap_or(u64::MAX));
+    loop {
+        tokio::time::sleep(interval).await;
+        let now = state.clock.now();
+        let done = match fleet::claim(&state.db, now).await {
+            Ok(true) => {
+                let judged = fleet::pass(&state.db, now, &state.config.time_zone).await;
+                judged.and(advice::pass(&state.db, now).await)
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            metrics::counter!("tillward_fleet_passes_failed_total").increment(1);
+            tracing::warn!(error = &error as &dyn std::error::Error, "the fleet's rules could not be judged");
         }
     }
 }

@@ -9,7 +9,7 @@ use super::shell::Shell;
 use crate::failures;
 
 /// Names in evidence that have words of their own, in the order in which they are shown; attributes have theirs already.
-pub(super) const WORDS: [&str; 41] = [
+pub(super) const WORDS: &[&str] = &[
     "verdict",
     "why",
     "reason",
@@ -51,6 +51,27 @@ pub(super) const WORDS: [&str; 41] = [
     "groups",
     "group",
     "omitted",
+    "ways",
+    "regions",
+    "baseline",
+    "usual",
+    "silent_share",
+    "peers",
+    "peers_online",
+    "median",
+    "attempts",
+    "z",
+    "days",
+    "days_left",
+    "p_value",
+    "also",
+    "pool",
+    "carriers",
+    "calls",
+    "lifecycle",
+    "terminals",
+    "in",
+    "out",
 ];
 /// Verdicts that have words.
 pub(super) const VERDICTS: [&str; 3] = ["pass", "fail", "insufficient"];
@@ -178,6 +199,7 @@ fn text(shell: &Shell, name: &str, value: &Value) -> String {
         Value::String(text) => match name {
             "verdict" if VERDICTS.contains(&text.as_str()) => shell.word("evidence", text),
             "field" => word(shell, text),
+            "group" if WORDS.contains(&text.as_str()) => word(shell, text),
             "carrier" | "access" | "signal" => shell.word(name, text),
             _ => text.clone(),
         },

@@ -11,14 +11,17 @@ use super::organizations;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
 use crate::alerts::Alert;
+use crate::db::Conn;
 use crate::failures::incidents::state::{Event, step};
-use crate::failures::incidents::{self, Act, IncidentDetail, NOTE_CHARS_MAX, State as IncidentState, TimelineEntry};
+use crate::failures::incidents::{
+    self, Act, Filter, Incident, IncidentDetail, NOTE_CHARS_MAX, State as IncidentState, TimelineEntry,
+};
 use crate::http::State;
 use crate::http::auth::Acting;
 use crate::http::body::Path;
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
-use crate::operators::{Caller, Permission};
+use crate::operators::{Caller, Permission, Scope};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let read = Access::Page(Permission::IncidentsRead);
@@ -72,6 +75,47 @@ struct IncidentPage {
     terminals_beyond: Option<String>,
     lines: Vec<Line>,
     sent: Vec<Sent>,
+    /// The incident that this one is folded under.
+    parent: Option<Relative>,
+    /// What is or was folded under this one, the newest.
+    children: Vec<Relative>,
+}
+
+/// An incident that explains this one, or that this one explains.
+struct Relative {
+    id: i64,
+    title: String,
+    status: Status,
+    is_folded: bool,
+}
+
+/// Incidents below this one that are listed.
+const CHILDREN_MAX: u32 = 50;
+
+/// What stands above an incident and below it.
+struct Family {
+    parent: Option<Incident>,
+    children: Vec<Incident>,
+}
+
+fn family(conn: &mut Conn, scope: &Scope, incident: &Incident) -> Result<Family, incidents::Error> {
+    let parent = match incident.parent_id.map(|id| incidents::get(conn, scope, id)) {
+        // Who sees a part of the tree may not see what explains it.
+        None | Some(Err(incidents::Error::NotFound)) => None,
+        Some(Ok(detail)) => Some(detail.incident),
+        Some(Err(error)) => return Err(error),
+    };
+    let below = Filter { parent_id: Some(incident.id), ..Filter::default() };
+    Ok(Family { parent, children: incidents::list(conn, scope, &below, None, CHILDREN_MAX)? })
+}
+
+fn relative(shell: &Shell, incident: &Incident) -> Relative {
+    Relative {
+        id: incident.id,
+        title: title(shell, incident),
+        status: status(shell, &incident.state),
+        is_folded: incident.masked_since_ms.is_some(),
+    }
 }
 
 async fn show(
@@ -81,13 +125,24 @@ async fn show(
     Path(id): Path<i64>,
 ) -> Result<HttpResponse, Problem> {
     let scope = caller.scope.clone();
-    let detail = state.db.read(move |conn| incidents::get(conn, &scope, id)).await?;
+    let read = move |conn: &mut Conn| {
+        let detail = incidents::get(conn, &scope, id)?;
+        let family = family(conn, &scope, &detail.incident)?;
+        Ok::<_, incidents::Error>((detail, family))
+    };
+    let (detail, family) = state.db.read(read).await?;
     let tree = organizations::within(&state, caller.scope.clone()).await?;
     let organization = organizations::chain(&tree, &detail.incident.org_path).join(" › ");
-    shell::ok(&assemble(shell, &caller, detail, organization))
+    shell::ok(&assemble(shell, &caller, detail, &family, organization))
 }
 
-fn assemble(shell: Shell, caller: &Caller, detail: IncidentDetail, organization: String) -> IncidentPage {
+fn assemble(
+    shell: Shell,
+    caller: &Caller,
+    detail: IncidentDetail,
+    family: &Family,
+    organization: String,
+) -> IncidentPage {
     let incident = &detail.incident;
     let may_write = shell.may(Permission::IncidentsWrite);
     let may =
@@ -112,6 +167,11 @@ fn assemble(shell: Shell, caller: &Caller, detail: IncidentDetail, organization:
         terminals_beyond: (beyond > 0 && listed > 0).then(|| shell.count("incident-terminals-beyond", &beyond)),
         lines: lines(&shell, &detail.timeline),
         sent: detail.alerts.iter().flat_map(|alert| sent(&shell, alert)).collect(),
+        parent: family
+            .parent
+            .as_ref()
+            .map(|parent| Relative { is_folded: incident.masked_since_ms.is_some(), ..relative(&shell, parent) }),
+        children: family.children.iter().map(|child| relative(&shell, child)).collect(),
         terminals: detail.terminals.into_iter().map(|terminal| terminal.sn).collect(),
         shell,
     }

@@ -8,7 +8,7 @@ use super::organizations::Choice;
 use super::rollouts::Chip;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
-use crate::failures::incidents::{self, Filter, Incident, Kind, Level, State as IncidentState, UNRESOLVED};
+use crate::failures::incidents::{self, Filter, Folded, Incident, Kind, Level, State as IncidentState, UNRESOLVED};
 use crate::http::State;
 use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
@@ -33,6 +33,7 @@ struct Row {
     seen: String,
     seen_at: String,
     occurrences: i64,
+    folded: i64,
 }
 
 /// A level as a tag: `P1` stands out.
@@ -96,7 +97,8 @@ impl IncidentQuery {
     fn filter(&self) -> Result<Filter, Problem> {
         let state = if self.state() == ALL { "" } else { self.state() };
         let named = Filter::of_names(state, &self.kind, &self.level)?;
-        Ok(Filter { rollout_id: self.rollout_id()?, ..named })
+        // What another incident explains is found under that one.
+        Ok(Filter { rollout_id: self.rollout_id()?, folded: Folded::Hidden, ..named })
     }
 
     fn address(&self, state: &str, after: Option<&str>) -> String {
@@ -158,6 +160,7 @@ fn row(shell: &Shell, incident: Incident) -> Row {
         seen: shell.moments.ago(incident.last_seen_ms),
         seen_at: shell.moments.absolute(incident.last_seen_ms),
         occurrences: incident.occurrences,
+        folded: incident.folded,
     }
 }
 

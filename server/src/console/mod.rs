@@ -22,6 +22,7 @@ mod failures;
 mod feed_imports;
 mod explain;
 mod filled;
+mod fleet;
 mod form;
 mod i18n;
 mod import;
@@ -32,6 +33,7 @@ mod mapping;
 mod merchants;
 mod lift_chart;
 mod moments;
+mod network_advice;
 mod operators;
 mod organizations;
 mod overview;
@@ -92,6 +94,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         alert_channels::endpoints(),
         alert_rules::endpoints(),
         alert_hours::endpoints(),
+        network_advice::endpoints(),
+        fleet::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

@@ -80,6 +80,8 @@ pub(super) enum Icon {
     Rules,
     Evidence,
     Alerts,
+    NetworkAdvice,
+    Fleet,
 }
 
 impl Icon {
@@ -101,6 +103,8 @@ impl Icon {
             Self::Rules => "M3.5 4h13v12h-13zM3.5 8h13M3.5 12h13M8 4v12",
             Self::Evidence => "M4.5 2.5h7l4 4v11h-11zM11.5 2.5v4h4M7 12l2 2 4-4",
             Self::Alerts => "M3 4.5h14v9H9l-4 3.5v-3.5H3zM6.5 8h7M6.5 10.5h4.5",
+            Self::Fleet => "M2.5 10.5h3.5l2-6 4 11 2-5h3.5",
+            Self::NetworkAdvice => "M2.5 8a11 11 0 0 1 15 0M5.2 11a7 7 0 0 1 9.6 0M8 14a3.2 3.2 0 0 1 4 0M10 16.5h.01",
             Self::Incidents => "M10 3a5 5 0 0 0-5 5v3.5L3.5 14h13L15 11.5V8a5 5 0 0 0-5-5zM8 16.5a2 2 0 0 0 4 0",
             Self::Reconciliation => "M3 6h10M10 3l3 3-3 3M17 14H7M10 11l-3 3 3 3",
             Self::Imports => "M10 3v9M6.5 8.5L10 12l3.5-3.5M3.5 16.5h13",
@@ -229,6 +233,8 @@ impl Shell {
                     entry("/merchants", "nav-merchants", Icon::Merchants, P::SettlementsRead),
                     entry("/channels", "nav-channels", Icon::Channels, P::SettlementsRead),
                     entry("/alerts", "nav-alerts", Icon::Alerts, P::IncidentsRead),
+                    entry("/fleet", "nav-fleet", Icon::Fleet, P::IncidentsRead),
+                    entry("/network-advice", "nav-network-advice", Icon::NetworkAdvice, P::FailuresRead),
                 ],
             ),
             (

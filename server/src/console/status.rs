@@ -92,9 +92,9 @@ impl Tone {
     /// Of something that happened to an incident.
     pub(super) fn of_incident_event(name: &str) -> Self {
         match name {
-            "open" | "reopen" | "raise" => Self::Bad,
+            "open" | "reopen" | "raise" | "unfold" => Self::Bad,
             "acknowledge" | "assign" => Self::Busy,
-            "mitigate" | "remind" => Self::Warning,
+            "mitigate" | "remind" | "subside" => Self::Warning,
             "resolve" => Self::Good,
             _ => Self::Quiet,
         }

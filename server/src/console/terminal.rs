@@ -8,6 +8,7 @@ use super::chart::{self, ConditionChart, Mark, Svg};
 use super::conditions::{self, FailureView};
 use super::config::{self, ConfigView};
 use super::form::Form;
+use super::network_advice;
 use super::organizations;
 use super::rollout::{self, phase_status};
 use super::shell::{self, Shell};
@@ -15,6 +16,7 @@ use super::sign_in::Nothing;
 use super::status::{Status, Tone};
 use super::why::{self, Facts};
 use crate::checkin::{self, Sample};
+use crate::failures::advice::{self, StoreNetwork};
 use crate::failures::{self, FailureRow};
 use crate::http::State;
 use crate::http::auth::Acting;
@@ -128,6 +130,7 @@ struct TerminalPage {
     failures_note: String,
     failures: Vec<FailureView>,
     config: ConfigView,
+    network: Option<network_advice::View>,
     software: Vec<(String, String)>,
     record: Vec<(String, String)>,
     timeline: Vec<UpdateLine>,
@@ -147,6 +150,7 @@ struct Read {
     timeline: Vec<TimelineEvent>,
     live: Option<LiveAssignment>,
     config: TerminalConfig,
+    network: Option<StoreNetwork>,
 }
 
 async fn show(
@@ -186,6 +190,7 @@ async fn page(
                 timeline: rollouts::timeline(conn, id)?,
                 live: rollouts::live_assignment(conn, &scope, id, now)?,
                 config: profiles::terminal_config(conn, &scope, id)?,
+                network: advice::of_terminal(conn, &scope, id)?,
             })
         })
         .await?;
@@ -194,7 +199,7 @@ async fn page(
 }
 
 fn assemble(shell: Shell, read: Read, tree: &[Organization], span: Span, code: Option<IssuedCode>) -> TerminalPage {
-    let Read { terminal, row, samples, failures, marked, timeline, live, config } = read;
+    let Read { terminal, row, samples, failures, marked, timeline, live, config, network } = read;
     let connection = row.connection.as_str();
     let lifecycle = terminal.lifecycle.as_str();
     let latest = timeline.first();
@@ -238,6 +243,9 @@ fn assemble(shell: Shell, read: Read, tree: &[Organization], span: Span, code: O
         },
         failures: failures.iter().map(|row| conditions::failure(&shell, row)).collect(),
         config: config::view(&shell, config, tree),
+        network: network
+            .filter(|_| shell.may(Permission::FailuresRead))
+            .map(|store| network_advice::view(&shell, &store)),
         software: software(&shell, &row, latest),
         record: record(&shell, &terminal, &row),
         timeline: timeline.into_iter().take(TIMELINE_MAX).map(|event| update_line(&shell, event)).collect(),

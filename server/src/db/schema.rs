@@ -217,6 +217,7 @@ diesel::table! {
         report -> Text,
         config_told -> Nullable<Text>,
         config_misses -> Nullable<BigInt>,
+        poll_until_ms -> Nullable<BigInt>,
     }
 }
 
@@ -555,6 +556,8 @@ diesel::table! {
         resolved_at_ms -> Nullable<BigInt>,
         due_ms -> Nullable<BigInt>,
         version -> BigInt,
+        parent_id -> Nullable<BigInt>,
+        masked_since_ms -> Nullable<BigInt>,
     }
 }
 
@@ -1069,6 +1072,127 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    fleet_passes (name) {
+        name -> Text,
+        at_ms -> BigInt,
+        reached -> BigInt,
+    }
+}
+
+diesel::table! {
+    fleet_baselines (code_group, hour_of_week) {
+        code_group -> Text,
+        hour_of_week -> BigInt,
+        rate_ppb -> BigInt,
+        weeks -> BigInt,
+    }
+}
+
+diesel::table! {
+    fleet_rules (rule) {
+        rule -> Text,
+        judged_at_ms -> BigInt,
+        verdict -> Text,
+        missing -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    fleet_findings (id) {
+        id -> BigInt,
+        rule -> Text,
+        dedup_key -> Text,
+        org_path -> Text,
+        subject -> Text,
+        verdict -> Text,
+        affected -> BigInt,
+        evidence -> Text,
+        incident_id -> Nullable<BigInt>,
+        first_seen_ms -> BigInt,
+        last_seen_ms -> BigInt,
+        ended_at_ms -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    terminal_tallies (day, terminal_id) {
+        day -> BigInt,
+        terminal_id -> BigInt,
+        attempts -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_suspicions (terminal_id, day) {
+        terminal_id -> BigInt,
+        day -> BigInt,
+    }
+}
+
+diesel::table! {
+    barred_calls (terminal_id) {
+        terminal_id -> BigInt,
+        first_ms -> BigInt,
+        last_ms -> BigInt,
+        calls -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_certificates (terminal_id) {
+        terminal_id -> BigInt,
+        expires_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    sim_cards (iccid) {
+        iccid -> Text,
+        organization_id -> BigInt,
+        org_path -> Text,
+        carrier -> Nullable<Text>,
+        pool -> Nullable<Text>,
+        plan_mb -> Nullable<BigInt>,
+        expires_at_ms -> Nullable<BigInt>,
+        changed_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    terminal_networks (terminal_id, access, carrier) {
+        terminal_id -> BigInt,
+        access -> Text,
+        carrier -> Text,
+        region -> Text,
+        attempts_strong -> BigInt,
+        failed_strong -> BigInt,
+        attempts_weak -> BigInt,
+        failed_weak -> BigInt,
+        attempts_other -> BigInt,
+        failed_other -> BigInt,
+        measured -> Text,
+        computed_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    store_networks (id) {
+        id -> BigInt,
+        org_path -> Text,
+        merchant_no -> Nullable<Text>,
+        merchant_name -> Nullable<Text>,
+        store_name -> Nullable<Text>,
+        region -> Text,
+        terminals -> BigInt,
+        attempts -> BigInt,
+        failed -> BigInt,
+        score -> BigInt,
+        body -> Text,
+        computed_at_ms -> BigInt,
+    }
+}
+
 diesel::joinable!(cohort_cells -> cohorts (cohort_id));
 diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
@@ -1143,4 +1267,15 @@ diesel::allow_tables_to_appear_in_same_query!(
     pass_times,
     alert_rules,
     alert_hours,
+    fleet_passes,
+    fleet_baselines,
+    fleet_rules,
+    fleet_findings,
+    terminal_tallies,
+    terminal_suspicions,
+    barred_calls,
+    terminal_certificates,
+    sim_cards,
+    terminal_networks,
+    store_networks,
 );

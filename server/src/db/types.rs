@@ -46,6 +46,8 @@ pub enum Sequence {
     Explanations,
     /// Rules by which alerts find their channels.
     AlertRules,
+    /// What the fleet's rules found.
+    FleetFindings,
 }
 
 impl Sequence {
@@ -70,6 +72,7 @@ impl Sequence {
             Self::ChannelTransactions => "channel_transactions",
             Self::Explanations => "explanations",
             Self::AlertRules => "alert_rules",
+            Self::FleetFindings => "fleet_findings",
         }
     }
 }

@@ -6,6 +6,8 @@ pub mod cells_file;
 pub mod classify;
 mod explain;
 pub mod feed;
+pub mod advice;
+pub mod fleet;
 pub mod http;
 pub mod imported;
 pub mod incidents;

@@ -171,6 +171,8 @@ pub fn table() -> Vec<Endpoint> {
         crate::failures::reconcile::http::endpoints(),
         crate::imports::http::endpoints(),
         crate::merchants::http::endpoints(),
+        crate::failures::fleet::http::endpoints(),
+        crate::failures::advice::http::endpoints(),
         crate::alerts::http::endpoints(),
         crate::audit::http::endpoints(),
         crate::console::endpoints(),

@@ -21,6 +21,8 @@ const PAGES: &[&str] = &[
     "/alerts/rules",
     "/alerts/rules/new",
     "/alerts/hours",
+    "/fleet",
+    "/network-advice",
     "/organizations",
     "/operators",
     "/audit?verify=1",

@@ -20,6 +20,7 @@ mod explain;
 mod failures;
 mod feed;
 mod fixtures;
+mod fleet;
 mod frame;
 mod harness;
 mod import;

@@ -14,7 +14,7 @@ pub(super) mod slots;
 mod sqlite;
 mod statements;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use diesel::prelude::*;
 use tillward_protocol::checkin::{Acknowledged, CheckInAnswer, Desired, DesiredConfig};
@@ -25,6 +25,7 @@ use super::{Cells, Pending, Refused};
 use crate::clock::Now;
 use crate::db::schema::{terminal_manifests, terminal_states, terminals};
 use crate::db::{self, Conn, Db};
+use crate::failures::fleet;
 use crate::profiles::{self, DriftChange, DriftNoted, Watch};
 use crate::rollouts::{self, TerminalFailure};
 use cohort::{Cell, Cohort};
@@ -62,6 +63,7 @@ struct Registry {
     config_told: Option<String>,
     config_misses: Option<i64>,
     config_reported: Option<String>,
+    poll_until_ms: Option<i64>,
     counted: Option<(i64, i64, i64)>,
 }
 
@@ -150,6 +152,11 @@ impl Writer {
             let check_in = &counted.pending.check_in;
             (counted.registry.id, check_in.stream, check_in.seq)
         });
+        let refused = answers.iter().zip(batch).filter(|(answer, _)| matches!(answer, Some(Err(Refused::Blocked))));
+        let barred: BTreeSet<i64> = refused.map(|(_, pending)| pending.session.terminal_id.0).collect();
+        if !barred.is_empty() {
+            fleet::note_barred(conn, &barred.into_iter().collect::<Vec<_>>(), now)?;
+        }
         self.fold(conn, &counted, now)?;
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refused::Unavailable))).collect())
     }
@@ -175,7 +182,7 @@ impl Writer {
                 Some(row) if row.is_barred() => Err(Refused::Blocked),
                 Some(row) if row.session_epoch != pending.session.epoch => Err(Refused::SessionEnded),
                 Some(row) => {
-                    let interval_s = self.interval_of(row);
+                    let interval_s = self.interval_of(row, pending, now);
                     let next_s = next_check_in_s(pending.session.terminal_id, interval_s, now);
                     let pair = (i64::from(pending.check_in.stream.0), i64::from(pending.check_in.seq.0));
                     let is_new = pair > row.acknowledged();
@@ -256,6 +263,11 @@ impl Writer {
             Conn::Sqlite(sqlite) => sqlite::add(sqlite, &additions)?,
             Conn::Postgres(postgres) => postgres::add(postgres, &additions)?,
         }
+        let expires = |counted: &Counted<'_>| {
+            Some((counted.registry.id, counted.pending.check_in.device.certificate_expires_ms?))
+        };
+        let certificates: Vec<(i64, i64)> = counted.iter().filter_map(expires).collect();
+        fleet::note_certificates(conn, &certificates)?;
         metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
         let mut manifests = Vec::new();
         for &Counted { pending, ref registry, .. } in counted {
@@ -288,8 +300,10 @@ impl Writer {
         note_drifts(conn, counted, now)
     }
 
-    fn interval_of(&self, row: &Registry) -> u32 {
-        row.check_in_interval_s.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(self.interval_s).max(1)
+    fn interval_of(&self, row: &Registry, pending: &Pending, now: Now) -> u32 {
+        let own_s = row.check_in_interval_s.and_then(|seconds| u32::try_from(seconds).ok());
+        let normal_s = own_s.unwrap_or(self.interval_s).max(1);
+        fleet::boost::interval_s(normal_s, row.poll_until_ms, pending.check_in.condition.access, now)
     }
 }
 
@@ -395,6 +409,7 @@ fn read_registry(conn: &mut Conn, items: &[(usize, &Pending)]) -> Result<HashMap
             terminal_states::config_told.nullable(),
             terminal_states::config_misses.nullable(),
             terminal_states::config_hash.nullable(),
+            terminal_states::poll_until_ms.nullable(),
             (terminal_states::stream, terminal_states::seq, terminal_states::sampled_at_ms).nullable(),
         ))
         .load(conn)?;

@@ -5,6 +5,7 @@ use tillward_protocol::FieldError;
 
 use super::state::{self, Event, State, step};
 use super::store::{self, Stored, Who};
+use super::{mask, masking};
 use crate::alerts;
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
@@ -94,6 +95,9 @@ pub fn act(
     if before.state == State::Open && state != State::Open {
         alerts::acknowledge(conn, id)?;
     }
+    if mask::is_masking(before.state) && !mask::is_masking(state) {
+        masking::release(conn, id, now)?;
+    }
     let said = match act {
         Act::Assign(_, login) if note.is_empty() => login.clone(),
         Act::Assign(_, login) => format!("{login}: {note}"),
@@ -129,6 +133,8 @@ fn after(before: &Stored, caller: &Caller, act: &Act, state: State, now: Now) ->
         reminders: 0,
         resolved_at_ms: (state == State::Resolved).then_some(now.0),
         due_ms: state.time_limit_ms(before.level, 0).map(|limit_ms| now.0.saturating_add(limit_ms)),
+        // Whoever carries it on has it before them.
+        masked_since_ms: None,
         ..before.clone()
     }
 }

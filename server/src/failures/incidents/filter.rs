@@ -20,6 +20,20 @@ pub struct Filter {
     pub rollout_id: Option<i64>,
     /// Whose list of terminals has this one.
     pub terminal_id: Option<i64>,
+    /// Folded under this one, now or before.
+    pub parent_id: Option<i64>,
+    /// Whether those are among them that are folded under another one.
+    pub folded: Folded,
+}
+
+/// What becomes of incidents that are folded under another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Folded {
+    /// They stand in the list.
+    #[default]
+    Shown,
+    /// They do not: their parent stands for them.
+    Hidden,
 }
 
 impl Filter {

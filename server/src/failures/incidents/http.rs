@@ -70,13 +70,17 @@ struct ListQuery {
     /// Only those whose list of terminals has this one.
     #[serde(default)]
     terminal_id: Option<i64>,
+    /// Only those that are or were folded under this one.
+    #[serde(default)]
+    parent_id: Option<i64>,
 }
 
 impl ListQuery {
     fn filter(&self) -> Result<Filter, Problem> {
         let name = |value: &Option<String>| value.clone().unwrap_or_default();
         let named = Filter::of_names(&name(&self.state), &name(&self.kind), &name(&self.level))?;
-        Ok(Filter { rollout_id: self.rollout_id, terminal_id: self.terminal_id, ..named })
+        let Self { rollout_id, terminal_id, parent_id, .. } = *self;
+        Ok(Filter { rollout_id, terminal_id, parent_id, ..named })
     }
 }
 

@@ -3,13 +3,16 @@
 //! Rules open them with [`open`], inside the transaction of what they did about it; people carry them on with [`act`].
 //! The same thing seen again (same organization, kind and key) adds to its incident, or opens it anew, and never makes a
 //! second one beside it. Whatever opens an incident raises an alert in the same transaction; nobody is told of what was
-//! rolled back, and nothing that happened goes untold.
+//! rolled back, and nothing that happened goes untold. What an incident under way explains is folded under it instead
+//! ([`mask`]): that is told when it goes on after its parent ended.
 
 mod actions;
 mod evidence;
 mod filter;
 pub mod http;
 mod kind;
+pub mod mask;
+mod masking;
 mod reminders;
 pub mod state;
 mod store;
@@ -19,8 +22,9 @@ use serde_json::{Value, json};
 
 pub use actions::{Act, Error, NOTE_CHARS_MAX, act, assign};
 pub use evidence::{EVIDENCE_BYTES_MAX, OMITTED};
-pub use filter::{Filter, UNRESOLVED};
+pub use filter::{Filter, Folded, UNRESOLVED};
 pub use kind::Kind;
+pub use masking::{FRESH_MS, subside};
 pub use reminders::{INCIDENTS_KEPT_MS, remind, sweep};
 pub use state::State;
 pub use view::{Incident, IncidentDetail, TimelineEntry, UNACKNOWLEDGED_SHOWN_MAX, get, list, unacknowledged};
@@ -74,7 +78,8 @@ pub struct NewIncident {
 /// Opens an incident within the caller's transaction, or adds to the one about the same thing, and returns its number.
 ///
 /// Opening, and opening again, is written to the audit log and raises an alert; so does a more urgent level. A mere
-/// repetition is counted and shows the newest evidence: one that repeats each minute must not fill the logs.
+/// repetition is counted and shows the newest evidence: one that repeats each minute must not fill the logs. What another
+/// incident explains is folded under that one, and raises no alert.
 ///
 /// Costs four statements for a repetition, about a dozen for an opening. Call it before the caller's own entry in the audit
 /// log: the log's lock is the last one that a transaction takes, or two of them could wait for each other.
@@ -90,13 +95,15 @@ pub fn open(conn: &mut Conn, new: NewIncident, now: Now) -> Result<i64, db::Erro
         ..new
     };
     for _ in 0..ATTEMPTS {
+        let parent_id = masking::parent(conn, &new)?;
         let found = store::hold_newest(conn, &new)?;
         if let Some(found) = found.filter(|found| found.state.takes_up(found.resolved_at_ms, now.0)) {
-            return take_up(conn, &found, &new, now);
+            return take_up(conn, &found, &new, parent_id, now);
         }
-        if let Some(id) = store::insert(conn, &new, now)? {
+        if let Some(id) = store::insert(conn, &new, parent_id, now)? {
             store::add_terminals(conn, id, &new.terminal_ids)?;
-            let story = Story { event: "open", evidence: Some(&new.evidence), kind: AlertKind::IncidentOpened };
+            let kind = parent_id.is_none().then_some(AlertKind::IncidentOpened);
+            let story = Story { event: "open", evidence: Some(&new.evidence), kind };
             tell(conn, &Told { id, occurrence: 1, level: new.level }, &new, story, now)?;
             return Ok(id);
         }
@@ -105,15 +112,27 @@ pub fn open(conn: &mut Conn, new: NewIncident, now: Now) -> Result<i64, db::Erro
 }
 
 /// The same thing again.
-fn take_up(conn: &mut Conn, found: &Stored, new: &NewIncident, now: Now) -> Result<i64, db::Error> {
+fn take_up(
+    conn: &mut Conn,
+    found: &Stored,
+    new: &NewIncident,
+    parent_id: Option<i64>,
+    now: Now,
+) -> Result<i64, db::Error> {
     // `Recur` is possible in every state; if that ever changes, the incident stays as it is.
     let state = step(found.state, Event::Recur).unwrap_or(found.state);
     let level = found.level.min(new.level);
     let is_reopened = state != found.state;
     let is_raised = level != found.level;
+    // What somebody looks after already is not taken out of sight.
+    let parent_id = parent_id.filter(|_| state == State::Open);
+    let is_unfolded = found.masked_since_ms.is_some() && parent_id.is_none();
+    let is_folded = found.masked_since_ms.is_none() && parent_id.is_some();
     let (state_since_ms, reminders) = if is_reopened { (now.0, 0) } else { (found.state_since_ms, found.reminders) };
     let limit_ms = state.time_limit_ms(level, reminders).map(|limit_ms| now.0.saturating_add(limit_ms));
-    let due_ms = if is_reopened {
+    let due_ms = if parent_id.is_some() {
+        None
+    } else if is_reopened || is_unfolded {
         limit_ms
     } else if is_raised {
         // Sooner than before, never later.
@@ -135,6 +154,8 @@ fn take_up(conn: &mut Conn, found: &Stored, new: &NewIncident, now: Now) -> Resu
         state_since_ms,
         resolved_at_ms: found.resolved_at_ms.filter(|_| !is_reopened),
         due_ms,
+        parent_id: parent_id.or(found.parent_id),
+        masked_since_ms: parent_id.and(found.masked_since_ms.or(Some(now.0))),
         ..found.clone()
     };
     if !store::replace(conn, found, &after)? {
@@ -142,12 +163,18 @@ fn take_up(conn: &mut Conn, found: &Stored, new: &NewIncident, now: Now) -> Resu
     }
     store::add_terminals(conn, found.id, &new.terminal_ids)?;
     let told = Told { id: found.id, occurrence: after.occurrences, level };
+    let alert = |kind| parent_id.is_none().then_some(kind);
     if is_reopened {
-        let story = Story { event: "reopen", evidence: Some(&new.evidence), kind: AlertKind::IncidentReopened };
-        tell(conn, &told, new, story, now)?;
+        let kind = alert(AlertKind::IncidentReopened);
+        tell(conn, &told, new, Story { event: "reopen", evidence: Some(&new.evidence), kind }, now)?;
+    } else if is_unfolded {
+        let kind = Some(AlertKind::IncidentOpened);
+        tell(conn, &told, new, Story { event: "unfold", evidence: None, kind }, now)?;
     } else if is_raised {
-        let story = Story { event: "raise", evidence: None, kind: AlertKind::IncidentRaised };
-        tell(conn, &told, new, story, now)?;
+        let kind = alert(AlertKind::IncidentRaised);
+        tell(conn, &told, new, Story { event: "raise", evidence: None, kind }, now)?;
+    } else if is_folded {
+        tell(conn, &told, new, Story { event: "fold", evidence: None, kind: None }, now)?;
     }
     Ok(found.id)
 }
@@ -163,25 +190,28 @@ struct Told {
 struct Story<'a> {
     event: &'static str,
     evidence: Option<&'a Value>,
-    kind: AlertKind,
+    /// The alert that it raises; none where another incident explains it.
+    kind: Option<AlertKind>,
 }
 
 /// The timeline, the audit log and the alert of one opening.
 fn tell(conn: &mut Conn, told: &Told, new: &NewIncident, story: Story<'_>, now: Now) -> Result<(), db::Error> {
     store::append_event(conn, told.id, &store::Who::system(ACTOR), story.event, "", story.evidence, now)?;
-    let alert = NewAlert {
-        org_path: &new.org_path,
-        kind: story.kind,
-        level: told.level,
-        incident_id: Some(told.id),
-        incident_kind: Some(new.kind.as_str()),
-        release_id: new.release_id,
-        unanswered: 0,
-        title_key: title_key(new.kind),
-        parameters: parameters(&new.subject),
-        dedup_key: format!("incident:{}:{}:{}", told.id, story.event, told.occurrence),
-    };
-    alerts::raise(conn, &alert, now)?;
+    if let Some(kind) = story.kind {
+        let alert = NewAlert {
+            org_path: &new.org_path,
+            kind,
+            level: told.level,
+            incident_id: Some(told.id),
+            incident_kind: Some(new.kind.as_str()),
+            release_id: new.release_id,
+            unanswered: 0,
+            title_key: title_key(new.kind),
+            parameters: parameters(&new.subject),
+            dedup_key: format!("incident:{}:{}:{}", told.id, story.event, told.occurrence),
+        };
+        alerts::raise(conn, &alert, now)?;
+    }
     let deed = Deed {
         action: &format!("incidents.{}", story.event),
         object_kind: "incident",

@@ -1,10 +1,12 @@
-//! SQL of incidents.
+//! SQL of incidents; of those that mask others, in the file below.
+
+pub(super) mod masks;
 
 use diesel::prelude::*;
 use serde_json::Value;
 
 use super::state::State;
-use super::{Filter, Kind, Level, NewIncident, TERMINALS_MAX};
+use super::{Filter, Folded, Kind, Level, NewIncident, TERMINALS_MAX};
 use crate::clock::Now;
 use crate::db::schema::{incident_events, incident_terminals, incidents, terminals};
 use crate::db::{self, Conn, Sequence, next_id};
@@ -48,6 +50,10 @@ pub(super) struct Stored {
     pub resolved_at_ms: Option<i64>,
     pub due_ms: Option<i64>,
     pub version: i64,
+    /// What explains it, or did.
+    pub parent_id: Option<i64>,
+    /// Since when it is folded under that; `None` when it is not.
+    pub masked_since_ms: Option<i64>,
 }
 
 #[derive(Queryable)]
@@ -73,6 +79,8 @@ struct Row {
     resolved_at_ms: Option<i64>,
     due_ms: Option<i64>,
     version: i64,
+    parent_id: Option<i64>,
+    masked_since_ms: Option<i64>,
 }
 
 /// A row that this program cannot read is left alone, and said.
@@ -102,13 +110,22 @@ fn stored(row: Row) -> Option<Stored> {
         resolved_at_ms: row.resolved_at_ms,
         due_ms: row.due_ms,
         version: row.version,
+        parent_id: row.parent_id,
+        masked_since_ms: row.masked_since_ms,
     })
 }
 
-/// Inserts an open incident; `None` when there is an unresolved one about the same thing already.
-pub(super) fn insert(conn: &mut Conn, new: &NewIncident, now: Now) -> Result<Option<i64>, db::Error> {
+/// Inserts an open incident, folded under `parent_id` if there is one: then nobody is reminded of it. `None` when there is
+/// an unresolved one about the same thing already.
+pub(super) fn insert(
+    conn: &mut Conn,
+    new: &NewIncident,
+    parent_id: Option<i64>,
+    now: Now,
+) -> Result<Option<i64>, db::Error> {
     let id = next_id(conn, Sequence::Incidents)?;
     let state = State::Open;
+    let limit_ms = state.time_limit_ms(new.level, 0).filter(|_| parent_id.is_none());
     let row = (
         incidents::id.eq(id),
         incidents::org_path.eq(&new.org_path),
@@ -126,8 +143,10 @@ pub(super) fn insert(conn: &mut Conn, new: &NewIncident, now: Now) -> Result<Opt
         incidents::opened_at_ms.eq(now.0),
         incidents::last_seen_ms.eq(now.0),
         incidents::state_since_ms.eq(now.0),
-        incidents::due_ms.eq(state.time_limit_ms(new.level, 0).map(|limit_ms| now.0.saturating_add(limit_ms))),
+        incidents::due_ms.eq(limit_ms.map(|limit_ms| now.0.saturating_add(limit_ms))),
         incidents::version.eq(1),
+        incidents::parent_id.eq(parent_id),
+        incidents::masked_since_ms.eq(parent_id.map(|_| now.0)),
     );
     // Not a failure on conflict: on PostgreSQL that would spoil the caller's whole transaction.
     let inserted =
@@ -176,6 +195,8 @@ pub(super) fn replace(conn: &mut Conn, before: &Stored, after: &Stored) -> Resul
             incidents::resolved_at_ms.eq(after.resolved_at_ms),
             incidents::due_ms.eq(after.due_ms),
             incidents::version.eq(before.version + 1),
+            incidents::parent_id.eq(after.parent_id),
+            incidents::masked_since_ms.eq(after.masked_since_ms),
         ))
         .execute(conn)?;
     Ok(written == 1)
@@ -351,14 +372,23 @@ pub(super) fn list(
             .select(incident_terminals::incident_id);
         query = query.filter(incidents::id.eq_any(about));
     }
+    if let Some(parent_id) = filter.parent_id {
+        query = query.filter(incidents::parent_id.eq(parent_id));
+    }
+    match filter.folded {
+        Folded::Shown => {}
+        Folded::Hidden => query = query.filter(incidents::masked_since_ms.is_null()),
+    }
     let rows = query.order(incidents::id.desc()).limit(limit).load::<Row>(conn)?;
     Ok(rows.into_iter().filter_map(stored).collect())
 }
 
-/// How many incidents of the scope are open, counted up to `most`. By `incidents_by_state`.
+/// How many incidents of the scope are open and not folded under another one, counted up to `most`. By
+/// `incidents_by_state`.
 pub(super) fn count_open(conn: &mut Conn, scope: &Scope, most: i64) -> Result<usize, db::Error> {
     let open: Vec<i64> = incidents::table
         .filter(incidents::state.eq(State::Open.as_str()))
+        .filter(incidents::masked_since_ms.is_null())
         .filter(incidents::org_path.ge(scope.from()))
         .filter(incidents::org_path.lt(scope.below()))
         .limit(most)

@@ -49,6 +49,12 @@ pub struct Incident {
     pub resolved_at_ms: Option<i64>,
     /// When people are reminded of it, Unix ms.
     pub due_ms: Option<i64>,
+    /// The incident that explains it, or did.
+    pub parent_id: Option<i64>,
+    /// Since when it is folded under that one, and nobody is told of it, Unix ms.
+    pub masked_since_ms: Option<i64>,
+    /// Incidents that are folded under this one.
+    pub folded: i64,
 }
 
 /// One thing that happened to an incident.
@@ -60,7 +66,8 @@ pub struct TimelineEntry {
     pub actor_kind: String,
     /// Who.
     pub actor_name: String,
-    /// `open`, `reopen`, `raise`, `acknowledge`, `mitigate`, `resolve`, `assign`, `note` or `remind`.
+    /// `open`, `reopen`, `raise`, `acknowledge`, `mitigate`, `resolve`, `assign`, `note`, `remind`, `fold`, `unfold` or
+    /// `subside`.
     pub event: String,
     /// What the person said.
     pub note: String,
@@ -94,7 +101,7 @@ pub struct IncidentDetail {
     pub alerts: Vec<Alert>,
 }
 
-fn shown(stored: Stored) -> Incident {
+fn shown(stored: Stored, folded: i64) -> Incident {
     let (owner_id, owner_name) = stored.owner.unzip();
     Incident {
         id: stored.id,
@@ -114,6 +121,9 @@ fn shown(stored: Stored) -> Incident {
         state_since_ms: stored.state_since_ms,
         resolved_at_ms: stored.resolved_at_ms,
         due_ms: stored.due_ms,
+        parent_id: stored.parent_id,
+        masked_since_ms: stored.masked_since_ms,
+        folded,
     }
 }
 
@@ -132,9 +142,10 @@ pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<IncidentDetail, Er
         note: line.note,
         evidence: line.evidence,
     });
+    let folded = store::masks::count_folded(conn, &[id])?.get(&id).copied().unwrap_or(0);
     Ok(IncidentDetail {
         evidence: stored.evidence.clone(),
-        incident: shown(stored),
+        incident: shown(stored, folded),
         terminals: terminals.into_iter().map(|(id, sn)| IncidentTerminal { id, sn }).collect(),
         timeline: timeline.collect(),
         alerts: alerts::of_incident(conn, scope, id)?,
@@ -153,7 +164,13 @@ pub fn list(
     size: u32,
 ) -> Result<Vec<Incident>, db::Error> {
     let rows = store::list(conn, scope, filter, before, i64::from(size))?;
-    Ok(rows.into_iter().map(shown).collect())
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let folded = store::masks::count_folded(conn, &ids)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (folded.get(&row.id).copied().unwrap_or(0), row))
+        .map(|(n, row)| shown(row, n))
+        .collect())
 }
 
 /// How many incidents of the scope nobody has taken on yet, counted up to [`UNACKNOWLEDGED_SHOWN_MAX`].

@@ -9,6 +9,7 @@ use tillward_protocol::enrol::{
 
 use super::{CodesRequest, Error, IssuedCode, IssuedCodes};
 use crate::audit::Actor;
+use crate::failures::fleet;
 use crate::http::body::{Checked, Json, Path};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::{Problem, sentence};
@@ -131,8 +132,15 @@ async fn session(
     state.enrolment_limits.check(&request.terminal_id.to_string(), state.client_address(&asking))?;
     let now = state.clock.now();
     let shared = state.clone();
+    let terminal_id = request.terminal_id.0;
     let open = move |conn: &mut _| super::open_session(conn, &shared.tokens, &request, now);
-    Ok(web::Json(state.db.read(open).await?))
+    let opened = state.db.read(open).await;
+    if let Err(Error::Barred(_)) = &opened {
+        // It proved with its key that it is that terminal.
+        let noted = state.db.write(move |conn| fleet::note_barred(conn, &[terminal_id], now)).await;
+        let _: () = noted.map_err(Error::Db)?;
+    }
+    Ok(web::Json(opened?))
 }
 
 impl From<Error> for Problem {

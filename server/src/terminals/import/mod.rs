@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tillward_protocol::FieldError;
 
-pub use parse::Encoding;
+pub use parse::{Encoding, decode};
 
 use super::Error;
 use super::bindings::Why;
@@ -173,7 +173,7 @@ async fn open(file: Bytes, request: &Request) -> Result<(Reading, Imported), Err
     let (dry_run, model) = (request.dry_run, request.model.clone());
     blocking(move || {
         let file_sha256 = hex::encode(tillward_protocol::crypto::sha256(&file));
-        let (text, encoding) = parse::decode(file.into())?;
+        let (text, encoding) = decode(file.into())?;
         let reading = Reading::new(text, model)?;
         let imported = Imported {
             id: uuid::Uuid::now_v7().simple().to_string(),

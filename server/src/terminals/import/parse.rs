@@ -24,7 +24,7 @@ pub enum Encoding {
 ///
 /// # Errors
 /// [`FieldError`] when it is neither.
-pub(super) fn decode(mut bytes: Vec<u8>) -> Result<(String, Encoding), FieldError> {
+pub fn decode(mut bytes: Vec<u8>) -> Result<(String, Encoding), FieldError> {
     let neither = || FieldError::new("body", "is neither UTF-8 nor GB18030 text; save the sheet as CSV");
     // A large file is not copied where it is text as it stands.
     if bytes.starts_with(MARK) {

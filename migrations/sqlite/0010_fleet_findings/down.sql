@@ -1,0 +1,17 @@
+DROP TABLE store_networks;
+DROP TABLE terminal_networks;
+DROP TABLE sim_cards;
+DROP TABLE terminal_certificates;
+DROP TABLE barred_calls;
+DROP TABLE terminal_suspicions;
+DROP TABLE terminal_tallies;
+DROP TABLE fleet_findings;
+DROP TABLE fleet_rules;
+DROP TABLE fleet_baselines;
+DROP TABLE fleet_passes;
+DELETE FROM id_counters WHERE name = 'fleet_findings';
+DROP INDEX terminals_by_iccid;
+ALTER TABLE terminal_states DROP COLUMN poll_until_ms;
+DROP INDEX incidents_by_parent;
+ALTER TABLE incidents DROP COLUMN masked_since_ms;
+ALTER TABLE incidents DROP COLUMN parent_id;

@@ -1,0 +1,62 @@
+//! The fleet in a few numbers. What a customer's card or PIN was refused for is not the fleet's failure and is not in them.
+
+use serde::Serialize;
+
+use super::store;
+use super::{DAY_MS, HOUR_MS};
+use crate::clock::Now;
+use crate::db::{self, Conn};
+use crate::operators::Scope;
+
+/// Response codes that are technical: message format (30), trace number used twice (94), keys (99, A0, A7 to A9), the
+/// binding (03, 97), and no answer of bank or switch (68, 90, 91, 92, 96, 98).
+pub(super) const TECHNICAL_CODES: [&str; 15] =
+    ["30", "94", "99", "A0", "A7", "A8", "A9", "03", "97", "68", "91", "92", "96", "98", "90"];
+/// Stages that are, where no code came back: all but what the person at the counter did.
+pub(super) const TECHNICAL_STAGES: [&str; 10] =
+    ["card_read", "pack", "dns", "tcp", "tls", "send", "wait", "mac_verify", "esign", "upload"];
+/// Payments and failures of this time, ms.
+const PAYMENTS_MS: i64 = DAY_MS;
+/// Incidents of this time, ms.
+const INCIDENTS_MS: i64 = 30 * DAY_MS;
+/// Cards that end within this time are counted, ms.
+const CARDS_MS: i64 = 30 * DAY_MS;
+
+/// The numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = FleetKpis)]
+pub struct Kpis {
+    /// Payments of the last 24 hours that were successful.
+    pub payments_ok: i64,
+    /// Those that failed technically.
+    pub payments_failed: i64,
+    /// Terminals in use that call as they should …
+    pub online: i64,
+    /// … of those that were heard within 24 hours.
+    pub in_use: i64,
+    /// Incidents resolved in the last 30 days.
+    pub resolved: i64,
+    /// Mean time from the opening to the resolution of those, ms.
+    pub repair_mean_ms: Option<i64>,
+    /// Cards that end within 30 days.
+    pub cards_ending: i64,
+}
+
+/// The numbers of the scope. Costs as many rows of cells as there were in a day.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn kpis(conn: &mut Conn, scope: &Scope, now: Now) -> Result<Kpis, db::Error> {
+    let from_ms = now.hour_ms() + HOUR_MS - PAYMENTS_MS;
+    let (online, in_use) = store::kpis::online(conn, scope, now.0 - DAY_MS, now)?;
+    let (resolved, repair_mean_ms) = store::kpis::repaired(conn, scope, now.0 - INCIDENTS_MS)?;
+    Ok(Kpis {
+        payments_ok: store::kpis::payments_ok(conn, scope, from_ms)?,
+        payments_failed: store::kpis::payments_failed(conn, scope, from_ms)?,
+        online,
+        in_use,
+        resolved,
+        repair_mean_ms,
+        cards_ending: store::kpis::cards_ending(conn, scope, now.0, now.0 + CARDS_MS)?,
+    })
+}

@@ -1,0 +1,88 @@
+//! SQL of the fleet's numbers.
+
+use diesel::dsl::{count_star, sql};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable};
+
+use super::super::kpis::{TECHNICAL_CODES, TECHNICAL_STAGES};
+use crate::clock::Now;
+use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, incidents, sim_cards, terminal_states};
+use crate::db::{self, Conn};
+use crate::operators::Scope;
+
+/// By primary key of the cells.
+pub(in super::super) fn payments_ok(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<i64, db::Error> {
+    let sum = cohort_cells::table
+        .inner_join(cohorts::table)
+        .filter(cohort_cells::hour_ms.ge(from_ms))
+        .filter(cohorts::org_path.ge(scope.from()))
+        .filter(cohorts::org_path.lt(scope.below()))
+        .select(sql::<BigInt>("CAST(COALESCE(SUM(cohort_cells.transactions_ok), 0) AS BIGINT)"));
+    Ok(sum.first(conn)?)
+}
+
+/// By primary key of the outcomes.
+pub(in super::super) fn payments_failed(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<i64, db::Error> {
+    let codes = TECHNICAL_CODES.iter().map(|code| format!("code:{code}"));
+    let names: Vec<String> = codes.chain(TECHNICAL_STAGES.iter().map(|stage| format!("stage:{stage}"))).collect();
+    let sum = cohort_outcomes::table
+        .inner_join(cohorts::table)
+        .filter(cohort_outcomes::hour_ms.ge(from_ms))
+        .filter(cohorts::org_path.ge(scope.from()))
+        .filter(cohorts::org_path.lt(scope.below()))
+        .filter(cohort_outcomes::outcome.eq_any(names))
+        .select(sql::<BigInt>("CAST(COALESCE(SUM(cohort_outcomes.failures), 0) AS BIGINT)"));
+    Ok(sum.first(conn)?)
+}
+
+/// Terminals in use that call as they should, and those heard since `since_ms`. By `terminal_states_by_last_seen`.
+pub(in super::super) fn online(
+    conn: &mut Conn,
+    scope: &Scope,
+    since_ms: i64,
+    now: Now,
+) -> Result<(i64, i64), db::Error> {
+    let online = format!(
+        "CAST(COALESCE(SUM(CASE WHEN last_seen_ms + interval_s * 1500 >= {} THEN 1 ELSE 0 END), 0) AS BIGINT)",
+        now.0
+    );
+    let counts = terminal_states::table
+        .filter(terminal_states::last_seen_ms.ge(since_ms))
+        .filter(terminal_states::org_path.ge(scope.from()))
+        .filter(terminal_states::org_path.lt(scope.below()))
+        .filter(terminal_states::lifecycle.eq_any(["bound", "active"]))
+        .select((sql::<BigInt>(&online), count_star()));
+    Ok(counts.first(conn)?)
+}
+
+/// Incidents resolved since `since_ms` and how long they took on average. By `incidents_by_state`.
+pub(in super::super) fn repaired(
+    conn: &mut Conn,
+    scope: &Scope,
+    since_ms: i64,
+) -> Result<(i64, Option<i64>), db::Error> {
+    let mean = sql::<Nullable<BigInt>>("CAST(AVG(resolved_at_ms - opened_at_ms) AS BIGINT)");
+    let row = incidents::table
+        .filter(incidents::state.eq("resolved"))
+        .filter(incidents::org_path.ge(scope.from()))
+        .filter(incidents::org_path.lt(scope.below()))
+        .filter(incidents::resolved_at_ms.ge(since_ms))
+        .select((count_star(), mean));
+    Ok(row.first(conn)?)
+}
+
+/// Cards that end between two moments. By `sim_cards_by_expiry`.
+pub(in super::super) fn cards_ending(
+    conn: &mut Conn,
+    scope: &Scope,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<i64, db::Error> {
+    let count = sim_cards::table
+        .filter(sim_cards::expires_at_ms.ge(from_ms))
+        .filter(sim_cards::expires_at_ms.le(to_ms))
+        .filter(sim_cards::org_path.ge(scope.from()))
+        .filter(sim_cards::org_path.lt(scope.below()))
+        .select(count_star());
+    Ok(count.first(conn)?)
+}

@@ -1,0 +1,119 @@
+//! SQL of what happened lately: failures, attempts, and the terminals that were seen.
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use super::super::rules::SLOT_MS;
+use super::super::rules::outage::CODES;
+use super::super::window::{Failure, State};
+use crate::db::schema::{cohort_cells, failures, incidents, terminal_states, terminals};
+use crate::db::{self, Conn};
+use crate::failures::incidents::Kind;
+
+/// Failures read at most, the newest: enough to see any outage, and a tenth of a second.
+const FAILURES_MAX: i64 = 20_000;
+/// Terminals read at most, those seen last: when there are more it is a sample, because terminals call in spread over
+/// time and not by place.
+const STATES_MAX: i64 = 50_000;
+
+/// Stages at which a payment did not get through to the host.
+const UNREACHED: [&str; 5] = ["dns", "tcp", "tls", "send", "wait"];
+
+/// Failures received since `from_ms` that are the bank's or the network's, the newest. By `failures_by_time`.
+pub(in super::super) fn failed(conn: &mut Conn, from_ms: i64) -> Result<Vec<Failure>, db::Error> {
+    type Columns = (i64, i64, i64, String, Option<String>, String, String, String, String);
+    let unreached = failures::stage.eq_any(UNREACHED).and(failures::response_code.is_null());
+    let rows = failures::table
+        .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+        .filter(failures::received_at_ms.ge(from_ms))
+        .filter(failures::response_code.eq_any(CODES).or(unreached))
+        .order(failures::received_at_ms.desc())
+        .limit(FAILURES_MAX)
+        .select((
+            failures::terminal_id,
+            failures::received_at_ms,
+            failures::occurred_at_ms,
+            failures::stage,
+            failures::response_code,
+            failures::access,
+            failures::carrier,
+            terminals::region,
+            terminals::org_path,
+        ))
+        .load::<Columns>(conn)?;
+    let failure = |row: Columns| {
+        let (terminal_id, received_at_ms, occurred_at_ms, stage, response_code, access, carrier, region, org_path) =
+            row;
+        Failure { terminal_id, received_at_ms, occurred_at_ms, stage, response_code, access, carrier, region, org_path }
+    };
+    Ok(rows.into_iter().map(failure).collect())
+}
+
+/// Terminals seen since `from_ms`, the latest. By `terminal_states_by_last_seen`.
+pub(in super::super) fn seen(conn: &mut Conn, from_ms: i64) -> Result<Vec<State>, db::Error> {
+    let rows = terminal_states::table
+        .filter(terminal_states::last_seen_ms.ge(from_ms))
+        .order(terminal_states::last_seen_ms.desc())
+        .limit(STATES_MAX)
+        .select((
+            terminal_states::terminal_id,
+            terminal_states::last_seen_ms,
+            terminal_states::org_path,
+            terminal_states::region,
+            terminal_states::report,
+        ))
+        .load::<(i64, i64, Option<String>, Option<String>, String)>(conn)?;
+    let state =
+        |(terminal_id, last_seen_ms, org_path, region, report): (i64, i64, Option<String>, Option<String>, String)| {
+            State { terminal_id, last_seen_ms, org_path: org_path.unwrap_or_default(), region, report }
+        };
+    Ok(rows.into_iter().map(state).collect())
+}
+
+/// How many terminals were seen since `from_ms`. By `terminal_states_by_last_seen`.
+pub(in super::super) fn count_seen(conn: &mut Conn, from_ms: i64) -> Result<u64, db::Error> {
+    let n: i64 = terminal_states::table.filter(terminal_states::last_seen_ms.ge(from_ms)).count().get_result(conn)?;
+    Ok(u64::try_from(n).unwrap_or(0))
+}
+
+/// Attempts of the whole fleet in one hour. By primary key of the cells.
+pub(in super::super) fn attempts(conn: &mut Conn, hour_ms: i64) -> Result<u64, db::Error> {
+    let n: i64 = cohort_cells::table
+        .filter(cohort_cells::hour_ms.eq(hour_ms))
+        .select(sql::<BigInt>("CAST(COALESCE(SUM(exposures), 0) AS BIGINT)"))
+        .first(conn)?;
+    Ok(u64::try_from(n).unwrap_or(0))
+}
+
+/// The first hour from `from_ms` on of which there are cells.
+pub(in super::super) fn first_hour(conn: &mut Conn, from_ms: i64) -> Result<Option<i64>, db::Error> {
+    let hour = cohort_cells::table.filter(cohort_cells::hour_ms.ge(from_ms)).order(cohort_cells::hour_ms);
+    Ok(hour.select(cohort_cells::hour_ms).first(conn).optional()?)
+}
+
+/// Slots of one hour in which a terminal failed by the bank: one for each terminal and slot. By `failures_by_time`.
+pub(in super::super) fn failed_slots(conn: &mut Conn, hour_ms: i64) -> Result<u64, db::Error> {
+    // Six slots an hour: terminal and slot in one number.
+    let distinct = format!("COUNT(DISTINCT terminal_id * 8 + (received_at_ms - {hour_ms}) / {SLOT_MS})");
+    let unanswered = failures::stage.eq("wait").and(failures::response_code.is_null());
+    let n: i64 = failures::table
+        .filter(failures::received_at_ms.ge(hour_ms))
+        .filter(failures::received_at_ms.lt(hour_ms + 3_600_000))
+        .filter(failures::response_code.eq_any(CODES).or(unanswered))
+        .select(sql::<BigInt>(&distinct))
+        .first(conn)?;
+    Ok(u64::try_from(n).unwrap_or(0))
+}
+
+/// Whether an outage of the bank was under way in this hour: such an hour is not usual.
+pub(in super::super) fn had_outage(conn: &mut Conn, hour_ms: i64) -> Result<bool, db::Error> {
+    let found: Option<i64> = incidents::table
+        .filter(incidents::kind.eq(Kind::BankOutage.as_str()))
+        .filter(incidents::opened_at_ms.lt(hour_ms + 3_600_000))
+        .filter(incidents::last_seen_ms.ge(hour_ms))
+        .select(incidents::id)
+        .first(conn)
+        .optional()?;
+    Ok(found.is_some())
+}

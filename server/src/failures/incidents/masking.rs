@@ -1,0 +1,120 @@
+//! What happens to incidents that another one explains: they are folded under it, and told when they outlast it. And what
+//! becomes of incidents that are not seen any more.
+
+use serde_json::json;
+
+use super::mask::{self, Condition};
+use super::state::{Event, State, step};
+use super::store::{self, Stored, Who};
+use super::{ACTOR, NewIncident, parameters, title_key};
+use crate::alerts::{self, AlertKind, NewAlert};
+use crate::audit::{self, Actor, Deed};
+use crate::clock::Now;
+use crate::db::{self, Conn};
+
+/// What was seen within this time goes on, ms: some passes of the rules.
+pub const FRESH_MS: i64 = 10 * 60_000;
+
+/// The incident under way that explains `new`, if one does. One query for kinds that can be explained, none for others;
+/// one more for each candidate that is about a place.
+pub(super) fn parent(conn: &mut Conn, new: &NewIncident) -> Result<Option<i64>, db::Error> {
+    let kinds = mask::parents(new.kind);
+    if kinds.is_empty() {
+        return Ok(None);
+    }
+    for parent in store::masks::parents(conn, kinds, &new.org_path)? {
+        let explains = match mask::condition(parent.kind, &parent.key, new.kind) {
+            Condition::Always => true,
+            Condition::Never => false,
+            Condition::BankCodes => mask::is_the_banks(&new.evidence),
+            Condition::Place(field, value) => {
+                let listed = new.terminal_ids.get(..super::TERMINALS_MAX).unwrap_or(&new.terminal_ids);
+                let inside = store::masks::count_in_place(conn, &field, &value, listed)?;
+                !listed.is_empty() && inside * 2 >= listed.len()
+            }
+        };
+        if explains {
+            return Ok(Some(parent.id));
+        }
+    }
+    Ok(None)
+}
+
+/// An incident masks nothing any more: what of its children was seen lately goes on, and people are told; the others are
+/// over by all that is known. Takes the locks of all of them before the audit log's.
+pub(super) fn release(conn: &mut Conn, parent_id: i64, now: Now) -> Result<(), db::Error> {
+    let mut released: Vec<(Stored, &'static str)> = Vec::new();
+    for child in store::masks::hold_children(conn, parent_id)? {
+        let goes_on = now.0.saturating_sub(child.last_seen_ms) <= FRESH_MS;
+        let (state, event) = if goes_on {
+            (child.state, "unfold")
+        } else {
+            (step(child.state, Event::Mitigate).unwrap_or(child.state), "subside")
+        };
+        let after = Stored { masked_since_ms: None, ..moved(&child, state, now) };
+        if !store::replace(conn, &child, &after)? {
+            return Err(store::raced());
+        }
+        released.push((after, event));
+    }
+    for (child, event) in &released {
+        note(conn, child, event, now)?;
+    }
+    Ok(())
+}
+
+/// The rules do not see this any more: an incident that nobody resolved is mitigated, and its story says so. Returns
+/// whether anything changed. What it masked is released.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn subside(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {
+    let Some(found) = store::hold(conn, id)? else { return Ok(false) };
+    let Ok(state) = step(found.state, Event::Mitigate) else { return Ok(false) };
+    let after = Stored { masked_since_ms: None, ..moved(&found, state, now) };
+    if !store::replace(conn, &found, &after)? {
+        return Err(store::raced());
+    }
+    if mask::is_masking(found.state) && !mask::is_masking(state) {
+        release(conn, id, now)?;
+    }
+    note(conn, &after, "subside", now)?;
+    Ok(true)
+}
+
+/// The incident in `state`, with the time limit that goes with it.
+fn moved(before: &Stored, state: State, now: Now) -> Stored {
+    let limit_ms = state.time_limit_ms(before.level, 0);
+    Stored {
+        state,
+        state_since_ms: if state == before.state { before.state_since_ms } else { now.0 },
+        reminders: 0,
+        due_ms: limit_ms.map(|limit_ms| now.0.saturating_add(limit_ms)),
+        ..before.clone()
+    }
+}
+
+/// The timeline and the audit log; an alert for what goes on.
+fn note(conn: &mut Conn, incident: &Stored, event: &str, now: Now) -> Result<(), db::Error> {
+    store::append_event(conn, incident.id, &Who::system(ACTOR), event, "", None, now)?;
+    if event == "unfold" {
+        let alert = NewAlert {
+            org_path: &incident.org_path,
+            kind: AlertKind::IncidentOpened,
+            level: incident.level,
+            incident_id: Some(incident.id),
+            title_key: title_key(incident.kind),
+            parameters: parameters(&incident.subject),
+            dedup_key: format!("incident:{}:released:{}", incident.id, incident.version),
+        };
+        alerts::raise(conn, &alert, now)?;
+    }
+    let deed = Deed {
+        action: &format!("incidents.{event}"),
+        object_kind: "incident",
+        object_id: incident.id.to_string(),
+        org_path: &incident.org_path,
+        detail: json!({"kind": incident.kind.as_str(), "state": incident.state.as_str(), "subject": incident.subject}),
+    };
+    audit::append(conn, &Actor::system(ACTOR), &deed, now)
+}

@@ -15,6 +15,7 @@ pub mod console;
 pub mod db;
 pub mod failures;
 pub mod http;
+pub mod maintenance;
 pub mod observe;
 pub mod operators;
 pub mod organizations;

@@ -13,6 +13,8 @@ use crate::clock::Clock;
 use crate::db::{self, Db};
 use crate::failures::incidents;
 use crate::http::State;
+use crate::maintenance;
+use crate::maintenance::{guidance, orders};
 use crate::profiles;
 use crate::rollouts::planner;
 use crate::{observe, releases};
@@ -41,7 +43,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 5],
+    passes: [JoinHandle<()>; 6],
 }
 
 impl Workers {
@@ -56,6 +58,7 @@ impl Workers {
             tokio::spawn(reminders),
             tokio::spawn(alerts),
             tokio::spawn(spread),
+            tokio::spawn(care(state.db.clone(), state.clock.clone())),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -142,6 +145,25 @@ async fn spread(db: Db, clock: Clock) {
     }
 }
 
+/// Judges terminals by what check-ins left, and work orders by what came since.
+async fn care(db: Db, clock: Clock) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if let Err(error) = care_once(&db, &clock).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "terminals could not be judged for maintenance");
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
+    }
+}
+
+async fn care_once(db: &Db, clock: &Clock) -> Result<(), db::Error> {
+    orders::prove(db, clock.now()).await?;
+    orders::remind(db, clock.now()).await?;
+    // One step each: a round over the whole fleet may take minutes, and check-ins go first.
+    maintenance::refresh(db, clock.now()).await?;
+    guidance::fold(db, clock.now()).await.map(drop)
+}
+
 /// Re-signs what is worn, deletes what is too old, folds what was measured.
 async fn maintain(state: Arc<State>) {
     loop {
@@ -163,6 +185,7 @@ async fn maintain(state: Arc<State>) {
             retention::sweep(&state.db, now).await,
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,
+            maintenance::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

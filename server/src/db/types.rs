@@ -32,6 +32,8 @@ pub enum Sequence {
     Alerts,
     /// Channels that alerts go to.
     AlertChannels,
+    /// Work orders.
+    WorkOrders,
 }
 
 impl Sequence {
@@ -49,6 +51,7 @@ impl Sequence {
             Self::Incidents => "incidents",
             Self::Alerts => "alerts",
             Self::AlertChannels => "alert_channels",
+            Self::WorkOrders => "work_orders",
         }
     }
 }

@@ -161,6 +161,7 @@ pub fn table() -> Vec<Endpoint> {
         crate::failures::http::endpoints(),
         crate::failures::incidents::http::endpoints(),
         crate::alerts::http::endpoints(),
+        crate::maintenance::http::endpoints(),
         crate::audit::http::endpoints(),
         crate::console::endpoints(),
     ]

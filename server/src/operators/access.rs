@@ -16,7 +16,7 @@ pub enum Role {
     OrgAdmin,
     /// Daily work on terminals.
     OrgOps,
-    /// On site: reads terminals, activates them.
+    /// On site: reads terminals, activates them, does what work orders ask for.
     Field,
     /// Reads everything, changes nothing.
     Auditor,
@@ -77,13 +77,24 @@ impl Role {
                             | P::RolloutsWrite
                             | P::IncidentsWrite
                             | P::AlertsWrite
+                            | P::MaintenanceWork
+                            | P::MaintenanceWrite
+                            | P::MaintenanceConfigure
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite | P::IncidentsWrite)
+                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::MaintenanceWork | P::MaintenanceWrite)
                     || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
-            Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
+            Self::Field => matches!(
+                permission,
+                P::TerminalsRead
+                    | P::FailuresRead
+                    | P::TerminalsActivate
+                    | P::MaintenanceRead
+                    | P::MaintenanceWork
+                    | P::Own
+            ),
             Self::Auditor => permission.is_read(),
         }
     }
@@ -139,13 +150,21 @@ pub enum Permission {
     IncidentsWrite,
     /// Say where alerts go.
     AlertsWrite,
+    /// See what is due, work orders and operators' errors.
+    MaintenanceRead,
+    /// Do the work of work orders.
+    MaintenanceWork,
+    /// Open, give out, cancel and close work orders.
+    MaintenanceWrite,
+    /// Change thresholds and checklists.
+    MaintenanceConfigure,
     /// See the audit log.
     AuditRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -167,6 +186,10 @@ impl Permission {
         Self::IncidentsRead,
         Self::IncidentsWrite,
         Self::AlertsWrite,
+        Self::MaintenanceRead,
+        Self::MaintenanceWork,
+        Self::MaintenanceWrite,
+        Self::MaintenanceConfigure,
         Self::AuditRead,
     ];
 
@@ -194,6 +217,10 @@ impl Permission {
             Self::IncidentsRead => "incidents_read",
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
+            Self::MaintenanceRead => "maintenance_read",
+            Self::MaintenanceWork => "maintenance_work",
+            Self::MaintenanceWrite => "maintenance_write",
+            Self::MaintenanceConfigure => "maintenance_configure",
             Self::AuditRead => "audit_read",
         }
     }
@@ -210,6 +237,7 @@ impl Permission {
             | Self::ProfilesRead
             | Self::FailuresRead
             | Self::IncidentsRead
+            | Self::MaintenanceRead
             | Self::AuditRead => true,
             Self::TerminalsWrite
             | Self::TerminalsActivate
@@ -222,7 +250,10 @@ impl Permission {
             | Self::RolloutsApprove
             | Self::ProfilesWrite
             | Self::IncidentsWrite
-            | Self::AlertsWrite => false,
+            | Self::AlertsWrite
+            | Self::MaintenanceWork
+            | Self::MaintenanceWrite
+            | Self::MaintenanceConfigure => false,
         }
     }
 }
@@ -354,6 +385,18 @@ mod tests {
             assert!(Role::OrgAdmin.may_grant(role), "{role:?}");
         }
         assert!(!Role::Auditor.may_grant(Role::OrgOps));
+    }
+
+    #[test]
+    fn who_is_on_site_does_the_work_and_decides_nothing() {
+        let may = |permission| Role::Field.allows(permission);
+        assert!(may(Permission::MaintenanceRead) && may(Permission::MaintenanceWork));
+        assert!(!may(Permission::MaintenanceWrite) && !may(Permission::MaintenanceConfigure));
+        assert!(
+            Role::OrgOps.allows(Permission::MaintenanceWrite) && !Role::OrgOps.allows(Permission::MaintenanceConfigure)
+        );
+        assert!(Role::OrgAdmin.allows(Permission::MaintenanceConfigure));
+        assert!(!Role::ReleaseManager.allows(Permission::MaintenanceWork));
     }
 
     #[test]

@@ -82,6 +82,11 @@ fn a_reseller_finds_a_terminal_reads_a_failure_and_steers_a_rollout() {
         "/rollouts",
         "/rollouts/new",
         "/rollouts/announced",
+        "/inspections",
+        "/inspections/rules",
+        "/work-orders",
+        "/guidance",
+        "/m",
         "/organizations",
         "/operators",
         "/audit",
@@ -181,6 +186,7 @@ fn every_room_fits_a_phone_and_speaks_chinese() {
     browser.wait_for("html[lang=zh-CN] #search");
     browser.shrink_to_phone();
     let terminal = format!("/terminals/{}", fleet[3].0.sn);
+    let on_site = format!("/m/{}", fleet[3].0.sn);
     for page in [
         "/",
         "/terminals",
@@ -189,6 +195,12 @@ fn every_room_fits_a_phone_and_speaks_chinese() {
         "/rollouts",
         "/rollouts/new",
         "/rollouts/announced",
+        "/inspections",
+        "/inspections/rules",
+        "/work-orders",
+        "/guidance",
+        "/m",
+        &on_site,
         "/organizations",
         "/operators",
         "/audit",

@@ -13,6 +13,10 @@ use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
 use crate::failures::incidents::{self, State as IncidentState};
+use crate::maintenance::checklist::Found;
+use crate::maintenance::guidance::{Missing, OperatorError, Verdict as GuidanceVerdict};
+use crate::maintenance::orders::{Kind as WorkKind, LIVE, Signal, State as OrderState};
+use crate::maintenance::{Reason as DueReason, Urgency};
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
@@ -49,7 +53,7 @@ const EVENTS: [&str; 14] = [
 const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
-const FIELDS: [&str; 56] = [
+const FIELDS: [&str; 90] = [
     "login",
     "name",
     "password",
@@ -106,10 +110,44 @@ const FIELDS: [&str; 56] = [
     "from",
     "to",
     "update",
+    "reason",
+    "urgency",
+    "kind",
+    "note",
+    "incident_id",
+    "proof",
+    "reminders",
+    "answers",
+    "items",
+    "verdict",
+    "operator_id",
+    "terminal_id",
+    "replacement_sn",
+    "expected_firmware",
+    "due_in_days",
+    "inspection_days",
+    "inspection_days_by_model",
+    "inspection_days_by_tag",
+    "dormant_days",
+    "dormant_now_days",
+    "error_percent",
+    "error_tries_min",
+    "battery_percent_min",
+    "coin_mv_min",
+    "coin_mv_now",
+    "expiry_days",
+    "expiry_planned",
+    "expiry_soon",
+    "expiry_now",
+    "moved_m",
+    "open_orders_for",
+    "by_model",
+    "by_tag",
+    "org_path",
 ];
 
 /// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 29] = [
+const DEEDS: [&str; 43] = [
     "api_keys-create",
     "api_keys-revoke",
     "models-create",
@@ -139,6 +177,20 @@ const DEEDS: [&str; 29] = [
     "terminals-issue_codes",
     "terminals-lifecycle",
     "terminals-update",
+    "maintenance-rules",
+    "maintenance-checklist",
+    "work_orders-open",
+    "work_orders-assign",
+    "work_orders-start",
+    "work_orders-answer",
+    "work_orders-done",
+    "work_orders-prove",
+    "work_orders-fault",
+    "work_orders-close_unproven",
+    "work_orders-cancel",
+    "work_orders-vanish",
+    "work_orders-note",
+    "work_orders-remind",
 ];
 
 /// Keys that are made from names the server keeps.
@@ -219,6 +271,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "import",
                 "incident",
                 "alert_channel",
+                "work_order",
             ]),
         ),
         ("span", names(&["24h", "3d", "7d"])),
@@ -248,6 +301,15 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "mitigated",
                 "resolved",
                 "noted",
+                "order_opened",
+                "order_assigned",
+                "order_started",
+                "order_answered",
+                "order_done",
+                "order_closed",
+                "order_cancelled",
+                "care_rules",
+                "care_checklist",
             ]),
         ),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
@@ -256,6 +318,57 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("event", names(&EVENTS)),
         ("field", names(&FIELDS)),
         ("deed", names(&DEEDS)),
+        ("due", names(&DueReason::ALL.map(DueReason::as_str))),
+        ("try", names(&DueReason::ALL.map(DueReason::as_str))),
+        ("urgency", names(&Urgency::ALL.map(Urgency::as_str))),
+        ("work", names(&WorkKind::ALL.map(WorkKind::as_str))),
+        ("order", {
+            let mut states = names(&OrderState::ALL.map(OrderState::as_str));
+            states.push(LIVE.to_owned());
+            states
+        }),
+        (
+            "order-event",
+            names(&[
+                "open",
+                "assign",
+                "start",
+                "answer",
+                "done",
+                "prove",
+                "fault",
+                "close_unproven",
+                "cancel",
+                "vanish",
+                "note",
+                "remind",
+                "no_proof",
+            ]),
+        ),
+        ("found", names(&Found::ALL.map(Found::as_str))),
+        ("proof", names(&Signal::ALL.map(Signal::as_str))),
+        ("tamper", names(&["ok", "triggered", "mask"])),
+        ("printer", names(&["ok", "paper_low", "out", "hot", "na"])),
+        ("operator-error", names(&OperatorError::ALL.map(OperatorError::as_str))),
+        ("guidance", names(&GuidanceVerdict::NAMES)),
+        ("guidance-missing", names(&Missing::ALL.map(Missing::as_str))),
+        (
+            "rule",
+            names(&[
+                "inspection_days",
+                "dormant_days",
+                "dormant_now_days",
+                "error_percent",
+                "error_tries_min",
+                "battery_percent_min",
+                "coin_mv_min",
+                "coin_mv_now",
+                "expiry_planned",
+                "expiry_soon",
+                "expiry_now",
+                "moved_m",
+            ]),
+        ),
         ("problem-title", super::super::problems::names()),
         ("problem-advice", super::super::problems::names()),
     ])

@@ -6,16 +6,21 @@
 
 mod assets;
 mod audit;
+mod care_rules;
+mod care_words;
 mod chart;
 mod conditions;
 mod config;
 mod dial;
 mod evidence;
+mod field;
 mod form;
+mod guidance;
 mod i18n;
 mod import;
 mod incident;
 mod incidents;
+mod inspections;
 mod moments;
 mod operators;
 mod organizations;
@@ -39,6 +44,7 @@ mod terminal;
 mod terminals;
 mod upload;
 mod why;
+mod work_orders;
 
 use crate::http::endpoints::Endpoint;
 
@@ -54,6 +60,11 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminal::endpoints(),
         incidents::endpoints(),
         incident::endpoints(),
+        inspections::endpoints(),
+        care_rules::endpoints(),
+        work_orders::endpoints(),
+        guidance::endpoints(),
+        field::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

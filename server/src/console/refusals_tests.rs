@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// What pages call, and what speaks to people through them.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 17] = [
     "src/console",
+    "src/maintenance",
+    "src/maintenance/guidance",
+    "src/maintenance/orders",
     "src/organizations",
     "src/operators",
     "src/releases",

@@ -72,6 +72,10 @@ pub(super) enum Icon {
     Operators,
     Audit,
     Incidents,
+    Inspections,
+    WorkOrders,
+    Guidance,
+    Field,
 }
 
 impl Icon {
@@ -89,6 +93,10 @@ impl Icon {
                 "M10 10a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4zM3.8 17c.6-3.1 3-4.8 6.2-4.8s5.6 1.7 6.2 4.8"
             }
             Self::Audit => "M5 2.5h10v15H5zM7.5 6.5h5M7.5 9.5h5M7.5 12.5h3",
+            Self::Inspections => "M9 15A6 6 0 1 0 9 3a6 6 0 0 0 0 12zM13.5 13.5l4 4M6.5 9l2 2 3.5-4",
+            Self::WorkOrders => "M7 3.5h6v3H7zM7 5H4.5v12.5h11V5H13M7.5 10.5h5M7.5 13.5h3",
+            Self::Guidance => "M2.5 7.5L10 4l7.5 3.5L10 11zM5.5 9v4.5c2.5 2 6.5 2 9 0V9",
+            Self::Field => "M6.5 2.5h7v15h-7zM9 15h2",
             Self::Incidents => "M10 3a5 5 0 0 0-5 5v3.5L3.5 14h13L15 11.5V8a5 5 0 0 0-5-5zM8 16.5a2 2 0 0 0 4 0",
         }
     }
@@ -201,6 +209,15 @@ impl Shell {
                     entry("/", "nav-overview", Icon::Overview, P::TerminalsRead),
                     entry("/terminals", "nav-terminals", Icon::Terminals, P::TerminalsRead),
                     entry("/incidents", "nav-incidents", Icon::Incidents, P::IncidentsRead),
+                ],
+            ),
+            (
+                "nav-care",
+                vec![
+                    entry("/inspections", "nav-inspections", Icon::Inspections, P::MaintenanceRead),
+                    entry("/work-orders", "nav-work-orders", Icon::WorkOrders, P::MaintenanceRead),
+                    entry("/guidance", "nav-guidance", Icon::Guidance, P::MaintenanceRead),
+                    entry("/m", "nav-field", Icon::Field, P::MaintenanceWork),
                 ],
             ),
             (

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tillward_protocol::FieldError;
 
+use super::Error;
 use super::checklist::{self, Checklist, Item};
 use super::due::Rules;
 use super::orders::Kind;
 use super::store::settings;
-use super::Error;
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::Conn;

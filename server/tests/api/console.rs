@@ -5,7 +5,7 @@ use crate::harness::{Answer, TestServer, on_each_database};
 use serde_json::json;
 use tillward_server::operators;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 16] = [
     "/",
     "/terminals",
     "/terminals/import",
@@ -14,6 +14,11 @@ const PAGES: [&str; 11] = [
     "/rollouts/new",
     "/rollouts/announced",
     "/incidents",
+    "/inspections",
+    "/inspections/rules",
+    "/work-orders",
+    "/guidance",
+    "/m",
     "/organizations",
     "/operators",
     "/audit?verify=1",

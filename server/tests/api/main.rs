@@ -19,6 +19,7 @@ mod harness;
 mod import;
 mod incidents;
 mod interop;
+mod maintenance;
 mod operators;
 mod organizations;
 mod profiles;

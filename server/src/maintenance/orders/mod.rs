@@ -20,7 +20,7 @@ pub use kind::Kind;
 pub use passes::{KEPT_MS, prove, remind, sweep};
 pub use proof::Signal;
 pub use state::State;
-pub use view::{DoneView, Filter, HistoryEntry, ProofView, WorkOrder, WorkOrderDetail, get, list, mine};
+pub use view::{DoneView, Filter, HistoryEntry, LIVE, ProofView, WorkOrder, WorkOrderDetail, get, list, mine};
 
 use super::checklist::Answers;
 use super::due::Finding;

@@ -155,7 +155,7 @@ fn write(conn: &mut Conn, step: &Step, now: Now) -> Result<(), db::Error> {
     }
     let orders = orders_for(conn, step, now)?;
     for (visit, care) in step.visits.iter().zip(&step.cares) {
-        if *care != visit.care {
+        if is_news(&visit.care, care) {
             care::save(conn, visit.terminal_id, care, now.0)?;
         }
     }
@@ -166,6 +166,12 @@ fn write(conn: &mut Conn, step: &Step, now: Now) -> Result<(), db::Error> {
         audit::append(conn, &Actor::system(NAME), &deed, now)?;
     }
     Ok(())
+}
+
+/// Whether there is something to write: a healthy terminal has no row until something happens to it.
+fn is_news(before: &Care, after: &Care) -> bool {
+    let is_nothing = before.version == 0 && after.findings.is_empty() && after.windows == Windows::default();
+    !is_nothing && before != after
 }
 
 /// An order that was opened or withdrawn, for the audit log.

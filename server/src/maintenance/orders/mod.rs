@@ -263,7 +263,7 @@ fn deed<'a>(event: &str, id: i64, org_path: &'a str, detail: serde_json::Value) 
 /// Remembers an inspection that was done, and judges its terminal anew.
 fn record_inspection(conn: &mut Conn, order: &Stored, is_proven: bool, now: Now) -> Result<(), db::Error> {
     let Some(done) = order.done.as_ref().filter(|_| order.kind == Kind::Inspection) else { return Ok(()) };
-    let Some(mut visit) = store::care::visit_one(conn, order.terminal_id)? else { return Ok(()) };
+    let Some(mut visit) = store::care::hold(conn, order.terminal_id)? else { return Ok(()) };
     let place = refresh::place_of(&visit);
     visit.care.inspected_at_ms = Some(done.at_ms);
     visit.care.inspected_by = Some(done.by.clone());
@@ -275,7 +275,7 @@ fn record_inspection(conn: &mut Conn, order: &Stored, is_proven: bool, now: Now)
 
 /// Forgets the errors that a proven repair has mended, and judges its terminal anew.
 fn settle(conn: &mut Conn, order: &Stored, now: Now) -> Result<(), db::Error> {
-    let Some(mut visit) = store::care::visit_one(conn, order.terminal_id)? else { return Ok(()) };
+    let Some(mut visit) = store::care::hold(conn, order.terminal_id)? else { return Ok(()) };
     match order.reason {
         Some(Reason::Reader) => visit.care.windows.reader = None,
         Some(Reason::Printer) => visit.care.windows.printer = None,
@@ -298,6 +298,6 @@ fn judge_anew(conn: &mut Conn, visit: &store::care::Visit, now: Now) -> Result<(
     let own = store::settings::rules_for(conn, &visit.org_path)?;
     let rules = own.map(|own| own.rules).unwrap_or_default();
     let care = refresh::judged(visit, &rules, now);
-    // Somebody else wrote it meanwhile: their round, or the next one, says the same of this terminal.
+    // Only a first row that somebody else wrote at the same moment is in the way.
     if store::care::save(conn, visit.terminal_id, &care, now.0)? { Ok(()) } else { Err(store::raced()) }
 }

@@ -141,8 +141,12 @@ pub(in crate::maintenance) fn visits(conn: &mut Conn, after: i64, limit: i64) ->
     Ok(rows.load(conn)?.into_iter().map(visit).collect())
 }
 
-/// One terminal, by primary keys.
-pub(in crate::maintenance) fn visit_one(conn: &mut Conn, terminal_id: i64) -> Result<Option<Visit>, db::Error> {
+/// One terminal, with what is kept of it locked until the transaction ends. By primary keys.
+pub(in crate::maintenance) fn hold(conn: &mut Conn, terminal_id: i64) -> Result<Option<Visit>, db::Error> {
+    // Writing takes the lock on both databases, and the row is read as it is under it.
+    diesel::update(terminal_care::table.find(terminal_id))
+        .set(terminal_care::version.eq(terminal_care::version + 1))
+        .execute(conn)?;
     Ok(visits!().filter(terminals::id.eq(terminal_id)).first(conn).optional()?.map(visit))
 }
 
@@ -298,16 +302,16 @@ fn live_orders(conn: &mut Conn, scope: &Scope, ids: Vec<i64>) -> Result<Vec<(i64
     Ok(rows.load(conn)?)
 }
 
-/// How many terminals have a reason, in the scope. One pass over `terminal_care_due`.
-pub(in crate::maintenance) fn count(conn: &mut Conn, scope: &Scope, reason: Reason) -> Result<i64, db::Error> {
-    let n = terminal_care::table
+/// How many terminals of the scope have which reasons. One pass over `terminal_care_due`.
+pub(in crate::maintenance) fn counts(conn: &mut Conn, scope: &Scope) -> Result<Vec<(Vec<Reason>, i64)>, db::Error> {
+    let rows: Vec<(String, i64)> = terminal_care::table
         .filter(terminal_care::urgency.ge(Urgency::Planned.rank()))
         .filter(terminal_care::org_path.ge(scope.from()))
         .filter(terminal_care::org_path.lt(scope.below()))
-        .filter(terminal_care::reasons.like(like(reason)))
-        .select(sql::<BigInt>("CAST(COUNT(*) AS BIGINT)"))
-        .first(conn)?;
-    Ok(n)
+        .group_by(terminal_care::reasons)
+        .select((terminal_care::reasons, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(names, n)| (names.split(',').filter_map(Reason::parse).collect(), n)).collect())
 }
 
 type DeviceColumns = (

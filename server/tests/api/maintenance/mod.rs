@@ -20,7 +20,6 @@ pub const DAY_MS: i64 = 86_400_000;
 /// An active terminal of the eastern reseller that checks in.
 pub struct Terminal {
     pub id: i64,
-    pub sn: String,
     seq: std::cell::Cell<u32>,
 }
 
@@ -42,7 +41,7 @@ impl Terminal {
             Ok::<_, db::Error>(())
         });
         server.block_on(activate).unwrap();
-        Self { id, sn: made["sn"].as_str().unwrap().to_owned(), seq: std::cell::Cell::new(0) }
+        Self { id, seq: std::cell::Cell::new(0) }
     }
 
     /// One more check-in, with these parts in it.

@@ -17,6 +17,7 @@ pub mod failures;
 pub mod guard;
 pub mod http;
 pub mod imports;
+pub mod maintenance;
 pub mod merchants;
 pub mod observe;
 pub mod operators;

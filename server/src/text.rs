@@ -39,6 +39,22 @@ pub fn guarded(field: &str, text: &str) -> Result<(), FieldError> {
     Err(FieldError::new(field, CARD_DATA))
 }
 
+/// A note: trimmed, at most `chars_max` characters on some lines, no card data.
+///
+/// # Errors
+/// [`FieldError`] naming `field`; it never repeats the text.
+pub fn note(field: &str, text: &str, chars_max: usize) -> Result<String, FieldError> {
+    let text = text.trim().replace("\r\n", "\n");
+    if text.chars().count() > chars_max {
+        return Err(FieldError::new(field, format!("must be at most {chars_max} characters")));
+    }
+    if text.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || is_deceptive(c)) {
+        return Err(FieldError::new(field, "must not contain control or direction characters"));
+    }
+    guarded(field, &text)?;
+    Ok(text)
+}
+
 /// Characters that make text read differently from what it is: invisible ones and those that turn its direction.
 fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -56,5 +72,16 @@ mod tests {
             assert_eq!(name("name", bad).unwrap_err().field, "name", "{bad:?}");
         }
         assert!(name("name", &"长".repeat(NAME_CHARS_MAX)).is_ok());
+    }
+
+    #[test]
+    fn a_note_may_have_lines_and_nothing_that_harms() {
+        assert_eq!(note("note", " 换了打印头\r\n已试打 ", 20).unwrap(), "换了打印头\n已试打");
+        assert_eq!(note("note", " ", 20).unwrap(), "");
+        for bad in
+            ["a\u{0}b", "a\u{1b}[31m", "\u{202e}", "4111 1111 1111 1111", "长长长长长长长长长长长长长长长长长长长长长"]
+        {
+            assert_eq!(note("note", bad, 20).unwrap_err().field, "note", "{bad:?}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::db::{self, Db};
 use crate::failures::{self, advice, feed, fleet, imported, incidents, lookups, pack, reconcile, verdicts};
 use crate::http::State;
 use crate::imports;
+use crate::maintenance::{self, guidance, orders};
 use crate::payments;
 use crate::profiles;
 use crate::rollouts::planner;
@@ -69,6 +70,7 @@ impl Workers {
             tokio::spawn(judge),
             tokio::spawn(explain(state.db.clone(), state.clock.clone())),
             tokio::spawn(fleet),
+            tokio::spawn(care(state.db.clone(), state.clock.clone())),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -259,6 +261,25 @@ async fn judge_fleet(state: Arc<State>) {
     }
 }
 
+/// Judges terminals by what check-ins left, and work orders by what came since.
+async fn care(db: Db, clock: Clock) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if let Err(error) = care_once(&db, &clock).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "terminals could not be judged for maintenance");
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
+    }
+}
+
+async fn care_once(db: &Db, clock: &Clock) -> Result<(), db::Error> {
+    orders::prove(db, clock.now()).await?;
+    orders::remind(db, clock.now()).await?;
+    // One step each: a round over the whole fleet may take minutes, and check-ins go first.
+    maintenance::refresh(db, clock.now()).await?;
+    guidance::fold(db, clock.now()).await.map(drop)
+}
+
 /// Re-signs what is worn, deletes what is too old, folds what was measured.
 async fn maintain(state: Arc<State>) {
     loop {
@@ -298,6 +319,7 @@ async fn maintain(state: Arc<State>) {
             lookups::sweep(&state.db, now).await,
             pack::sweep(&state.db, now).await,
             failures::sweep(&state.db, now).await,
+            maintenance::sweep(&state.db, now).await,
         ];
         for swept in swept {
             match swept {

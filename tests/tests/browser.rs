@@ -87,6 +87,11 @@ fn a_reseller_finds_a_terminal_reads_a_failure_and_steers_a_rollout() {
         "/alerts/channels/new?kind=dingtalk",
         "/alerts/rules",
         "/alerts/hours",
+        "/inspections",
+        "/inspections/rules",
+        "/work-orders",
+        "/guidance",
+        "/m",
         "/organizations",
         "/operators",
         "/audit",
@@ -186,6 +191,7 @@ fn every_room_fits_a_phone_and_speaks_chinese() {
     browser.wait_for("html[lang=zh-CN] #search");
     browser.shrink_to_phone();
     let terminal = format!("/terminals/{}", fleet[3].0.sn);
+    let on_site = format!("/m/{}", fleet[3].0.sn);
     for page in [
         "/",
         "/terminals",
@@ -199,6 +205,12 @@ fn every_room_fits_a_phone_and_speaks_chinese() {
         "/alerts/channels/new?kind=dingtalk",
         "/alerts/rules",
         "/alerts/hours",
+        "/inspections",
+        "/inspections/rules",
+        "/work-orders",
+        "/guidance",
+        "/m",
+        &on_site,
         "/organizations",
         "/operators",
         "/audit",

@@ -11,13 +11,17 @@ use tillward_protocol::phase::Reason;
 
 use super::super::evidence;
 use super::*;
+use crate::alerts::{self, AlertKind, AlertState, DeliveryState, Route, TransportKind, Urgency};
 use crate::alerts::{AlertKind, AlertState};
 use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
 use crate::failures::feed;
-use crate::alerts::{self, AlertKind, AlertState, DeliveryState, Route, TransportKind, Urgency};
 use crate::failures::incidents::{self, State as IncidentState};
 use crate::failures::{classify, lookups};
 use crate::imports;
+use crate::maintenance::checklist::Found;
+use crate::maintenance::guidance::{Missing, OperatorError, Verdict as GuidanceVerdict};
+use crate::maintenance::orders::{Kind as WorkKind, LIVE, Signal, State as OrderState};
+use crate::maintenance::{Reason as DueReason, Urgency};
 use crate::merchants::numbers;
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
@@ -129,6 +133,37 @@ const FIELDS: &[&str] = &[
     "risk_class",
     "reason",
     "result",
+    "urgency",
+    "incident_id",
+    "proof",
+    "reminders",
+    "answers",
+    "items",
+    "verdict",
+    "operator_id",
+    "terminal_id",
+    "replacement_sn",
+    "expected_firmware",
+    "due_in_days",
+    "inspection_days",
+    "inspection_days_by_model",
+    "inspection_days_by_tag",
+    "dormant_days",
+    "dormant_now_days",
+    "error_percent",
+    "error_tries_min",
+    "battery_percent_min",
+    "coin_mv_min",
+    "coin_mv_now",
+    "expiry_days",
+    "expiry_planned",
+    "expiry_soon",
+    "expiry_now",
+    "moved_m",
+    "open_orders_for",
+    "by_model",
+    "by_tag",
+    "org_path",
 ];
 
 /// What rules looked at in a settlement.
@@ -228,6 +263,20 @@ const DEEDS: &[&str] = &[
     "alert_rules.update",
     "alert_rules.delete",
     "alert_hours.update",
+    "maintenance.rules",
+    "maintenance.checklist",
+    "work_orders.open",
+    "work_orders.assign",
+    "work_orders.start",
+    "work_orders.answer",
+    "work_orders.done",
+    "work_orders.prove",
+    "work_orders.fault",
+    "work_orders.close_unproven",
+    "work_orders.cancel",
+    "work_orders.vanish",
+    "work_orders.note",
+    "work_orders.remind",
 ];
 /// What a person does with an incident, as the audit log has it.
 const INCIDENT_DEEDS: &[&str] = &["acknowledge", "mitigate", "resolve", "assign", "note"];
@@ -299,7 +348,24 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("symptom", names(&Symptom::ALL.iter().map(|symptom| symptom.as_str()).collect::<Vec<_>>())),
         ("family", names(&Family::ALL.iter().map(|family| family.as_str()).collect::<Vec<_>>())),
         ("standing", names(&Standing::ALL.iter().map(|standing| standing.as_str()).collect::<Vec<_>>())),
-        ("rule", names(&Rule::ALL.iter().map(|rule| rule.as_str()).collect::<Vec<_>>())),
+        ("rule", {
+            let mut rules = names(&Rule::ALL.iter().map(|rule| rule.as_str()).collect::<Vec<_>>());
+            rules.extend(names(&[
+                "inspection_days",
+                "dormant_days",
+                "dormant_now_days",
+                "error_percent",
+                "error_tries_min",
+                "battery_percent_min",
+                "coin_mv_min",
+                "coin_mv_now",
+                "expiry_planned",
+                "expiry_soon",
+                "expiry_now",
+                "moved_m",
+            ]));
+            rules
+        }),
         ("fact", names(&super::super::verdict::FACTS)),
         ("table", names(&TableName::ALL.map(TableName::as_str))),
         ("incident-kind", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
@@ -367,6 +433,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "failures",
                 "alert_rule",
                 "alert_hours",
+                "work_order",
             ]),
         ),
         ("pack-field", names(&super::super::pack_words::FIELDS)),
@@ -430,6 +497,15 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "rule_deleted",
                 "saved",
                 "replayed",
+                "order_opened",
+                "order_assigned",
+                "order_started",
+                "order_answered",
+                "order_done",
+                "order_closed",
+                "order_cancelled",
+                "care_rules",
+                "care_checklist",
             ]),
         ),
         ("import-kind", names(&imports::Kind::ALL.map(imports::Kind::as_str))),
@@ -453,6 +529,40 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("event", names(&EVENTS)),
         ("field", names(FIELDS)),
         ("deed", deeds().iter().map(|deed| deed.replace('.', "-")).collect()),
+        ("due", names(&DueReason::ALL.map(DueReason::as_str))),
+        ("try", names(&DueReason::ALL.map(DueReason::as_str))),
+        ("urgency", names(&Urgency::ALL.map(Urgency::as_str))),
+        ("work", names(&WorkKind::ALL.map(WorkKind::as_str))),
+        ("order", {
+            let mut states = names(&OrderState::ALL.map(OrderState::as_str));
+            states.push(LIVE.to_owned());
+            states
+        }),
+        (
+            "order-event",
+            names(&[
+                "open",
+                "assign",
+                "start",
+                "answer",
+                "done",
+                "prove",
+                "fault",
+                "close_unproven",
+                "cancel",
+                "vanish",
+                "note",
+                "remind",
+                "no_proof",
+            ]),
+        ),
+        ("found", names(&Found::ALL.map(Found::as_str))),
+        ("proof", names(&Signal::ALL.map(Signal::as_str))),
+        ("tamper", names(&["ok", "triggered", "mask"])),
+        ("printer", names(&["ok", "paper_low", "out", "hot", "na"])),
+        ("operator-error", names(&OperatorError::ALL.map(OperatorError::as_str))),
+        ("guidance", names(&GuidanceVerdict::NAMES)),
+        ("guidance-missing", names(&Missing::ALL.map(Missing::as_str))),
         ("problem-title", super::super::problems::names()),
         ("problem-advice", super::super::problems::names()),
     ])

@@ -11,6 +11,8 @@ mod alert_rules;
 mod alerts;
 mod assets;
 mod audit;
+mod care_rules;
+mod care_words;
 mod channels;
 mod chart;
 mod conditions;
@@ -18,20 +20,23 @@ mod config;
 mod dial;
 mod evidence;
 mod evidence_pack;
+mod explain;
 mod failures;
 mod feed_imports;
-mod explain;
+mod field;
 mod filled;
 mod fleet;
 mod form;
+mod guidance;
 mod i18n;
 mod import;
 mod incident;
 mod incidents;
+mod inspections;
+mod lift_chart;
 mod lookups;
 mod mapping;
 mod merchants;
-mod lift_chart;
 mod moments;
 mod network_advice;
 mod operators;
@@ -61,6 +66,7 @@ mod terminals;
 mod upload;
 mod verdict;
 mod why;
+mod work_orders;
 
 use crate::http::endpoints::Endpoint;
 
@@ -96,6 +102,11 @@ pub fn endpoints() -> Vec<Endpoint> {
         alert_hours::endpoints(),
         network_advice::endpoints(),
         fleet::endpoints(),
+        inspections::endpoints(),
+        care_rules::endpoints(),
+        work_orders::endpoints(),
+        guidance::endpoints(),
+        field::endpoints(),
         releases::endpoints(),
         rollouts::endpoints(),
         rollout_new::endpoints(),

@@ -82,6 +82,10 @@ pub(super) enum Icon {
     Alerts,
     NetworkAdvice,
     Fleet,
+    Inspections,
+    WorkOrders,
+    Guidance,
+    Field,
 }
 
 impl Icon {
@@ -105,6 +109,10 @@ impl Icon {
             Self::Alerts => "M3 4.5h14v9H9l-4 3.5v-3.5H3zM6.5 8h7M6.5 10.5h4.5",
             Self::Fleet => "M2.5 10.5h3.5l2-6 4 11 2-5h3.5",
             Self::NetworkAdvice => "M2.5 8a11 11 0 0 1 15 0M5.2 11a7 7 0 0 1 9.6 0M8 14a3.2 3.2 0 0 1 4 0M10 16.5h.01",
+            Self::Inspections => "M9 15A6 6 0 1 0 9 3a6 6 0 0 0 0 12zM13.5 13.5l4 4M6.5 9l2 2 3.5-4",
+            Self::WorkOrders => "M7 3.5h6v3H7zM7 5H4.5v12.5h11V5H13M7.5 10.5h5M7.5 13.5h3",
+            Self::Guidance => "M2.5 7.5L10 4l7.5 3.5L10 11zM5.5 9v4.5c2.5 2 6.5 2 9 0V9",
+            Self::Field => "M6.5 2.5h7v15h-7zM9 15h2",
             Self::Incidents => "M10 3a5 5 0 0 0-5 5v3.5L3.5 14h13L15 11.5V8a5 5 0 0 0-5-5zM8 16.5a2 2 0 0 0 4 0",
             Self::Reconciliation => "M3 6h10M10 3l3 3-3 3M17 14H7M10 11l-3 3 3 3",
             Self::Imports => "M10 3v9M6.5 8.5L10 12l3.5-3.5M3.5 16.5h13",
@@ -223,6 +231,9 @@ impl Shell {
                     entry("/failures", "nav-failures", Icon::Failures, P::FailuresRead),
                     entry("/incidents", "nav-incidents", Icon::Incidents, P::IncidentsRead),
                     entry("/lookups", "nav-evidence", Icon::Evidence, P::FailuresRead),
+                    entry("/alerts", "nav-alerts", Icon::Alerts, P::IncidentsRead),
+                    entry("/fleet", "nav-fleet", Icon::Fleet, P::IncidentsRead),
+                    entry("/network-advice", "nav-network-advice", Icon::NetworkAdvice, P::FailuresRead),
                 ],
             ),
             (
@@ -232,9 +243,15 @@ impl Shell {
                     entry("/imports", "nav-imports", Icon::Imports, P::SettlementsRead),
                     entry("/merchants", "nav-merchants", Icon::Merchants, P::SettlementsRead),
                     entry("/channels", "nav-channels", Icon::Channels, P::SettlementsRead),
-                    entry("/alerts", "nav-alerts", Icon::Alerts, P::IncidentsRead),
-                    entry("/fleet", "nav-fleet", Icon::Fleet, P::IncidentsRead),
-                    entry("/network-advice", "nav-network-advice", Icon::NetworkAdvice, P::FailuresRead),
+                ],
+            ),
+            (
+                "nav-care",
+                vec![
+                    entry("/inspections", "nav-inspections", Icon::Inspections, P::MaintenanceRead),
+                    entry("/work-orders", "nav-work-orders", Icon::WorkOrders, P::MaintenanceRead),
+                    entry("/guidance", "nav-guidance", Icon::Guidance, P::MaintenanceRead),
+                    entry("/m", "nav-field", Icon::Field, P::MaintenanceWork),
                 ],
             ),
             (

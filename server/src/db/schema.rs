@@ -1193,6 +1193,125 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    terminal_care (terminal_id) {
+        terminal_id -> BigInt,
+        org_path -> Text,
+        urgency -> BigInt,
+        reasons -> Text,
+        findings -> Text,
+        windows -> Nullable<Text>,
+        judged_at_ms -> BigInt,
+        inspected_at_ms -> Nullable<BigInt>,
+        inspected_by -> Nullable<Text>,
+        inspection_order_id -> Nullable<BigInt>,
+        inspected_place -> Nullable<Text>,
+        inspection_proven -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    maintenance_passes (name) {
+        name -> Text,
+        cursor -> Text,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    maintenance_rules (organization_id) {
+        organization_id -> BigInt,
+        org_path -> Text,
+        body -> Text,
+        changed_by -> Text,
+        changed_at_ms -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    checklists (organization_id, kind, version) {
+        organization_id -> BigInt,
+        kind -> Text,
+        version -> BigInt,
+        org_path -> Text,
+        body -> Text,
+        changed_by -> Text,
+        changed_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    work_orders (id) {
+        id -> BigInt,
+        org_path -> Text,
+        terminal_id -> BigInt,
+        kind -> Text,
+        dedup_key -> Text,
+        reason -> Nullable<Text>,
+        incident_id -> Nullable<BigInt>,
+        state -> Text,
+        urgency -> BigInt,
+        due_ms -> BigInt,
+        assignee_id -> Nullable<BigInt>,
+        assignee_name -> Nullable<Text>,
+        opened_by -> Text,
+        checklist -> Text,
+        answers -> Text,
+        done -> Nullable<Text>,
+        proof_terminal_id -> Nullable<BigInt>,
+        expected_firmware -> Nullable<Text>,
+        judged -> BigInt,
+        proof -> Nullable<Text>,
+        outcome -> Nullable<Text>,
+        state_since_ms -> BigInt,
+        deadline_ms -> Nullable<BigInt>,
+        reminders -> BigInt,
+        opened_at_ms -> BigInt,
+        closed_at_ms -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    work_order_events (order_id, seq) {
+        order_id -> BigInt,
+        seq -> BigInt,
+        at_ms -> BigInt,
+        actor_kind -> Text,
+        actor_id -> BigInt,
+        actor_name -> Text,
+        event -> Text,
+        note -> Text,
+        evidence -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    store_weeks (week, org_path, merchant_no, store_name, model) {
+        week -> BigInt,
+        org_path -> Text,
+        merchant_no -> Text,
+        store_name -> Text,
+        model -> Text,
+        attempts -> BigInt,
+        cancelled -> BigInt,
+        pin -> BigInt,
+        amount -> BigInt,
+        not_signed_in -> BigInt,
+        reader -> BigInt,
+    }
+}
+
+diesel::table! {
+    counted_attempts (terminal_id) {
+        terminal_id -> BigInt,
+        day -> BigInt,
+        transactions -> BigInt,
+    }
+}
+
 diesel::joinable!(cohort_cells -> cohorts (cohort_id));
 diesel::joinable!(cohort_outcomes -> cohorts (cohort_id));
 
@@ -1278,4 +1397,12 @@ diesel::allow_tables_to_appear_in_same_query!(
     sim_cards,
     terminal_networks,
     store_networks,
+    terminal_care,
+    maintenance_passes,
+    maintenance_rules,
+    checklists,
+    work_orders,
+    work_order_events,
+    store_weeks,
+    counted_attempts,
 );

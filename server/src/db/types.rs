@@ -48,6 +48,8 @@ pub enum Sequence {
     AlertRules,
     /// What the fleet's rules found.
     FleetFindings,
+    /// Work orders.
+    WorkOrders,
 }
 
 impl Sequence {
@@ -73,6 +75,7 @@ impl Sequence {
             Self::Explanations => "explanations",
             Self::AlertRules => "alert_rules",
             Self::FleetFindings => "fleet_findings",
+            Self::WorkOrders => "work_orders",
         }
     }
 }

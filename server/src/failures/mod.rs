@@ -1,12 +1,12 @@
 //! Failures: the events themselves with the conditions they happened under, which conditions explain a rise, and the
 //! incidents under which people deal with them.
 
+pub mod advice;
 mod cells;
 pub mod cells_file;
 pub mod classify;
 mod explain;
 pub mod feed;
-pub mod advice;
 pub mod fleet;
 pub mod http;
 pub mod imported;

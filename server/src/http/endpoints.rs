@@ -174,6 +174,7 @@ pub fn table() -> Vec<Endpoint> {
         crate::failures::fleet::http::endpoints(),
         crate::failures::advice::http::endpoints(),
         crate::alerts::http::endpoints(),
+        crate::maintenance::http::endpoints(),
         crate::audit::http::endpoints(),
         crate::console::endpoints(),
     ]

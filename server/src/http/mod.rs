@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod body;
+pub mod csv;
 pub mod endpoints;
 pub mod openapi;
 pub mod page;

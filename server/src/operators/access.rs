@@ -16,7 +16,7 @@ pub enum Role {
     OrgAdmin,
     /// Daily work on terminals.
     OrgOps,
-    /// On site: reads terminals, activates them.
+    /// On site: reads terminals, activates them, does what work orders ask for.
     Field,
     /// Reads everything, changes nothing.
     Auditor,
@@ -84,13 +84,31 @@ impl Role {
                             | P::SettlementsWrite
                             | P::AliasesApprove
                             | P::RulesWrite
+                            | P::MaintenanceWork
+                            | P::MaintenanceWrite
+                            | P::MaintenanceConfigure
                     )
             }
             Self::OrgOps => {
-                matches!(permission, P::TerminalsWrite | P::IncidentsWrite | P::FailuresWrite | P::SettlementsWrite)
-                    || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
+                matches!(
+                    permission,
+                    P::TerminalsWrite
+                        | P::IncidentsWrite
+                        | P::FailuresWrite
+                        | P::SettlementsWrite
+                        | P::MaintenanceWork
+                        | P::MaintenanceWrite
+                ) || (permission.is_read() && !matches!(permission, P::AuditRead | P::OperatorsRead))
             }
-            Self::Field => matches!(permission, P::TerminalsRead | P::FailuresRead | P::TerminalsActivate | P::Own),
+            Self::Field => matches!(
+                permission,
+                P::TerminalsRead
+                    | P::FailuresRead
+                    | P::TerminalsActivate
+                    | P::MaintenanceRead
+                    | P::MaintenanceWork
+                    | P::Own
+            ),
             Self::Auditor => permission.is_read(),
         }
     }
@@ -150,6 +168,14 @@ pub enum Permission {
     AlertsWrite,
     /// Change the tables that rules compare with, and have failures judged again.
     RulesWrite,
+    /// See what is due, work orders and operators' errors.
+    MaintenanceRead,
+    /// Do the work of work orders.
+    MaintenanceWork,
+    /// Open, give out, cancel and close work orders.
+    MaintenanceWrite,
+    /// Change thresholds and checklists.
+    MaintenanceConfigure,
     /// See the audit log.
     AuditRead,
     /// See settled payments, imports and merchants.
@@ -162,7 +188,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -186,6 +212,10 @@ impl Permission {
         Self::IncidentsWrite,
         Self::AlertsWrite,
         Self::RulesWrite,
+        Self::MaintenanceRead,
+        Self::MaintenanceWork,
+        Self::MaintenanceWrite,
+        Self::MaintenanceConfigure,
         Self::AuditRead,
         Self::SettlementsRead,
         Self::SettlementsWrite,
@@ -218,6 +248,10 @@ impl Permission {
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
             Self::RulesWrite => "rules_write",
+            Self::MaintenanceRead => "maintenance_read",
+            Self::MaintenanceWork => "maintenance_work",
+            Self::MaintenanceWrite => "maintenance_write",
+            Self::MaintenanceConfigure => "maintenance_configure",
             Self::AuditRead => "audit_read",
             Self::SettlementsRead => "settlements_read",
             Self::SettlementsWrite => "settlements_write",
@@ -238,6 +272,7 @@ impl Permission {
             | Self::FailuresRead
             | Self::IncidentsRead
             | Self::AuditRead
+            | Self::MaintenanceRead
             | Self::SettlementsRead => true,
             Self::TerminalsWrite
             | Self::TerminalsActivate
@@ -254,7 +289,10 @@ impl Permission {
             | Self::AlertsWrite
             | Self::SettlementsWrite
             | Self::AliasesApprove
-            | Self::RulesWrite => false,
+            | Self::RulesWrite
+            | Self::MaintenanceWork
+            | Self::MaintenanceWrite
+            | Self::MaintenanceConfigure => false,
         }
     }
 }
@@ -386,6 +424,18 @@ mod tests {
             assert!(Role::OrgAdmin.may_grant(role), "{role:?}");
         }
         assert!(!Role::Auditor.may_grant(Role::OrgOps));
+    }
+
+    #[test]
+    fn who_is_on_site_does_the_work_and_decides_nothing() {
+        let may = |permission| Role::Field.allows(permission);
+        assert!(may(Permission::MaintenanceRead) && may(Permission::MaintenanceWork));
+        assert!(!may(Permission::MaintenanceWrite) && !may(Permission::MaintenanceConfigure));
+        assert!(
+            Role::OrgOps.allows(Permission::MaintenanceWrite) && !Role::OrgOps.allows(Permission::MaintenanceConfigure)
+        );
+        assert!(Role::OrgAdmin.allows(Permission::MaintenanceConfigure));
+        assert!(!Role::ReleaseManager.allows(Permission::MaintenanceWork));
     }
 
     #[test]

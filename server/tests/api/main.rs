@@ -28,6 +28,7 @@ mod imported_failures;
 mod incidents;
 mod interop;
 mod mailbox;
+mod maintenance;
 mod operators;
 mod organizations;
 mod payments;

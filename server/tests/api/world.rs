@@ -130,6 +130,15 @@ impl<'a> World<'a> {
             ("/api/v1/evidence-packs" | "/evidence-packs", "id") => {
                 Some(self.object("evidence_pack", Self::make_evidence_pack))
             }
+            ("/api/v1/work-orders" | "/work-orders" | "/m", "id") => {
+                Some(self.object("work order", Self::make_work_order))
+            }
+            ("/m", "sn") => {
+                self.terminal_id();
+                Some(SN.to_owned())
+            }
+            ("/api/v1/maintenance-rules" | "/api/v1/checklists", "id") => Some(self.ours_id.to_string()),
+            ("/api/v1/checklists", "kind") => Some("inspection".to_owned()),
             ("/api/v1/alert-channels", "id") => Some(self.object("alert_channel", Self::make_alert_channel)),
             ("/api/v1/imports" | "/imports", "id") => Some(self.object("feed import", Self::make_feed_import)),
             ("/api/v1/feed-channels" | "/channel/v1" | "/channels", "id") => {
@@ -246,6 +255,45 @@ impl<'a> World<'a> {
                     { "table": "thresholds", "key": "weak_rsrp_dbm", "row": { "value": "-112" } },
                 ],
             }),
+            ("POST", "/api/v1/work-orders") => json!({
+                "terminal_id": self.terminal_id(), "kind": "repair", "reason": "printer", "note": "a test",
+                "urgency": "soon", "due_in_days": 3, "expected_firmware": "4.2.0",
+            }),
+            ("POST", "/api/v1/work-orders/{id}/assign") => {
+                let owner = self.object("incident owner", |world| world.make_person("zqx.owner", "org_ops"));
+                json!({ "operator_id": owner.parse::<i64>().unwrap(), "note": "a test" })
+            }
+            (
+                "POST",
+                "/api/v1/work-orders/{id}/start"
+                | "/api/v1/work-orders/{id}/close-unproven"
+                | "/api/v1/work-orders/{id}/cancel"
+                | "/api/v1/work-orders/{id}/note",
+            ) => json!({ "note": "a test" }),
+            ("POST", "/api/v1/work-orders/{id}/answer") => {
+                json!({ "answers": { "serial": { "found": "ok", "note": "a test" } } })
+            }
+            ("POST", "/api/v1/work-orders/{id}/done") => json!({
+                "note": "a test", "answers": { "serial": { "found": "fault", "note": "" } }, "replacement_sn": "ZQXSN000009",
+            }),
+            ("POST", "/api/v1/maintenance-rules/{id}") => json!({
+                "version": 0, "rules": {
+                    "inspection_days": 90, "inspection_days_by_model": { "zqx-m1": 30 },
+                    "inspection_days_by_tag": { "vip": 60 }, "dormant_days": 60, "dormant_now_days": 80, "error_percent": 20,
+                    "error_tries_min": 15, "battery_percent_min": 15, "coin_mv_min": 2_700, "coin_mv_now": 2_500,
+                    "expiry_days": [90, 30, 7], "moved_m": 3_000, "open_orders_for": ["tamper"],
+                },
+            }),
+            ("POST", "/api/v1/checklists/{id}/{kind}") => json!({
+                "version": 0, "items": [{ "id": "seals", "zh": "封签完好", "en": "Seals are whole", "required": true }],
+            }),
+            ("POST", "/api/v1/guidance/teach") => {
+                let path = format!("/api/v1/organizations/{}", self.ours_id);
+                let organization = self.server.get(&path, &self.admin.token).expect(200).json();
+                json!({
+                    "org_path": organization["path"], "merchant_no": "898330148160001", "store_name": "S", "note": "a test",
+                })
+            }
             ("POST", "/api/v1/alert-channels") => json!({
                 "name": "second", "organization_id": self.ours_id, "level": "P2", "transport": NOWHERE.transport(),
             }),
@@ -525,6 +573,10 @@ impl<'a> World<'a> {
             Ok::<_, db::Error>(new.tables.tables.version.clone())
         });
         json!({ "id": self.server.block_on(recorded).unwrap() })
+    fn make_work_order(&self) -> Value {
+        let new = json!({ "terminal_id": self.terminal_id(), "kind": "inspection", "note": format!("{MARK} order") });
+        let made = self.server.post("/api/v1/work-orders", &self.owner().token, &new).expect(201).json();
+        made["order"].clone()
     }
 
     fn make_alert_channel(&self) -> Value {

@@ -1,0 +1,395 @@
+//! SQL of what terminals need.
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use crate::db::schema::{terminal_care, terminal_states, terminals, work_orders};
+use crate::db::{self, Conn};
+use crate::maintenance::due::Finding;
+use crate::maintenance::list::{Device, DueFilter, DueKey, DueTerminal};
+use crate::maintenance::orders::State;
+use crate::maintenance::reason::{Reason, Urgency};
+use crate::maintenance::window::Windows;
+use crate::on_backend;
+use crate::operators::Scope;
+use crate::terminals::Lifecycle;
+
+/// Terminals in these states are with a merchant: those are inspected.
+pub(in crate::maintenance) const IN_FIELD: [Lifecycle; 3] = [Lifecycle::Bound, Lifecycle::Active, Lifecycle::Suspended];
+
+/// What is kept of one terminal.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::maintenance) struct Care {
+    pub findings: Vec<Finding>,
+    pub windows: Windows,
+    pub org_path: String,
+    pub inspected_at_ms: Option<i64>,
+    pub inspected_by: Option<String>,
+    pub inspected_place: Option<String>,
+    pub inspection_order_id: Option<i64>,
+    pub inspection_proven: Option<bool>,
+    /// 0 when there is no row yet.
+    pub version: i64,
+}
+
+/// One terminal as a pass finds it.
+#[derive(Debug, Clone)]
+pub(in crate::maintenance) struct Visit {
+    pub terminal_id: i64,
+    pub model: String,
+    pub org_path: String,
+    pub is_in_field: bool,
+    pub since_ms: i64,
+    pub merchant_no: Option<String>,
+    pub store_name: Option<String>,
+    /// `,one,two,`.
+    pub tags: String,
+    pub last_seen_ms: i64,
+    pub check_ins: i64,
+    pub transactions: i64,
+    pub report: String,
+    /// Expiry of its SIM card, where that is registered.
+    pub sim_expires_ms: Option<i64>,
+    pub care: Care,
+}
+
+type CareColumns =
+    (String, String, Option<String>, Option<i64>, Option<String>, Option<String>, Option<i64>, Option<i64>, i64);
+type TerminalColumns = (i64, String, String, String, Option<i64>, i64, Option<String>, Option<String>);
+type StateColumns = (Option<String>, i64, i64, i64, i64, String);
+
+fn care(columns: CareColumns) -> Care {
+    let (org_path, findings, windows, inspected_at_ms, inspected_by, place, order_id, proven, version) = columns;
+    Care {
+        findings: serde_json::from_str(&findings).unwrap_or_default(),
+        windows: windows.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        org_path,
+        inspected_at_ms,
+        inspected_by,
+        inspected_place: place,
+        inspection_order_id: order_id,
+        inspection_proven: proven.map(|proven| proven != 0),
+        version,
+    }
+}
+
+macro_rules! visits {
+    () => {
+        terminals::table
+            .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
+            .left_join(terminal_care::table.on(terminal_care::terminal_id.eq(terminals::id)))
+            .select((
+                (
+                    terminals::id,
+                    terminals::model,
+                    terminals::org_path,
+                    terminals::lifecycle,
+                    terminals::enrolled_at_ms,
+                    terminals::created_at_ms,
+                    terminals::merchant_no,
+                    terminals::store_name,
+                ),
+                (
+                    terminal_states::tags,
+                    terminal_states::last_seen_ms,
+                    terminal_states::check_ins,
+                    terminal_states::transactions_ok,
+                    terminal_states::transactions_failed,
+                    terminal_states::report,
+                ),
+                (
+                    terminal_care::org_path,
+                    terminal_care::findings,
+                    terminal_care::windows,
+                    terminal_care::inspected_at_ms,
+                    terminal_care::inspected_by,
+                    terminal_care::inspected_place,
+                    terminal_care::inspection_order_id,
+                    terminal_care::inspection_proven,
+                    terminal_care::version,
+                )
+                    .nullable(),
+            ))
+    };
+}
+
+fn visit((terminal, state, known): (TerminalColumns, StateColumns, Option<CareColumns>)) -> Visit {
+    let (terminal_id, model, org_path, lifecycle, enrolled_at_ms, created_at_ms, merchant_no, store_name) = terminal;
+    let (tags, last_seen_ms, check_ins, ok, failed, report) = state;
+    Visit {
+        terminal_id,
+        model,
+        org_path,
+        is_in_field: IN_FIELD.iter().any(|state| state.as_str() == lifecycle),
+        since_ms: enrolled_at_ms.unwrap_or(created_at_ms),
+        merchant_no,
+        store_name,
+        tags: tags.unwrap_or_default(),
+        last_seen_ms,
+        check_ins,
+        transactions: ok.saturating_add(failed),
+        report,
+        sim_expires_ms: None,
+        care: known.map(care).unwrap_or_default(),
+    }
+}
+
+/// Terminals above `after` in the order of their numbers. By primary keys.
+pub(in crate::maintenance) fn visits(conn: &mut Conn, after: i64, limit: i64) -> Result<Vec<Visit>, db::Error> {
+    let rows = visits!().filter(terminals::id.gt(after)).order(terminals::id).limit(limit);
+    Ok(rows.load(conn)?.into_iter().map(visit).collect())
+}
+
+/// One terminal, with what is kept of it locked until the transaction ends. By primary keys.
+pub(in crate::maintenance) fn hold(conn: &mut Conn, terminal_id: i64) -> Result<Option<Visit>, db::Error> {
+    // Writing takes the lock on both databases, and the row is read as it is under it.
+    diesel::update(terminal_care::table.find(terminal_id))
+        .set(terminal_care::version.eq(terminal_care::version + 1))
+        .execute(conn)?;
+    Ok(visits!().filter(terminals::id.eq(terminal_id)).first(conn).optional()?.map(visit))
+}
+
+fn reasons(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = findings.iter().map(|finding| finding.reason.as_str()).collect();
+    format!(",{},", names.join(","))
+}
+
+/// Writes what was judged, if nobody wrote it since it was read; returns whether that was so.
+pub(in crate::maintenance) fn save(
+    conn: &mut Conn,
+    terminal_id: i64,
+    after: &Care,
+    judged_at_ms: i64,
+) -> Result<bool, db::Error> {
+    let urgency = after.findings.iter().map(|finding| finding.urgency.rank()).max().unwrap_or(0);
+    let windows =
+        (after.windows != Windows::default()).then(|| serde_json::to_string(&after.windows).unwrap_or_default());
+    let values = (
+        terminal_care::org_path.eq(&after.org_path),
+        terminal_care::urgency.eq(urgency),
+        terminal_care::reasons.eq(reasons(&after.findings)),
+        terminal_care::findings.eq(serde_json::to_string(&after.findings).unwrap_or_default()),
+        terminal_care::windows.eq(windows),
+        terminal_care::judged_at_ms.eq(judged_at_ms),
+        terminal_care::inspected_at_ms.eq(after.inspected_at_ms),
+        terminal_care::inspected_by.eq(after.inspected_by.as_deref()),
+        terminal_care::inspected_place.eq(after.inspected_place.as_deref()),
+        terminal_care::inspection_order_id.eq(after.inspection_order_id),
+        terminal_care::inspection_proven.eq(after.inspection_proven.map(i64::from)),
+        terminal_care::version.eq(after.version + 1),
+    );
+    let written = if after.version == 0 {
+        let row = (terminal_care::terminal_id.eq(terminal_id), values);
+        on_backend!(conn, |c| diesel::insert_into(terminal_care::table)
+            .values(row)
+            .on_conflict_do_nothing()
+            .execute(c))?
+    } else {
+        let row = terminal_care::table.find(terminal_id).filter(terminal_care::version.eq(after.version));
+        diesel::update(row).set(values).execute(conn)?
+    };
+    Ok(written == 1)
+}
+
+type DueColumns = (
+    (i64, String, String, String, Option<String>, Option<String>, Option<String>),
+    (i64, String, i64, Option<i64>, Option<String>),
+    i64,
+);
+
+/// Most urgent first, then the newest terminal. By `terminal_care_due`, read backwards, and primary keys. The registry's
+/// own organization decides: the copy only spares looking at it.
+pub(in crate::maintenance) fn due(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &DueFilter,
+    after: Option<DueKey>,
+    limit: i64,
+) -> Result<Vec<DueTerminal>, db::Error> {
+    let mut query = terminal_care::table
+        .inner_join(terminals::table.on(terminals::id.eq(terminal_care::terminal_id)))
+        .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminal_care::terminal_id)))
+        .filter(terminal_care::urgency.ge(filter.urgency.unwrap_or(Urgency::Planned).rank()))
+        .filter(terminal_care::org_path.ge(scope.from()))
+        .filter(terminal_care::org_path.lt(scope.below()))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .into_boxed();
+    if let Some(reason) = filter.reason {
+        query = query.filter(terminal_care::reasons.like(like(reason)));
+    }
+    if let Some(terminal_id) = filter.terminal_id {
+        query = query.filter(terminal_care::terminal_id.eq(terminal_id));
+    }
+    if let Some((urgency, terminal_id)) = after {
+        query = query.filter(
+            terminal_care::urgency
+                .lt(urgency)
+                .or(terminal_care::urgency.eq(urgency).and(terminal_care::terminal_id.lt(terminal_id))),
+        );
+    }
+    let rows = query
+        .order((terminal_care::urgency.desc(), terminal_care::terminal_id.desc()))
+        .limit(limit)
+        .select((
+            (
+                terminals::id,
+                terminals::sn,
+                terminals::model,
+                terminals::org_path,
+                terminals::merchant_no,
+                terminals::merchant_name,
+                terminals::store_name,
+            ),
+            (
+                terminal_care::urgency,
+                terminal_care::findings,
+                terminal_care::judged_at_ms,
+                terminal_care::inspected_at_ms,
+                terminal_care::inspected_by,
+            ),
+            terminal_states::last_seen_ms,
+        ))
+        .load::<DueColumns>(conn)?;
+    let mut found: Vec<DueTerminal> = rows.into_iter().filter_map(due_terminal).collect();
+    let ids: Vec<i64> = found.iter().map(|row| row.terminal_id).collect();
+    for (terminal_id, order_id) in live_orders(conn, scope, ids)? {
+        if let Some(row) = found.iter_mut().find(|row| row.terminal_id == terminal_id) {
+            row.work_order_ids.push(order_id);
+        }
+    }
+    Ok(found)
+}
+
+fn like(reason: Reason) -> String {
+    format!("%,{},%", reason.as_str())
+}
+
+fn due_terminal((terminal, care, last_seen_ms): DueColumns) -> Option<DueTerminal> {
+    let (terminal_id, sn, model, org_path, merchant_no, merchant_name, store_name) = terminal;
+    let (urgency, findings, judged_at_ms, inspected_at_ms, inspected_by) = care;
+    Some(DueTerminal {
+        terminal_id,
+        sn,
+        model,
+        org_path,
+        merchant_no,
+        merchant_name,
+        store_name,
+        urgency: Urgency::of_rank(urgency)?,
+        findings: serde_json::from_str(&findings).unwrap_or_default(),
+        judged_at_ms,
+        inspected_at_ms,
+        inspected_by,
+        last_seen_ms: (last_seen_ms > 0).then_some(last_seen_ms),
+        work_order_ids: Vec::new(),
+    })
+}
+
+/// Orders of these terminals that are not over. By `work_orders_by_terminal`.
+fn live_orders(conn: &mut Conn, scope: &Scope, ids: Vec<i64>) -> Result<Vec<(i64, i64)>, db::Error> {
+    let rows = work_orders::table
+        .filter(work_orders::terminal_id.eq_any(ids))
+        .filter(work_orders::state.eq_any(State::LIVE.map(State::as_str)))
+        .filter(work_orders::org_path.ge(scope.from()))
+        .filter(work_orders::org_path.lt(scope.below()))
+        .order(work_orders::id)
+        .select((work_orders::terminal_id, work_orders::id));
+    Ok(rows.load(conn)?)
+}
+
+/// How many terminals of the scope have which reasons. One pass over `terminal_care_due`.
+pub(in crate::maintenance) fn counts(conn: &mut Conn, scope: &Scope) -> Result<Vec<(Vec<Reason>, i64)>, db::Error> {
+    let rows: Vec<(String, i64)> = terminal_care::table
+        .filter(terminal_care::urgency.ge(Urgency::Planned.rank()))
+        .filter(terminal_care::org_path.ge(scope.from()))
+        .filter(terminal_care::org_path.lt(scope.below()))
+        .group_by(terminal_care::reasons)
+        .select((terminal_care::reasons, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(names, n)| (names.split(',').filter_map(Reason::parse).collect(), n)).collect())
+}
+
+type DeviceColumns = (
+    (i64, String, Option<String>, String, Option<String>, String, String),
+    (Option<String>, Option<String>, Option<String>, Option<String>, String),
+    (String, i64),
+    Option<(Option<i64>, Option<String>, Option<i64>, Option<i64>)>,
+);
+
+/// Every terminal of the scope that was not retired, in the order of their numbers. By primary keys.
+pub(in crate::maintenance) fn devices(
+    conn: &mut Conn,
+    scope: &Scope,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Device>, db::Error> {
+    let rows = terminals::table
+        .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
+        .left_join(terminal_care::table.on(terminal_care::terminal_id.eq(terminals::id)))
+        .filter(terminals::id.gt(after))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .filter(terminals::lifecycle.ne_all([Lifecycle::Retired, Lifecycle::Blocked].map(Lifecycle::as_str)))
+        .order(terminals::id)
+        .limit(limit)
+        .select((
+            (
+                terminals::id,
+                terminals::sn,
+                terminals::tusn,
+                terminals::model,
+                terminals::hardware,
+                terminals::org_path,
+                terminals::lifecycle,
+            ),
+            (
+                terminals::merchant_no,
+                terminals::merchant_name,
+                terminals::store_name,
+                terminals::terminal_no,
+                terminals::region,
+            ),
+            (terminal_states::firmware, terminal_states::last_seen_ms),
+            (
+                terminal_care::inspected_at_ms,
+                terminal_care::inspected_by,
+                terminal_care::inspection_order_id,
+                terminal_care::inspection_proven,
+            )
+                .nullable(),
+        ))
+        .load::<DeviceColumns>(conn)?;
+    Ok(rows.into_iter().map(device).collect())
+}
+
+fn device((terminal, place, state, inspection): DeviceColumns) -> Device {
+    let (terminal_id, sn, tusn, model, hardware, org_path, lifecycle) = terminal;
+    let (merchant_no, merchant_name, store_name, terminal_no, region) = place;
+    let (firmware, last_seen_ms) = state;
+    let (inspected_at_ms, inspected_by, inspection_order_id, proven) = inspection.unwrap_or_default();
+    Device {
+        terminal_id,
+        sn,
+        tusn,
+        model,
+        hardware,
+        org_path,
+        lifecycle,
+        merchant_no,
+        merchant_name,
+        store_name,
+        terminal_no,
+        region,
+        firmware,
+        last_seen_ms: (last_seen_ms > 0).then_some(last_seen_ms),
+        inspected_at_ms,
+        inspected_by,
+        inspection_order_id,
+        inspection_proven: proven.map(|proven| proven != 0),
+    }
+}

@@ -79,7 +79,7 @@ async fn list(
 }
 
 fn last(shell: &Shell, channel: &Channel) -> String {
-    channel.last_row_at_ms.map_or_else(|| shell.say("channel-never"), |at_ms| shell.moments.ago(at_ms))
+    channel.last_row_at_ms.map_or_else(|| shell.say("feed-channel-never"), |at_ms| shell.moments.ago(at_ms))
 }
 
 #[derive(Template)]
@@ -127,7 +127,7 @@ async fn page(
         id,
         path: channel.callback_path.clone(),
         facts: vec![
-            (shell.say("channel-last"), last(&shell, &channel)),
+            (shell.say("feed-channel-last"), last(&shell, &channel)),
             (shell.say("feed-import-by"), channel.created_by.clone()),
             (shell.say("feed-import-at"), shell.moments.absolute(channel.created_at_ms)),
         ],
@@ -199,5 +199,5 @@ async fn delete(
 ) -> Result<HttpResponse, Problem> {
     let now = state.clock.now();
     state.db.write(move |conn| feed::delete(conn, &actor, &caller.scope, id, now)).await?;
-    Ok(shell::see_other("/channels?done=channel_deleted"))
+    Ok(shell::see_other("/channels?done=feed_channel_deleted"))
 }

@@ -12,7 +12,6 @@ use tillward_protocol::phase::Reason;
 use super::super::evidence;
 use super::*;
 use crate::alerts::{self, AlertKind, AlertState, DeliveryState, Route, TransportKind, Urgency};
-use crate::alerts::{AlertKind, AlertState};
 use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
 use crate::failures::feed;
 use crate::failures::incidents::{self, State as IncidentState};
@@ -21,7 +20,7 @@ use crate::imports;
 use crate::maintenance::checklist::Found;
 use crate::maintenance::guidance::{Missing, OperatorError, Verdict as GuidanceVerdict};
 use crate::maintenance::orders::{Kind as WorkKind, LIVE, Signal, State as OrderState};
-use crate::maintenance::{Reason as DueReason, Urgency};
+use crate::maintenance::{Reason as DueReason, Urgency as CareUrgency};
 use crate::merchants::numbers;
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
@@ -477,7 +476,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "resolved",
                 "noted",
                 "mapping_saved",
-                "channel_deleted",
+                "feed_channel_deleted",
                 "merchant",
                 "number_requested",
                 "number_foreign",
@@ -531,7 +530,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("deed", deeds().iter().map(|deed| deed.replace('.', "-")).collect()),
         ("due", names(&DueReason::ALL.map(DueReason::as_str))),
         ("try", names(&DueReason::ALL.map(DueReason::as_str))),
-        ("urgency", names(&Urgency::ALL.map(Urgency::as_str))),
+        ("urgency", names(&CareUrgency::ALL.map(CareUrgency::as_str))),
         ("work", names(&WorkKind::ALL.map(WorkKind::as_str))),
         ("order", {
             let mut states = names(&OrderState::ALL.map(OrderState::as_str));

@@ -139,7 +139,6 @@ impl<'a> World<'a> {
             }
             ("/api/v1/maintenance-rules" | "/api/v1/checklists", "id") => Some(self.ours_id.to_string()),
             ("/api/v1/checklists", "kind") => Some("inspection".to_owned()),
-            ("/api/v1/alert-channels", "id") => Some(self.object("alert_channel", Self::make_alert_channel)),
             ("/api/v1/imports" | "/imports", "id") => Some(self.object("feed import", Self::make_feed_import)),
             ("/api/v1/feed-channels" | "/channel/v1" | "/channels", "id") => {
                 Some(self.object("feed channel", Self::make_feed_channel))
@@ -247,6 +246,7 @@ impl<'a> World<'a> {
             ("POST", "/api/v1/lookups") => self.lookup(),
             ("POST", "/api/v1/evidence-packs") => json!({
                 "terminal_id": self.terminal_id(), "event_id": self.object("failure", Self::make_failure),
+            }),
             ("POST", "/api/v1/failures/reevaluate") => json!({
                 "from_ms": 1, "to_ms": 2, "terminal_id": self.terminal_id(), "cause": "NET.SIGNAL", "after": [1, 1, "e"],
             }),
@@ -321,6 +321,7 @@ impl<'a> World<'a> {
             }),
             ("POST", "/channel/v1/{id}/transactions") => json!({
                 "deviceSn": SN, "amount": "12.30", "time": "2026-11-22 18:05:00",
+            }),
             ("PATCH", "/api/v1/alert-channels/{id}") => json!({
                 "version": 1, "name": "renamed", "level": "P1", "language": "en", "batch_s": 60, "rate_per_min": 5,
                 "digest": true, "paused": false, "url": "http://127.0.0.1:9/other",
@@ -549,6 +550,8 @@ impl<'a> World<'a> {
         let event_id = self.object("failure", Self::make_failure);
         let new = json!({ "terminal_id": self.terminal_id(), "event_id": event_id });
         self.server.post("/api/v1/evidence-packs", &self.owner().token, &new).expect(201).json()
+    }
+
     /// A verdict, by the tables that it was judged by.
     fn make_verdict(&self) -> Value {
         let path = format!("/api/v1/organizations/{}", self.ours_id);
@@ -573,6 +576,8 @@ impl<'a> World<'a> {
             Ok::<_, db::Error>(new.tables.tables.version.clone())
         });
         json!({ "id": self.server.block_on(recorded).unwrap() })
+    }
+
     fn make_work_order(&self) -> Value {
         let new = json!({ "terminal_id": self.terminal_id(), "kind": "inspection", "note": format!("{MARK} order") });
         let made = self.server.post("/api/v1/work-orders", &self.owner().token, &new).expect(201).json();
@@ -633,6 +638,8 @@ impl<'a> World<'a> {
         let path = format!("/channel/v1/{channel}/transactions");
         self.server.send("POST", &path, "", &headers, body.as_bytes()).expect(200);
         self.server.get("/api/v1/settlements", &self.owner().token).expect(200).json()["items"][0].clone()
+    }
+
     /// A rule about everything, for the first organization's channel.
     fn rule(&self) -> Value {
         let channel = self.object("alert_channel", Self::make_alert_channel);

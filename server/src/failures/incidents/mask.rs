@@ -23,6 +23,7 @@ pub fn parents(kind: Kind) -> &'static [Kind] {
         | Kind::MerchantSwitch
         | Kind::AmountShort
         | Kind::SettlementMissing
+        | Kind::CardData
         | Kind::Tamper
         | Kind::BlockedCalling
         | Kind::Expiry => &[],

@@ -387,3 +387,26 @@ fn rare_values_count_as_one_that_is_never_a_condition() {
 fn unattended_scans_need_more_evidence() {
     assert_near(&[(gain_min_unattended(288, 10), 13.6655), (gain_min_unattended(1, 1), GAIN_MIN)]);
 }
+
+#[test]
+fn a_few_dozen_failures_without_history_are_enough_for_a_plain_cause() {
+    let mut cells = Cells { codes: vec![Vec::new(); 10], ..Cells::default() };
+    cells.attributes = (0..10)
+        .map(|number| Attribute {
+            name: format!("a{number}"),
+            values: if number == 0 || number == 7 { vec!["x".into(), "y".into()] } else { vec!["only".into()] },
+        })
+        .collect();
+    for (firmware, access, k) in [(0, 0, 0.0), (0, 1, 1.0), (1, 0, 48.0), (1, 1, 0.0)] {
+        for (number, codes) in cells.codes.iter_mut().enumerate() {
+            codes.push(if number == 0 { firmware } else if number == 7 { access } else { 0 });
+        }
+        cells.n.push(48.0);
+        cells.k.push(k);
+        cells.n0.push(0.0);
+        cells.k0.push(0.0);
+    }
+    let report = explain(&cells, gain_min_unattended(288, 4), |_| None);
+    assert_eq!(report.explanations.iter().map(|found| found.all_of.clone()).collect::<Vec<_>>(), [[at(0, 1), at(7, 0)]]);
+    assert!(report.explanations[0].lift > 4.0, "{report:?}");
+}

@@ -290,11 +290,15 @@ async fn maintain(state: Arc<State>) {
             tracing::warn!(error = &error as &dyn std::error::Error, "signed metadata could not be renewed");
             metrics::counter!("tillward_maintenance_failed_total").increment(1);
         }
-        match reconcile::look_for_missing(&state.db, now).await {
-            // What is left is for the next time: it is days old anyway.
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "missing settlements could not be looked for");
+        loop {
+            match reconcile::look_for_missing(&state.db, now).await {
+                Ok(true) => continue,
+                Ok(false) => break,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "missing settlements could not be looked for");
+                    break;
+                }
             }
         }
         match profiles::forget_unused(&state.db, now).await {

@@ -3,6 +3,7 @@
 mod callbacks;
 mod files;
 mod month;
+mod pages;
 mod settled;
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -119,7 +119,7 @@ struct ListQuery {
 }
 
 impl ListQuery {
-    fn filter(&self) -> std::result::Result<Filter, Problem> {
+    fn filter(&self) -> Result<Filter, Problem> {
         let results = match self.result.as_deref().filter(|name| !name.is_empty()) {
             None => Vec::new(),
             Some(name) => {
@@ -157,7 +157,7 @@ async fn summary(
     state: web::Data<State>,
     caller: Caller,
     Query(query): Query<SummaryQuery>,
-) -> std::result::Result<web::Json<Summary>, Problem> {
+) -> Result<web::Json<Summary>, Problem> {
     let days = query.days.unwrap_or(30);
     if !(1..=DAYS_MAX).contains(&days) {
         return Err(Problem::invalid("days", format!("must be 1 to {DAYS_MAX}")));
@@ -171,7 +171,7 @@ async fn list(
     state: web::Data<State>,
     caller: Caller,
     Query(query): Query<ListQuery>,
-) -> std::result::Result<web::Json<Page<Settlement>>, Problem> {
+) -> Result<web::Json<Page<Settlement>>, Problem> {
     let filter = query.filter()?;
     let page = PageQuery { after: query.after, size: query.size };
     let (size, after) = (page.size()?, page.after::<(i64, i64)>()?);
@@ -183,7 +183,7 @@ async fn get(
     state: web::Data<State>,
     caller: Caller,
     Path(id): Path<i64>,
-) -> std::result::Result<web::Json<SettlementDetail>, Problem> {
+) -> Result<web::Json<SettlementDetail>, Problem> {
     let found = state.db.read(move |conn| super::find(conn, &caller.scope, id)).await?;
     Ok(web::Json(found.ok_or_else(Problem::not_found)?))
 }
@@ -192,7 +192,7 @@ async fn export(
     state: web::Data<State>,
     caller: Caller,
     Query(query): Query<ListQuery>,
-) -> std::result::Result<HttpResponse, Problem> {
+) -> Result<HttpResponse, Problem> {
     let filter = query.filter()?;
     Ok(download(state, caller, filter, "settlements.csv"))
 }
@@ -207,7 +207,8 @@ pub(crate) fn download(state: web::Data<State>, caller: Caller, filter: Filter, 
             let read = state.db.read(move |conn| super::list(conn, &scope, &filter, after, BLOCK)).await;
             match read {
                 Ok(rows) => {
-                    let next = rows.last().filter(|_| rows.len() == BLOCK as usize).map(|row| (row.at_ms, row.id));
+                    let next =
+                        rows.last().filter(|_| u32::try_from(rows.len()) == Ok(BLOCK)).map(|row| (row.at_ms, row.id));
                     let csv = lines(&rows, is_first);
                     Some((Ok(Bytes::from(csv)), (state, next.map(|key| (Some(key), false)))))
                 }
@@ -292,7 +293,7 @@ async fn numbers(
     state: web::Data<State>,
     caller: Caller,
     Query(query): Query<NumberQuery>,
-) -> std::result::Result<web::Json<Page<MerchantNumber>>, Problem> {
+) -> Result<web::Json<Page<MerchantNumber>>, Problem> {
     let wanted = match query.state.as_deref().filter(|name| !name.is_empty()) {
         None => None,
         Some(name) => {
@@ -310,7 +311,7 @@ async fn enter(
     state: web::Data<State>,
     Acting { caller, actor }: Acting,
     Json(new): Json<NewMerchantNumber>,
-) -> std::result::Result<HttpResponse, Problem> {
+) -> Result<HttpResponse, Problem> {
     let now = state.clock.now();
     let made = state.db.write(move |conn| super::enter(conn, &caller, &actor, new, now)).await?;
     Ok(HttpResponse::Created().json(made))
@@ -321,7 +322,7 @@ async fn request(
     acting: Acting,
     Path(id): Path<i64>,
     Json(said): Json<Said>,
-) -> std::result::Result<web::Json<MerchantNumber>, Problem> {
+) -> Result<web::Json<MerchantNumber>, Problem> {
     act(&state, acting, id, Act::Request(said)).await
 }
 
@@ -329,7 +330,7 @@ async fn approve(
     state: web::Data<State>,
     acting: Acting,
     Path(id): Path<i64>,
-) -> std::result::Result<web::Json<MerchantNumber>, Problem> {
+) -> Result<web::Json<MerchantNumber>, Problem> {
     act(&state, acting, id, Act::Approve).await
 }
 
@@ -338,7 +339,7 @@ async fn foreign(
     acting: Acting,
     Path(id): Path<i64>,
     Json(said): Json<Said>,
-) -> std::result::Result<web::Json<MerchantNumber>, Problem> {
+) -> Result<web::Json<MerchantNumber>, Problem> {
     act(&state, acting, id, Act::Foreign(said)).await
 }
 
@@ -346,7 +347,7 @@ async fn reopen(
     state: web::Data<State>,
     acting: Acting,
     Path(id): Path<i64>,
-) -> std::result::Result<web::Json<MerchantNumber>, Problem> {
+) -> Result<web::Json<MerchantNumber>, Problem> {
     act(&state, acting, id, Act::Reopen).await
 }
 
@@ -356,7 +357,7 @@ pub(crate) async fn act(
     Acting { caller, actor }: Acting,
     id: i64,
     act: Act,
-) -> std::result::Result<web::Json<MerchantNumber>, Problem> {
+) -> Result<web::Json<MerchantNumber>, Problem> {
     let now = state.clock.now();
     let number = state.db.write(move |conn| super::decide(conn, &caller, &actor, id, act, now)).await?;
     state.reconciling.wake();

@@ -34,11 +34,11 @@ const CURSOR: &str = "reconcile.reported";
 ///
 /// # Errors
 /// [`db::Error`]; what was compared before stays compared.
-pub async fn pass(db: &Db, now: Now) -> std::result::Result<bool, db::Error> {
+pub async fn pass(db: &Db, now: Now) -> Result<bool, db::Error> {
     db.write(move |conn| batch(conn, now)).await
 }
 
-fn batch(conn: &mut Conn, now: Now) -> std::result::Result<bool, db::Error> {
+fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     if !store::leads(conn)? {
         return Ok(false);
     }
@@ -83,11 +83,11 @@ type Place = (i64, i64, String);
 ///
 /// # Errors
 /// [`db::Error`].
-pub async fn look_for_missing(db: &Db, now: Now) -> std::result::Result<bool, db::Error> {
+pub async fn look_for_missing(db: &Db, now: Now) -> Result<bool, db::Error> {
     db.write(move |conn| missing(conn, now)).await
 }
 
-fn missing(conn: &mut Conn, now: Now) -> std::result::Result<bool, db::Error> {
+fn missing(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     if !store::leads(conn)? {
         return Ok(false);
     }
@@ -152,7 +152,7 @@ fn review(
     gathered: &Gathered,
     judgement: &Judgement,
     known: &Known,
-) -> std::result::Result<(), db::Error> {
+) -> Result<(), db::Error> {
     let asks = judgement.findings.iter().any(|finding| finding.kind == FindingKind::ReviewNumber);
     // Counted once: a payment that is looked at again under review was counted before.
     if !asks || payment.result == Shows::Review.as_str() {

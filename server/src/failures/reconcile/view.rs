@@ -116,7 +116,7 @@ pub struct Summary {
 ///
 /// # Errors
 /// [`db::Error`].
-pub fn summary(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> std::result::Result<Summary, db::Error> {
+pub fn summary(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> Result<Summary, db::Error> {
     let mut summary = Summary { from_ms, to_ms, ..Summary::default() };
     let mut checked = 0;
     for group in store::counts(conn, scope, from_ms, to_ms)? {
@@ -268,7 +268,7 @@ pub fn list(
     filter: &Filter,
     after: Option<SettlementKey>,
     size: u32,
-) -> std::result::Result<Vec<Settlement>, db::Error> {
+) -> Result<Vec<Settlement>, db::Error> {
     let rows = store::list(conn, scope, filter, after, i64::from(size))?;
     Ok(rows.into_iter().map(Settlement::from).collect())
 }
@@ -286,7 +286,7 @@ pub struct SettlementDetail {
 ///
 /// # Errors
 /// [`db::Error`].
-pub fn find(conn: &mut Conn, scope: &Scope, id: i64) -> std::result::Result<Option<SettlementDetail>, db::Error> {
+pub fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<SettlementDetail>, db::Error> {
     let Some(row) = store::find(conn, scope, id)? else { return Ok(None) };
     let item = super::pass::item(row.id);
     let judgement = store::judgement(conn, row.terminal_id, &item)?;

@@ -1,6 +1,10 @@
 //! What payments show: merchants, money, coverage, and what counts for the statistics.
 
+use diesel::prelude::*;
 use serde_json::{Value, json};
+use tillward_server::db;
+use tillward_server::db::schema::payments;
+use tillward_server::failures::reconcile;
 
 use super::{MERCHANT, channel, counts, import, moment, summary, terminals};
 use crate::harness::{TestServer, on_each_database};
@@ -272,5 +276,90 @@ fn a_download_opens_in_a_spreadsheet_and_holds_no_formula() {
         assert!(csv.starts_with("\u{feff}机具序列号,交易时间") && csv.matches("\r\n").count() == 2, "{csv}");
         assert!(csv.contains(&format!(",6181.87,6082.87,0.00,0.00,\t{MERCHANT},'=HYPERLINK(1),")), "{csv}");
         assert_eq!(server.get("/api/v1/settlements.csv", &tree.west_ops).expect(200).text().lines().count(), 1);
+    });
+}
+
+/// A success as a terminal reports it.
+fn reported(server: &TestServer, id: i64, event: &str, at_ms: i64, amount_fen: i64, sent: &str) {
+    let (event, sent) = (event.to_owned(), sent.to_owned());
+    let write = server.state.db.write(move |conn| {
+        diesel::insert_into(payments::table)
+            .values((
+                payments::terminal_id.eq(id),
+                payments::event_id.eq(&event),
+                payments::occurred_at_ms.eq(at_ms),
+                payments::at_ms.eq(at_ms),
+                payments::received_at_ms.eq(at_ms),
+                payments::org_path.eq("/101/102/"),
+                payments::transaction_type.eq("sale"),
+                payments::amount_fen.eq(amount_fen),
+                payments::ref_no.eq(format!("REF{event}")),
+                payments::merchant_no_sent.eq(&sent),
+            ))
+            .execute(conn)?;
+        Ok::<_, db::Error>(())
+    });
+    server.block_on(write).unwrap();
+}
+
+#[test]
+fn what_one_side_alone_knows_is_said_after_its_time_and_only_where_the_feed_is_known_to_be_whole() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let terminal = server.get("/api/v1/terminals?q=S1", &tree.east_ops).expect(200).json()["items"][0].clone();
+        let id = terminal["id"].as_i64().unwrap();
+        let begin_ms = server.clock.now().0;
+        let day = 86_400_000;
+        for (event, days, amount_fen) in [("a", 0, 10_000), ("b", 2, 20_000), ("c", 3, 30_000), ("d", 20, 40_000)] {
+            reported(server, id, event, begin_ms + days * day, amount_fen, MERCHANT);
+        }
+        server.clock.advance_ms(21 * day);
+        let row = |event: &str, days: i64, amount: &str| {
+            let at = moment(begin_ms + days * day);
+            format!("X{event},S1,{MERCHANT},{amount},{amount},0,{at},成功,REF{event}\n")
+        };
+        // The channel knows nothing of the second one, and of a payment that the terminal does not know; of the last
+        // days it has not told yet.
+        let text = format!(
+            "流水号,机具序列号,商户编号,交易金额,结算金额,手续费,交易时间,交易状态,参考号\n{}{}{}{}",
+            row("a", 0, "100"),
+            row("c", 3, "300"),
+            row("nobody", 4, "77"),
+            row("e", 10, "1"),
+        );
+        reported(server, id, "e", begin_ms + 10 * day, 100, MERCHANT);
+        import(server, &tree.east_ops, channel, text.as_bytes());
+        let now = server.clock.now();
+        while server.block_on(reconcile::look_for_missing(&server.state.db, now)).unwrap() {}
+        let found = summary(server, &tree.east_ops);
+        assert_eq!((&found["matched"], &found["s3_missing"]), (&json!(3), &json!(2)), "{found}");
+        let alone = shown(server, &tree.east_ops, "missing");
+        assert_eq!((alone.len(), &alone[0]["amount_fen"]), (1, &json!(7_700)));
+        assert_eq!(shown(server, &tree.east_ops, "fine")[0]["match_quality"], "ref");
+        let opened = incidents(server, &tree.east_ops, "settlement_missing");
+        assert_eq!(opened.len(), 2, "{opened:?}");
+    });
+}
+
+#[test]
+fn a_terminal_that_sends_another_number_has_drifted_and_the_channel_is_not_blamed() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let terminal = server.get("/api/v1/terminals?q=S1", &tree.east_ops).expect(200).json()["items"][0].clone();
+        let at_ms = server.clock.now().0 - 5 * 3_600_000;
+        reported(server, terminal["id"].as_i64().unwrap(), "z", at_ms, 10_000, REDUCED);
+        let text = file(server, &[("1", "S1", REDUCED, "100", "100", "0", "0", 5)]);
+        import(server, &tree.east_ops, channel, text.as_bytes());
+        assert_eq!(summary(server, &tree.east_ops)["s4_switched"], 1);
+        let row = &shown(server, &tree.east_ops, "switched")[0];
+        let why = server.get(&format!("/api/v1/settlements/{}", row["id"]), &tree.east_ops).expect(200).json();
+        assert_eq!(why["judgement"]["verdict"]["cause"], "UPG.CONFIG_DRIFT", "{why}");
+        assert_eq!(row["match_quality"], "weak");
+        assert_eq!(incidents(server, &tree.east_ops, "config_drift").len(), 1);
+        assert_eq!(incidents(server, &tree.east_ops, "merchant_switch").len(), 0);
     });
 }

@@ -17,6 +17,7 @@ use crate::checkin::Queue;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
+use crate::guard::Guard;
 use crate::http::tokens::Tokens;
 use crate::http::{self, State};
 use crate::operators::sessions::AddressLimit;
@@ -79,6 +80,7 @@ impl Server {
             import_jobs: Signal::default(),
             reconciling: Signal::default(),
             alerts: Sender::new(config.public_url.as_deref()),
+            guard: Guard::default(),
         });
         let workers = Workers::start(state.clone().into_inner());
         let shared = state.clone();

@@ -14,6 +14,7 @@ pub mod config;
 pub mod console;
 pub mod db;
 pub mod failures;
+pub mod guard;
 pub mod http;
 pub mod imports;
 pub mod merchants;

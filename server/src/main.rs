@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use tillward_server::cli;
 use tillward_server::clock::Clock;
 use tillward_server::config::Config;
-use tillward_server::simulate::bench::{self, planner};
+use tillward_server::simulate::bench::{self, feed, planner};
 use tillward_server::simulate::command::{self, SimulateArgs};
 use tillward_server::simulate::demo::{self, DemoArgs};
 
@@ -63,6 +63,18 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// A channel's file: taken in, taken in again, compared.
+    Feed {
+        /// Rows of the file, 200,000 at most.
+        #[arg(long, default_value_t = 100_000)]
+        rows: i64,
+        /// URL of a PostgreSQL server to measure as well; a database is made there and dropped.
+        #[arg(long)]
+        postgres: Option<String>,
+        /// One JSON array instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Durable check-ins against a bare handler, in one run.
     CheckIn {
         /// Connections of the generator.
@@ -135,6 +147,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(Bench::Planner { terminals, seconds, connections, postgres, postgres_only, json }) => {
             let options = planner::Options { terminals, seconds, connections, postgres, postgres_only };
             cli::bench::run_planner(&options, json)
+        }
+        Command::Bench(Bench::Feed { rows, postgres, json }) => {
+            cli::bench::run_feed(&feed::Options { rows, postgres }, json)
         }
         Command::Gate(args) => cli::gate::run(&args, &mut std::io::stdout().lock()),
         Command::Operator(command) => cli::with_database(&config()?, async |db| {

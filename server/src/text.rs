@@ -20,10 +20,23 @@ pub fn name(field: &str, text: &str) -> Result<String, FieldError> {
     if text.chars().any(|c| c.is_control() || is_deceptive(c)) {
         return Err(FieldError::new(field, "must not contain control or direction characters"));
     }
-    if tillward_protocol::pan::contains_card_data(text) {
-        return Err(FieldError::new(field, "looks like card data, which is never accepted"));
-    }
+    guarded(field, text)?;
     Ok(text.to_owned())
+}
+
+/// What a refusal of card data says; nothing of the text itself is ever repeated.
+pub const CARD_DATA: &str = "looks like card data, which is never accepted";
+
+/// Any text that people or programs write freely: no card data. The one way by which the server asks.
+///
+/// # Errors
+/// [`FieldError`] naming `field`; it never repeats the text.
+pub fn guarded(field: &str, text: &str) -> Result<(), FieldError> {
+    if !tillward_protocol::pan::contains_card_data(text) {
+        return Ok(());
+    }
+    metrics::counter!("tillward_card_data_refused_total").increment(1);
+    Err(FieldError::new(field, CARD_DATA))
 }
 
 /// Characters that make text read differently from what it is: invisible ones and those that turn its direction.

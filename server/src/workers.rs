@@ -11,7 +11,7 @@ use crate::alerts;
 use crate::checkin::retention;
 use crate::clock::Clock;
 use crate::db::{self, Db};
-use crate::failures::{feed, imported, incidents, lookups, pack};
+use crate::failures::{feed, imported, incidents, lookups, pack, reconcile, verdicts};
 use crate::http::State;
 use crate::imports;
 use crate::payments;
@@ -43,7 +43,7 @@ impl Signal {
 /// The running passes; they end when this is dropped. A transaction that has begun still ends by itself.
 #[derive(Debug)]
 pub struct Workers {
-    passes: [JoinHandle<()>; 6],
+    passes: [JoinHandle<()>; 8],
 }
 
 impl Workers {
@@ -54,12 +54,16 @@ impl Workers {
         let alerts = deliver(Arc::clone(&state));
         let spread = spread(state.db.clone(), state.clock.clone());
         let imports = import(Arc::clone(&state));
+        let reconciled = reconcile(Arc::clone(&state));
+        let judge = judge(state.db.clone(), state.clock.clone());
         let passes = [
             tokio::spawn(planner),
             tokio::spawn(reminders),
             tokio::spawn(alerts),
             tokio::spawn(spread),
             tokio::spawn(imports),
+            tokio::spawn(reconciled),
+            tokio::spawn(judge),
             tokio::spawn(maintain(state)),
         ];
         Self { passes }
@@ -92,10 +96,14 @@ async fn plan(db: Db, clock: Clock, signal: Signal) {
     }
 }
 
-/// Reminds people of incidents that nobody carries on.
+/// Reminds people of incidents that nobody carries on, and tells them what was refused because it looked like card data.
 async fn remind(state: Arc<State>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
+        if let Err(error) = state.guard.tell(&state.db, state.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be told of refused card data");
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
         if let Err(error) = incidents::remind(&state.db, state.clock.now()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be reminded of incidents");
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -154,6 +162,24 @@ async fn import(state: Arc<State>) {
     }
 }
 
+/// Compares what channels settled with what is known of it.
+async fn reconcile(state: Arc<State>) {
+    loop {
+        let pause = match reconcile::pass(&state.db, state.clock.now()).await {
+            Ok(true) => continue,
+            Ok(false) => INTERVAL,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "settlements could not be compared");
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            () = state.reconciling.0.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
 /// Tells terminals what was settled for their layers.
 async fn spread(db: Db, clock: Clock) {
     loop {
@@ -163,6 +189,21 @@ async fn spread(db: Db, clock: Clock) {
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "terminals could not be told what was settled");
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Judges the failures that came in.
+async fn judge(db: Db, clock: Clock) {
+    loop {
+        let pause = match verdicts::pass(&db, clock.now()).await {
+            Ok(verdicts::Left::More) => continue,
+            Ok(verdicts::Left::Nothing) => INTERVAL,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failures could not be judged");
                 PAUSE_AFTER_ERROR
             }
         };
@@ -180,6 +221,13 @@ async fn maintain(state: Arc<State>) {
             tracing::warn!(error = &error as &dyn std::error::Error, "signed metadata could not be renewed");
             metrics::counter!("tillward_maintenance_failed_total").increment(1);
         }
+        match reconcile::look_for_missing(&state.db, now).await {
+            // What is left is for the next time: it is days old anyway.
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "missing settlements could not be looked for");
+            }
+        }
         match profiles::forget_unused(&state.db, now).await {
             Ok(0) => {}
             Ok(bodies) => tracing::info!(bodies, "deleted parameters that no terminal is told"),
@@ -192,9 +240,11 @@ async fn maintain(state: Arc<State>) {
         }
         let swept = [
             feed::sweep(&state.db, now).await,
+            reconcile::sweep(&state.db, now).await,
             retention::sweep(&state.db, now).await,
             alerts::sweep(&state.db, now).await,
             incidents::sweep(&state.db, now).await,
+            verdicts::sweep(&state.db, now).await,
             payments::sweep(&state.db, now).await,
             imported::sweep(&state.db, now).await,
             lookups::sweep(&state.db, now).await,

@@ -1,6 +1,6 @@
 //! `tillward bench …`: measures and prints.
 
-use crate::simulate::bench::{self, Options, Rate, planner};
+use crate::simulate::bench::{self, Options, Rate, feed, planner};
 
 /// Runs the comparison and prints it.
 ///
@@ -66,6 +66,34 @@ pub fn run_planner(options: &planner::Options, json: bool) -> anyhow::Result<()>
             "check-ins with the planner at work over those without: {:.2}; longest statement {:.0} ms ({}), longest \
              transaction {:.0} ms",
             result.ratio, result.longest_statement_ms, result.longest_statement, result.longest_transaction_ms
+        );
+    }
+    Ok(())
+}
+
+/// Takes a channel's file in, twice, and prints what that took.
+///
+/// # Errors
+/// When a database cannot be made, or the file does not come in.
+pub fn run_feed(options: &feed::Options, json: bool) -> anyhow::Result<()> {
+    let measured = feed::run(options)?;
+    if json {
+        println!("{}", serde_json::to_string(&measured)?);
+        return Ok(());
+    }
+    println!("| database | rows | upload s | import s | new | again s | known | compare s |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for one in &measured {
+        println!(
+            "| {} | {} | {:.1} | {:.1} | {} | {:.1} | {} | {:.1} |",
+            one.database,
+            one.rows,
+            one.upload_s,
+            one.import_s,
+            one.accepted,
+            one.again_s,
+            one.duplicates,
+            one.compare_s
         );
     }
     Ok(())

@@ -5,6 +5,7 @@ use tillward_protocol::failure::Failure;
 
 use super::evidence_pack::address;
 use super::shell::Shell;
+use super::verdict::{self, VerdictPanel};
 use crate::failures::FailureRow;
 
 /// One failure, with a line to read at a glance and everything behind it.
@@ -16,6 +17,8 @@ pub(super) struct FailureView {
     /// Network, carrier, signal, firmware.
     pub(super) under: String,
     pub(super) groups: Vec<Group>,
+    /// What the rules say; none while it is not judged.
+    pub(super) verdict: Option<VerdictPanel>,
     /// Address of what is known about it.
     pub(super) evidence: String,
 }
@@ -78,6 +81,7 @@ pub(super) fn failure(shell: &Shell, row: &FailureRow) -> FailureView {
         what: what.join(" · "),
         under: format!("{network} · {}", row.firmware),
         groups,
+        verdict: row.verdict.as_ref().map(|verdict| verdict::panel(shell, verdict)),
         evidence: address(&row.sn, &row.event_id),
     }
 }

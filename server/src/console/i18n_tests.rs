@@ -12,8 +12,12 @@ use tillward_protocol::phase::Reason;
 use super::super::evidence;
 use super::*;
 use crate::alerts::{AlertKind, AlertState};
+use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
+use crate::failures::feed;
 use crate::failures::incidents::{self, State as IncidentState};
 use crate::failures::{classify, lookups};
+use crate::imports;
+use crate::merchants::numbers;
 use crate::operators::{Permission, Role};
 use crate::profiles::DriftState;
 use crate::releases::ReleaseState;
@@ -50,7 +54,7 @@ const EVENTS: [&str; 14] = [
 const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insufficient];
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
-const FIELDS: [&str; 63] = [
+const FIELDS: [&str; 73] = [
     "event_id",
     "at_ms",
     "amount_fen",
@@ -114,10 +118,51 @@ const FIELDS: [&str; 63] = [
     "from",
     "to",
     "update",
+    "kind",
+    "mapping",
+    "words",
+    "utc_offset_min",
+    "number_form",
+    "rows_path",
+    "rate_ppm",
+    "risk_class",
+    "reason",
+    "result",
 ];
 
+/// What rules looked at in a settlement.
+const REASON_FIELDS: [&str; 28] = [
+    "merchant_no_settled",
+    "merchant_no_sent",
+    "merchant_name_settled",
+    "merchant_name",
+    "binding",
+    "aliases",
+    "evidence_level",
+    "fee_class",
+    "mcc_cleared",
+    "merchant_mcc",
+    "segment_inst",
+    "segment_region",
+    "segment_mcc",
+    "segment_serial",
+    "config_hash",
+    "contracted_rate",
+    "amount_less_settled_fen",
+    "fee_fen",
+    "withdraw_fee_fen",
+    "second_orders_fen",
+    "second_orders",
+    "residual_fen",
+    "flat_fee_fen",
+    "settle_amount_fen",
+    "terminal_successes",
+    "terminal",
+    "age",
+    "capped",
+];
 /// What the audit log has, its dots written as hyphens.
-const DEEDS: [&str; 33] = [
+const DEEDS: [&str; 50] = [
     "failures-import",
     "lookups-add",
     "lookups-withdraw",
@@ -137,6 +182,8 @@ const DEEDS: [&str; 33] = [
     "releases-approve",
     "releases-publish",
     "releases-withdraw",
+    "rules-edit",
+    "rules-reevaluate",
     "rollouts-create",
     "rollouts-start",
     "rollouts-pause",
@@ -151,6 +198,21 @@ const DEEDS: [&str; 33] = [
     "terminals-issue_codes",
     "terminals-lifecycle",
     "terminals-update",
+    "imports-upload",
+    "imports-start",
+    "imports-cancel",
+    "imports-done",
+    "imports-fail",
+    "feed-channel-create",
+    "feed-channel-secret",
+    "feed-channel-delete",
+    "merchants-create",
+    "merchants-update",
+    "merchants-number-request",
+    "merchants-number-approve",
+    "merchants-number-foreign",
+    "merchants-number-reopen",
+    "terminals-binding",
 ];
 
 /// Keys that are made from names the server keeps.
@@ -207,6 +269,12 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
             states.push(incidents::UNRESOLVED.to_owned());
             states
         }),
+        ("symptom", names(&Symptom::ALL.iter().map(|symptom| symptom.as_str()).collect::<Vec<_>>())),
+        ("family", names(&Family::ALL.iter().map(|family| family.as_str()).collect::<Vec<_>>())),
+        ("standing", names(&Standing::ALL.iter().map(|standing| standing.as_str()).collect::<Vec<_>>())),
+        ("rule", names(&Rule::ALL.iter().map(|rule| rule.as_str()).collect::<Vec<_>>())),
+        ("fact", names(&super::super::verdict::FACTS)),
+        ("table", names(&TableName::ALL.map(TableName::as_str))),
         ("incident-kind", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         ("incident-title", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         (
@@ -231,6 +299,9 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "import",
                 "incident",
                 "alert_channel",
+                "feed_channel",
+                "merchant",
+                "merchant_number",
                 "evidence_pack",
                 "lookup",
                 "failures",
@@ -275,11 +346,36 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "mitigated",
                 "resolved",
                 "noted",
+                "mapping_saved",
+                "channel_deleted",
+                "merchant",
+                "number_requested",
+                "number_foreign",
+                "number_approved",
+                "number_reopened",
+                "rules",
+                "reevaluated",
+                "reevaluated_in_part",
                 "packed",
                 "lookup",
                 "lookup_withdrawn",
             ]),
         ),
+        ("import-kind", names(&imports::Kind::ALL.map(imports::Kind::as_str))),
+        ("import-state", names(&imports::State::ALL.map(imports::State::as_str))),
+        ("feed-field", {
+            let fields = imports::Kind::ALL.into_iter().flat_map(|kind| kind.intake().fields());
+            fields.map(|field| field.name.to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+        }),
+        ("feed-unit", names(&["yuan", "fen"])),
+        ("feed-rate", names(&["percent", "fraction"])),
+        ("shows", names(&feed::Result::ALL.map(feed::Result::as_str))),
+        ("lacking", names(&["terminal", "binding", "merchant_no"])),
+        ("match", names(&["none", "weak", "trace", "ref"])),
+        ("number-state", names(&numbers::State::ALL.map(numbers::State::as_str))),
+        ("evidence-level", names(&["L1", "L2", "L3"])),
+        ("merchant-class", names(&crate::merchants::RISK_CLASSES)),
+        ("reason-field", names(&REASON_FIELDS)),
         ("moment-ago", names(&["seconds", "minutes", "hours", "days"])),
         ("moment-in", names(&["seconds", "minutes", "hours", "days"])),
         ("permission", names(&Permission::ALL.map(Permission::as_str))),

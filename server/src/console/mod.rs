@@ -6,18 +6,23 @@
 
 mod assets;
 mod audit;
+mod channels;
 mod chart;
 mod conditions;
 mod config;
 mod dial;
 mod evidence;
 mod evidence_pack;
+mod failures;
+mod feed_imports;
 mod form;
 mod i18n;
 mod import;
 mod incident;
 mod incidents;
 mod lookups;
+mod mapping;
+mod merchants;
 mod moments;
 mod operators;
 mod organizations;
@@ -25,6 +30,7 @@ mod overview;
 mod pack_words;
 mod preferences;
 pub mod problems;
+mod reconciliation;
 mod refusals;
 mod releases;
 mod rollout;
@@ -35,12 +41,14 @@ mod rollout_form;
 mod rollout_new;
 mod rollout_words;
 mod rollouts;
+mod rules;
 mod shell;
 mod sign_in;
 mod status;
 mod terminal;
 mod terminals;
 mod upload;
+mod verdict;
 mod why;
 
 use crate::http::endpoints::Endpoint;
@@ -55,8 +63,14 @@ pub fn endpoints() -> Vec<Endpoint> {
         terminals::endpoints(),
         import::endpoints(),
         terminal::endpoints(),
+        failures::endpoints(),
+        rules::endpoints(),
         incidents::endpoints(),
         incident::endpoints(),
+        reconciliation::endpoints(),
+        feed_imports::endpoints(),
+        channels::endpoints(),
+        merchants::endpoints(),
         lookups::endpoints(),
         evidence_pack::endpoints(),
         releases::endpoints(),

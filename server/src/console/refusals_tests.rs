@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// What pages call, and what speaks to people through them.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 21] = [
     "src/console",
     "src/failures/imported",
     "src/failures/lookups",
@@ -24,6 +24,10 @@ const SOURCES: [&str; 17] = [
     "src/text.rs",
     "src/operators/sessions",
     "src/signing/image",
+    "src/imports",
+    "src/merchants",
+    "src/failures/feed",
+    "src/terminals/bindings",
 ];
 
 /// Calls whose last text is a refusal.

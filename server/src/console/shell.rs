@@ -72,6 +72,12 @@ pub(super) enum Icon {
     Operators,
     Audit,
     Incidents,
+    Reconciliation,
+    Imports,
+    Merchants,
+    Channels,
+    Failures,
+    Rules,
     Evidence,
 }
 
@@ -90,8 +96,14 @@ impl Icon {
                 "M10 10a3.2 3.2 0 1 0 0-6.4 3.2 3.2 0 0 0 0 6.4zM3.8 17c.6-3.1 3-4.8 6.2-4.8s5.6 1.7 6.2 4.8"
             }
             Self::Audit => "M5 2.5h10v15H5zM7.5 6.5h5M7.5 9.5h5M7.5 12.5h3",
+            Self::Failures => "M2.5 5h15v10h-15zM2.5 8.5h15M6 12h.01M11.5 10.5l3 3M14.5 10.5l-3 3",
+            Self::Rules => "M3.5 4h13v12h-13zM3.5 8h13M3.5 12h13M8 4v12",
             Self::Evidence => "M4.5 2.5h7l4 4v11h-11zM11.5 2.5v4h4M7 12l2 2 4-4",
             Self::Incidents => "M10 3a5 5 0 0 0-5 5v3.5L3.5 14h13L15 11.5V8a5 5 0 0 0-5-5zM8 16.5a2 2 0 0 0 4 0",
+            Self::Reconciliation => "M3 6h10M10 3l3 3-3 3M17 14H7M10 11l-3 3 3 3",
+            Self::Imports => "M10 3v9M6.5 8.5L10 12l3.5-3.5M3.5 16.5h13",
+            Self::Merchants => "M3.5 8h13l-1.5-4.5h-10zM4.5 8v8.5h11V8M8 16.5v-5h4v5",
+            Self::Channels => "M3 10h4l2-5 3 10 2-5h3",
         }
     }
 }
@@ -202,8 +214,18 @@ impl Shell {
                 vec![
                     entry("/", "nav-overview", Icon::Overview, P::TerminalsRead),
                     entry("/terminals", "nav-terminals", Icon::Terminals, P::TerminalsRead),
+                    entry("/failures", "nav-failures", Icon::Failures, P::FailuresRead),
                     entry("/incidents", "nav-incidents", Icon::Incidents, P::IncidentsRead),
                     entry("/lookups", "nav-evidence", Icon::Evidence, P::FailuresRead),
+                ],
+            ),
+            (
+                "nav-settlements",
+                vec![
+                    entry("/reconciliation", "nav-reconciliation", Icon::Reconciliation, P::SettlementsRead),
+                    entry("/imports", "nav-imports", Icon::Imports, P::SettlementsRead),
+                    entry("/merchants", "nav-merchants", Icon::Merchants, P::SettlementsRead),
+                    entry("/channels", "nav-channels", Icon::Channels, P::SettlementsRead),
                 ],
             ),
             (
@@ -218,6 +240,7 @@ impl Shell {
                 vec![
                     entry("/organizations", "nav-organizations", Icon::Organizations, P::OrganizationsRead),
                     entry("/operators", "nav-operators", Icon::Operators, P::OperatorsRead),
+                    entry("/rules", "nav-rules", Icon::Rules, P::FailuresRead),
                     entry("/audit", "nav-audit", Icon::Audit, P::AuditRead),
                 ],
             ),

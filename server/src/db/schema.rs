@@ -836,6 +836,59 @@ diesel::table! {
 }
 
 diesel::table! {
+    rule_table_edits (organization_id, version) {
+        organization_id -> BigInt,
+        version -> BigInt,
+        org_path -> Text,
+        overrides -> Text,
+        note -> Text,
+        created_by -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    rule_table_versions (hash) {
+        hash -> Text,
+        body -> Text,
+        created_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    verdicts (source, terminal_id, item) {
+        source -> Text,
+        terminal_id -> BigInt,
+        item -> Text,
+        org_path -> Text,
+        received_at_ms -> BigInt,
+        response_code -> Nullable<Text>,
+        rule -> Nullable<Text>,
+        symptom -> Text,
+        cause -> Text,
+        severity -> Text,
+        standing -> Text,
+        confidence_percent -> BigInt,
+        judgement -> Text,
+        tables_hash -> Text,
+        judged_at_ms -> BigInt,
+        revision -> BigInt,
+        earlier -> Text,
+    }
+}
+
+diesel::table! {
+    verdict_counts (source, hour_ms, org_path, cause, symptom) {
+        source -> Text,
+        hour_ms -> BigInt,
+        org_path -> Text,
+        cause -> Text,
+        symptom -> Text,
+        n -> BigInt,
+    }
+}
+
+diesel::table! {
     payments (terminal_id, event_id) {
         terminal_id -> BigInt,
         event_id -> Text,
@@ -961,6 +1014,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     feed_channels,
     channel_transactions,
     exposure_slots,
+    rule_table_edits,
+    rule_table_versions,
+    verdicts,
+    verdict_counts,
     payments,
     imported_failures,
     lookups,

@@ -3,6 +3,7 @@
 use actix_web::web;
 use serde::{Deserialize, Serialize};
 
+use super::classify::{Cause, Symptom};
 use super::{FailureRow, Filter, Overview, WINDOW_HOURS_MAX};
 use crate::http::State;
 use crate::http::body::Query;
@@ -47,10 +48,22 @@ struct FailureQuery {
     stage: Option<String>,
     /// Only under this firmware.
     firmware: Option<String>,
+    /// Only with a verdict of this cause, for example `NET.SIGNAL`.
+    cause: Option<String>,
+    /// Only with a verdict of this symptom, for example `S1`.
+    symptom: Option<String>,
     /// `next` of the page before.
     after: Option<String>,
     /// Rows on the page, 1–100.
     size: Option<u32>,
+}
+
+/// A value by its name; an empty name does not narrow.
+fn named<T>(field: &str, name: Option<&str>, parse: fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+    match name.filter(|name| !name.is_empty()) {
+        None => Ok(None),
+        Some(name) => parse(name).map(Some).ok_or_else(|| Problem::invalid(field, "is not known")),
+    }
 }
 
 async fn list(
@@ -67,6 +80,8 @@ async fn list(
         response_code: query.response_code,
         stage: query.stage,
         firmware: query.firmware,
+        cause: named("cause", query.cause.as_deref(), Cause::parse)?,
+        symptom: named("symptom", query.symptom.as_deref(), Symptom::parse)?,
     };
     let rows = state.db.read(move |conn| super::list(conn, &caller.scope, &filter, after.as_ref(), size + 1)).await?;
     Ok(web::Json(Page::from_rows(rows, size, |row| (row.received_at_ms, row.terminal_id, row.event_id.clone()))))

@@ -9,7 +9,9 @@ pub mod incidents;
 pub mod localize;
 pub mod lookups;
 pub mod pack;
+pub mod reconcile;
 mod store;
+pub mod verdicts;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::operators::Scope;
+use classify::{Cause, Symptom};
 use localize::{Attribute, Cells, Mode, Part, Predicate};
+use verdicts::{VerdictFilter, VerdictView};
 
 /// Longest window of an overview, hours (four weeks).
 pub const WINDOW_HOURS_MAX: u32 = 672;
@@ -66,6 +70,8 @@ pub struct FailureRow {
     /// The whole event as the terminal sent it.
     #[schema(value_type = Object)]
     pub event: serde_json::Value,
+    /// What the rules say about it; absent while it is not judged yet.
+    pub verdict: Option<VerdictView>,
 }
 
 /// Which failures.
@@ -83,6 +89,10 @@ pub struct Filter {
     pub stage: Option<String>,
     /// Only under this firmware.
     pub firmware: Option<String>,
+    /// Only with a verdict of this cause.
+    pub cause: Option<Cause>,
+    /// Only with a verdict of this symptom.
+    pub symptom: Option<Symptom>,
 }
 
 /// Where a page of failures ends: received at, terminal, event.
@@ -99,16 +109,39 @@ pub fn list(
     after: Option<&FailureKey>,
     size: u32,
 ) -> Result<Vec<FailureRow>, db::Error> {
-    store::list(conn, scope, filter, after, i64::from(size))
+    let found = if filter.cause.is_none() && filter.symptom.is_none() {
+        store::list(conn, scope, filter, after, i64::from(size))?
+    } else {
+        let by_verdict = VerdictFilter {
+            cause: filter.cause,
+            symptom: filter.symptom,
+            response_code: filter.response_code.clone(),
+            terminal_id: filter.terminal_id,
+            from_ms: filter.from_ms,
+            stage: filter.stage.clone(),
+            firmware: filter.firmware.clone(),
+        };
+        let keys = verdicts::keys(conn, scope, &by_verdict, after, size)?;
+        store::by_keys(conn, scope, &keys)?
+    };
+    let of: Vec<verdicts::Of<'_>> = found
+        .iter()
+        .map(|(row, org_path)| {
+            (row.terminal_id, row.event_id.as_str(), org_path.as_str(), row.response_code.as_deref())
+        })
+        .collect();
+    let verdicts = verdicts::attach(conn, &of)?;
+    let rows = found.into_iter().zip(verdicts).map(|((row, _), verdict)| FailureRow { verdict, ..row });
+    Ok(rows.collect())
 }
 
-/// One failure of a terminal in the scope. One read by primary key.
+/// One failure of a terminal in the scope, with its verdict. One read by primary key, and its verdict's.
 ///
 /// # Errors
 /// [`db::Error`].
 pub fn find(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str) -> Result<Option<FailureRow>, db::Error> {
     let filter = Filter { terminal_id: Some(terminal_id), event_id: Some(event_id.to_owned()), ..Filter::default() };
-    Ok(store::list(conn, scope, &filter, None, 1)?.into_iter().next())
+    Ok(list(conn, scope, &filter, None, 1)?.into_iter().next())
 }
 
 /// `attribute = value`.

@@ -31,11 +31,11 @@ type Columns = (
     String,
     String,
     String,
-    Option<String>,
-    String,
+    (Option<String>, String, String),
 );
 
-fn row(columns: Columns) -> FailureRow {
+/// A row without its verdict, and the organization that the terminal belongs to now.
+fn row(columns: Columns) -> (FailureRow, String) {
     let (
         terminal_id,
         sn,
@@ -51,10 +51,9 @@ fn row(columns: Columns) -> FailureRow {
         access,
         carrier,
         signal,
-        source,
-        event,
+        (source, event, org_path),
     ) = columns;
-    FailureRow {
+    let row = FailureRow {
         terminal_id,
         sn,
         event_id,
@@ -69,9 +68,59 @@ fn row(columns: Columns) -> FailureRow {
         access,
         carrier,
         signal,
-        source,
         event: serde_json::from_str(&event).unwrap_or_default(),
-    }
+        source,
+        verdict: None,
+    };
+    (row, org_path)
+}
+
+macro_rules! columns {
+    () => {
+        (
+            failures::terminal_id,
+            terminals::sn,
+            failures::event_id,
+            failures::occurred_at_ms,
+            failures::received_at_ms,
+            failures::stage,
+            failures::response_code,
+            failures::transaction_type,
+            failures::amount_fen,
+            failures::firmware,
+            failures::config_hash,
+            failures::access,
+            failures::carrier,
+            failures::signal,
+            (imported_failures::source.nullable(), failures::event, terminals::org_path),
+        )
+    };
+}
+
+/// The failures of these keys, in their order. By primary key.
+pub(super) fn by_keys(
+    conn: &mut Conn,
+    scope: &Scope,
+    keys: &[FailureKey],
+) -> Result<Vec<(FailureRow, String)>, db::Error> {
+    let ids: Vec<i64> = keys.iter().map(|(_, terminal_id, _)| *terminal_id).collect();
+    let events: Vec<&str> = keys.iter().map(|(_, _, event)| event.as_str()).collect();
+    let rows = failures::table
+        .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
+        .left_join(
+            imported_failures::table.on(imported_failures::terminal_id
+                .eq(failures::terminal_id)
+                .and(imported_failures::event_id.eq(failures::event_id))),
+        )
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .filter(failures::terminal_id.eq_any(ids))
+        .filter(failures::event_id.eq_any(events))
+        .select(columns!())
+        .load::<Columns>(conn)?;
+    let mut found: HashMap<(i64, String), (FailureRow, String)> =
+        rows.into_iter().map(row).map(|found| ((found.0.terminal_id, found.0.event_id.clone()), found)).collect();
+    Ok(keys.iter().filter_map(|(_, id, event)| found.remove(&(*id, event.clone()))).collect())
 }
 
 /// Newest first, of terminals that are in the scope now. By `failures_by_terminal` for one terminal, else by
@@ -82,7 +131,7 @@ pub(super) fn list(
     filter: &Filter,
     after: Option<&FailureKey>,
     limit: i64,
-) -> Result<Vec<FailureRow>, db::Error> {
+) -> Result<Vec<(FailureRow, String)>, db::Error> {
     let mut query = failures::table
         .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
         .left_join(
@@ -123,24 +172,7 @@ pub(super) fn list(
     let rows = query
         .order((failures::received_at_ms.desc(), failures::terminal_id.desc(), failures::event_id.desc()))
         .limit(limit)
-        .select((
-            failures::terminal_id,
-            terminals::sn,
-            failures::event_id,
-            failures::occurred_at_ms,
-            failures::received_at_ms,
-            failures::stage,
-            failures::response_code,
-            failures::transaction_type,
-            failures::amount_fen,
-            failures::firmware,
-            failures::config_hash,
-            failures::access,
-            failures::carrier,
-            failures::signal,
-            imported_failures::source.nullable(),
-            failures::event,
-        ))
+        .select(columns!())
         .load::<Columns>(conn)?;
     Ok(rows.into_iter().map(row).collect())
 }

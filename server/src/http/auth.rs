@@ -14,7 +14,9 @@ use super::tokens::TerminalSession;
 use super::{RequestId, State, body};
 use crate::audit::Actor;
 use crate::failures::feed;
+use crate::guard::Sender;
 use crate::operators::{self, Caller, Permission};
+use crate::text::CARD_DATA;
 
 /// Name of the console's session cookie; over TLS it carries the `__Host-` prefix.
 pub fn cookie_name(secure: bool) -> &'static str {
@@ -46,8 +48,28 @@ pub(super) async fn guard<B: MessageBody + 'static>(
         },
     };
     match found {
-        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        Ok(()) => {
+            let response = next.call(request).await?.map_into_boxed_body();
+            note_card_data(&state, &response);
+            Ok(response)
+        }
         Err(problem) => Ok(request.error_response(problem)),
+    }
+}
+
+/// Counts a request that was refused because it looked like card data, by whoever sent it.
+fn note_card_data(state: &State, response: &ServiceResponse<BoxBody>) {
+    let is_refused = {
+        let extensions = response.response().extensions();
+        extensions.get::<Problem>().is_some_and(|problem| problem.detail.contains(CARD_DATA))
+    };
+    if is_refused {
+        let extensions = response.request().extensions();
+        let caller = extensions.get::<Caller>().map(|caller| Sender::Organization(caller.scope.from().to_owned()));
+        let terminal = extensions.get::<TerminalSession>().map(|session| Sender::Terminal(session.terminal_id.0));
+        if let Some(sender) = caller.or(terminal) {
+            state.guard.note(sender);
+        }
     }
 }
 

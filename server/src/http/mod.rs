@@ -59,6 +59,8 @@ pub struct State {
     pub reconciling: Signal,
     /// Sends alerts.
     pub alerts: crate::alerts::Sender,
+    /// Counts what was refused because it looked like card data.
+    pub guard: crate::guard::Guard,
 }
 
 impl State {

@@ -3,7 +3,7 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde::{Deserialize, Serialize};
-use tillward_protocol::FieldError;
+use tillward_protocol::{FieldError, pan};
 
 use crate::db;
 
@@ -140,13 +140,15 @@ impl ResponseError for Problem {
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        let body = serde_json::to_string(self).unwrap_or_default();
+        // What was sent may be in the words that refuse it.
+        let said = Self { detail: pan::mask(&self.detail), ..self.clone() };
+        let body = serde_json::to_string(&said).unwrap_or_default();
         let mut response = response
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .content_type("application/problem+json")
             .body(body);
         // For the console, which shows it as a page.
-        response.extensions_mut().insert(self.clone());
+        response.extensions_mut().insert(said);
         response
     }
 }

@@ -14,6 +14,7 @@ use crate::audit::{self, Actor, Deed};
 use crate::blobs::Blobs;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
+use crate::guard;
 use crate::operators::{Caller, Scope};
 
 /// Rows that a preview shows.
@@ -279,6 +280,7 @@ pub async fn upload(
 fn begin(conn: &mut Conn, actor: &Actor, mut job: Job, now: Now) -> Result<Job, Error> {
     job.repeats = store::same_file(conn, &job)?;
     store::insert(conn, &job)?;
+    guard::report(conn, &job.org_path, u64::try_from(job.card_cells).unwrap_or(0), now)?;
     let detail = json!({
         "kind": job.kind, "source": job.source, "file_sha256": job.file_sha256, "rows": job.rows_total,
         "card_cells": job.card_cells, "state": job.state, "dry_run": job.dry_run == 1,

@@ -23,7 +23,7 @@ pub use jobs::{
     start, upload,
 };
 pub use mapping::{Field, Holds, Mapping, Row};
-pub use worker::{pass, sweep};
+pub use worker::{LEASE_MS, pass, sweep};
 
 use crate::blobs::BlobError;
 use crate::clock::Now;

@@ -83,6 +83,7 @@ impl Role {
                             | P::FailuresWrite
                             | P::SettlementsWrite
                             | P::AliasesApprove
+                            | P::RulesWrite
                     )
             }
             Self::OrgOps => {
@@ -147,6 +148,8 @@ pub enum Permission {
     IncidentsWrite,
     /// Say where alerts go.
     AlertsWrite,
+    /// Change the tables that rules compare with, and have failures judged again.
+    RulesWrite,
     /// See the audit log.
     AuditRead,
     /// See settled payments, imports and merchants.
@@ -159,7 +162,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Own,
         Self::TerminalsRead,
         Self::TerminalsWrite,
@@ -182,6 +185,7 @@ impl Permission {
         Self::IncidentsRead,
         Self::IncidentsWrite,
         Self::AlertsWrite,
+        Self::RulesWrite,
         Self::AuditRead,
         Self::SettlementsRead,
         Self::SettlementsWrite,
@@ -213,6 +217,7 @@ impl Permission {
             Self::IncidentsRead => "incidents_read",
             Self::IncidentsWrite => "incidents_write",
             Self::AlertsWrite => "alerts_write",
+            Self::RulesWrite => "rules_write",
             Self::AuditRead => "audit_read",
             Self::SettlementsRead => "settlements_read",
             Self::SettlementsWrite => "settlements_write",
@@ -248,7 +253,8 @@ impl Permission {
             | Self::IncidentsWrite
             | Self::AlertsWrite
             | Self::SettlementsWrite
-            | Self::AliasesApprove => false,
+            | Self::AliasesApprove
+            | Self::RulesWrite => false,
         }
     }
 }

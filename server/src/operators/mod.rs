@@ -252,7 +252,11 @@ fn checked_login(login: &str) -> Result<String, FieldError> {
         && login.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._@-".contains(&byte));
     let (least, most) = (LOGIN_CHARS.start(), LOGIN_CHARS.end());
     let problem = format!("must be {least} to {most} letters, digits or `._@-`");
-    if fits { Ok(login) } else { Err(FieldError::new("login", problem)) }
+    if !fits {
+        return Err(FieldError::new("login", problem));
+    }
+    crate::text::guarded("login", &login)?;
+    Ok(login)
 }
 
 #[cfg(test)]

@@ -345,12 +345,16 @@ fn changed(before: &Organization, change: &Change) -> Result<Organization, Field
     Ok(after)
 }
 
-fn short_code(text: &str) -> Result<String, FieldError> {
-    let code = text.trim().to_ascii_uppercase();
+fn short_code(given: &str) -> Result<String, FieldError> {
+    let code = given.trim().to_ascii_uppercase();
     let fits = (1..=SHORT_CODE_CHARS_MAX).contains(&code.len())
         && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     let problem = format!("must be 1 to {SHORT_CODE_CHARS_MAX} letters, digits, `-` or `_`");
-    if fits { Ok(code) } else { Err(FieldError::new("short_code", problem)) }
+    if !fits {
+        return Err(FieldError::new("short_code", problem));
+    }
+    text::guarded("short_code", &code)?;
+    Ok(code)
 }
 
 fn region(text: Option<&str>) -> Result<Option<String>, FieldError> {

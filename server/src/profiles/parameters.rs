@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tillward_protocol::{FieldError, pan};
+use tillward_protocol::FieldError;
+
+use crate::text;
 
 /// Most parameters of one profile.
 const PARAMETERS_MAX: usize = 256;
@@ -47,16 +49,13 @@ pub(super) fn canonical(parameters: &BTreeMap<String, Parameter>) -> Result<Stri
                 return refused(key, "must be between -(2^53 - 1) and 2^53 - 1");
             }
             Parameter::Integer(_) => {}
-            Parameter::Text(text) if text.len() > TEXT_BYTES_MAX => {
+            Parameter::Text(value) if value.len() > TEXT_BYTES_MAX => {
                 return refused(key, &format!("must be at most {TEXT_BYTES_MAX} bytes"));
             }
-            Parameter::Text(text) if text.chars().any(char::is_control) => {
+            Parameter::Text(value) if value.chars().any(char::is_control) => {
                 return refused(key, "must not contain control characters");
             }
-            Parameter::Text(text) if pan::contains_card_data(text) => {
-                return refused(key, "looks like card data, which is never accepted");
-            }
-            Parameter::Text(_) => {}
+            Parameter::Text(value) => text::guarded(&format!("parameters.{key}"), value)?,
         }
     }
     bytes(parameters, BODY_BYTES_MAX)

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
 use tillward_protocol::ids::{ModelCode, Sha256Hex, TargetName, Version};
-use tillward_protocol::pan::contains_card_data;
+
+use crate::text;
 
 /// Longest name, bytes: one line on a page.
 pub const NAME_BYTES_MAX: usize = 120;
@@ -196,10 +197,7 @@ fn free_text(field: &str, text: &str, max: usize) -> Result<(), FieldError> {
     if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
         return Err(FieldError::new(field, "must not contain control characters"));
     }
-    if contains_card_data(text) {
-        return Err(FieldError::new(field, "looks like card data, which is never accepted"));
-    }
-    Ok(())
+    text::guarded(field, text)
 }
 
 #[cfg(test)]

@@ -22,7 +22,6 @@ mod view;
 
 use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
-use tillward_protocol::pan::contains_card_data;
 
 pub use actions::{advance_stage, cancel, override_halt, pause, resume, retry, revise, stop_scope, undo};
 pub use approval::{Kind as RequestKind, Request, approve, reject, start, submit};
@@ -310,9 +309,7 @@ fn checked_text(name: &str, text: &str) -> Result<String, Error> {
     if text.chars().any(char::is_control) {
         return Err(field(name, "must not contain control characters"));
     }
-    if contains_card_data(text) {
-        return Err(field(name, "looks like card data, which is never accepted"));
-    }
+    crate::text::guarded(name, text).map_err(Error::Field)?;
     Ok(text.to_owned())
 }
 

@@ -5,6 +5,7 @@
 //! cells in one transaction with every commit synced, and answers after the commit. Quote the ratio: the machine's own
 //! speed is in both rates.
 
+pub mod feed;
 mod parts;
 pub mod planner;
 mod store;

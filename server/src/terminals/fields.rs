@@ -6,7 +6,6 @@
 use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
 use tillward_protocol::ids::{ModelCode, Sn};
-use tillward_protocol::pan;
 use unicode_normalization::UnicodeNormalization;
 
 /// Longest name of a merchant or store, characters.
@@ -284,10 +283,7 @@ fn free_text(field: &str, text: Option<String>, chars_max: usize) -> Result<Opti
     if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         return Err(FieldError::new(field, "must not contain control characters"));
     }
-    if pan::contains_card_data(&text) {
-        // The value itself is never repeated.
-        return Err(FieldError::new(field, "looks like card data, which is never accepted"));
-    }
+    crate::text::guarded(field, &text)?;
     Ok(Some(text))
 }
 
@@ -304,9 +300,7 @@ pub(super) fn tags(given: &[String]) -> Result<Vec<String>, FieldError> {
             let problem = format!("each must be at most {TAG_CHARS_MAX} letters, digits, `-`, `_`, `.` or `:`");
             return Err(FieldError::new("tags", problem));
         }
-        if pan::contains_card_data(&tag) {
-            return Err(FieldError::new("tags", "looks like card data, which is never accepted"));
-        }
+        crate::text::guarded("tags", &tag)?;
         tags.push(tag);
     }
     tags.sort();

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::list::Key;
 use super::{
     Change, Connection, Error, Filter, Lifecycle, LifecycleStep, Model, NewModel, NewTerminal, Overview, Sort,
-    Terminal, TerminalRow, Transfer, Transferred, enrolment, import,
+    Terminal, TerminalRow, Transfer, Transferred, bindings, enrolment, import,
 };
 use crate::audit::Actor;
 use crate::db;
@@ -60,6 +60,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     ];
     endpoints.extend(enrolment::http::endpoints());
     endpoints.extend(import::http::endpoints());
+    endpoints.extend(bindings::http::endpoints());
     endpoints
 }
 

@@ -30,7 +30,9 @@ fn assert_shut(row: &Endpoint, answer: &(u16, Option<String>), who: &str) {
             assert_eq!(*status, 303, "{} {who}", name(row));
             assert!(to == "/login" || to.starts_with("/login?next=%2F"), "{} {who}: to {to}", name(row));
         }
-        Access::Public | Access::Terminal | Access::Operator(_) => assert_eq!(*status, 401, "{} {who}", name(row)),
+        Access::Public | Access::Terminal | Access::Channel | Access::Operator(_) => {
+            assert_eq!(*status, 401, "{} {who}", name(row))
+        }
     }
 }
 
@@ -57,7 +59,7 @@ fn credentials_open_only_the_roots_they_are_for() {
                     assert!(status < 500, "{} as a stranger: {status}", name(row));
                     continue;
                 }
-                Access::Terminal => shut_for(Who::Bearer(&world.admin.token), "as an operator"),
+                Access::Terminal | Access::Channel => shut_for(Who::Bearer(&world.admin.token), "as an operator"),
                 Access::Operator(_) | Access::Page(_) => shut_for(Who::Bearer(&world.terminal), "as a terminal"),
             }
             shut_for(Who::Stranger, "as a stranger");
@@ -66,7 +68,7 @@ fn credentials_open_only_the_roots_they_are_for() {
             // A cookie is for pages only, an access token for all else.
             match row.access {
                 Access::Page(_) => shut_for(Who::Bearer(&world.admin.token), "with an access token"),
-                Access::Public | Access::Terminal | Access::Operator(_) => {
+                Access::Public | Access::Terminal | Access::Channel | Access::Operator(_) => {
                     shut_for(Who::Cookie(&world.admin.cookie, "same-origin"), "with a cookie");
                 }
             }
@@ -86,7 +88,9 @@ fn a_role_without_the_permission_is_refused_on_every_row() {
                 let person = &world.ours[&role];
                 let who = match row.access {
                     Access::Page(_) => Who::Cookie(&person.cookie, "same-origin"),
-                    Access::Public | Access::Terminal | Access::Operator(_) => Who::Bearer(&person.token),
+                    Access::Public | Access::Terminal | Access::Channel | Access::Operator(_) => {
+                        Who::Bearer(&person.token)
+                    }
                 };
                 assert_eq!(world.status(row, &at, who).0, 403, "{} as {}", name(row), role.as_str());
                 refused += 1;

@@ -36,6 +36,8 @@ impl Target {
             let owner = world.owner();
             let credentials = match row.access {
                 Access::Public => vec![],
+                // Signed with each body, in `send`.
+                Access::Channel => vec![],
                 Access::Terminal => vec![("authorization", format!("Bearer {}", world.terminal))],
                 Access::Operator(_) => vec![("authorization", format!("Bearer {}", owner.token))],
                 Access::Page(_) => {
@@ -59,6 +61,8 @@ impl Target {
 
     fn send(&self, world: &World<'_>, address: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut all: Vec<(&str, &str)> = self.credentials.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let signed = if self.row.access == Access::Channel { world.signed(body) } else { Vec::new() };
+        all.extend(signed.iter().map(|(name, value)| (*name, value.as_str())));
         all.extend_from_slice(headers);
         world.server.send(self.row.method.as_str(), address, "", &all, body)
     }
@@ -180,7 +184,8 @@ fn refuse_huge(world: &World<'_>, target: &Target) -> u16 {
         target.address,
         64 << 20
     );
-    for (name, value) in &target.credentials {
+    let signed = if target.row.access == Access::Channel { world.signed(b"") } else { Vec::new() };
+    for (name, value) in target.credentials.iter().chain(&signed) {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");

@@ -14,6 +14,7 @@ mod console_rollouts;
 mod enrolment;
 mod evidence;
 mod failures;
+mod feed;
 mod fixtures;
 mod frame;
 mod harness;

@@ -129,6 +129,17 @@ impl<'a> World<'a> {
                 Some(self.object("evidence_pack", Self::make_evidence_pack))
             }
             ("/api/v1/alert-channels", "id") => Some(self.object("alert_channel", Self::make_alert_channel)),
+            ("/api/v1/imports" | "/imports", "id") => Some(self.object("feed import", Self::make_feed_import)),
+            ("/api/v1/feed-channels" | "/channel/v1" | "/channels", "id") => {
+                Some(self.object("feed channel", Self::make_feed_channel))
+            }
+            ("/api/v1/merchants" | "/merchants", "id") => Some(self.object("merchant", Self::make_merchant)),
+            ("/api/v1/merchant-numbers" | "/merchant-numbers", "id") => {
+                Some(self.object("merchant number", Self::make_merchant_number))
+            }
+            ("/api/v1/settlements" | "/reconciliation/settlements", "id") => {
+                Some(self.object("settlement", Self::make_settlement))
+            }
             ("/api/v1/api-keys", "id") => Some(self.object("api_key", Self::make_api_key)),
             _ => None,
         })
@@ -222,6 +233,31 @@ impl<'a> World<'a> {
             }),
             ("POST", "/api/v1/alert-channels") => json!({
                 "name": "second", "organization_id": self.ours_id, "level": "P2", "transport": NOWHERE.transport(),
+            }),
+            ("POST", "/api/v1/imports/{id}/start") => json!({ "dry_run": true, "mapping": feed_mapping() }),
+            ("POST", "/api/v1/import-mappings") => feed_mapping(),
+            ("POST", "/api/v1/feed-channels") => json!({ "name": "second", "organization_id": self.ours_id }),
+            ("POST", "/api/v1/merchants") => json!({
+                "organization_id": self.ours_id, "merchant_no": "898330148160002", "name": "M", "mcc": "5311",
+                "rate_ppm": 6_000, "risk_class": "standard",
+            }),
+            ("PATCH", "/api/v1/merchants/{id}") => json!({
+                "merchant_no": "898330148160001", "name": "Renamed", "mcc": "5311", "rate_ppm": 3_800,
+                "risk_class": "preferential", "version": 1,
+            }),
+            ("POST", "/api/v1/merchant-numbers") => json!({
+                "organization_id": self.ours_id, "bound_no": "898330148160001", "number": "898330148160009",
+                "reason": "scan", "valid_from_ms": 1, "valid_to_ms": 2,
+            }),
+            ("POST", "/api/v1/merchant-numbers/{id}/request" | "/api/v1/merchant-numbers/{id}/foreign") => json!({
+                "reason": "a test", "valid_from_ms": 1, "valid_to_ms": 2,
+            }),
+            ("POST", "/api/v1/terminals/{id}/bindings") => json!({
+                "merchant_no": "898330148160001", "merchant_name": "M", "terminal_no": "12345678", "from_ms": 1,
+                "to_ms": 2, "reason": "a test",
+            }),
+            ("POST", "/channel/v1/{id}/transactions") => json!({
+                "deviceSn": SN, "amount": "12.30", "time": "2026-11-22 18:05:00",
             }),
             ("POST", "/device/v1/enrol") => json!({
                 "sn": "ZQXSN000001", "activation_code": "ABCD-EFGH-JKMN-PQRS", "public_key": "00".repeat(32),
@@ -439,11 +475,69 @@ impl<'a> World<'a> {
         made["channel"].clone()
     }
 
+    /// Numbers as texts: they are parts of addresses.
+    fn make_feed_channel(&self) -> Value {
+        let new = json!({ "name": format!("{MARK} channel") });
+        let made = self.server.post("/api/v1/feed-channels", &self.owner().token, &new).expect(201).json();
+        let id = made["channel"]["id"].as_i64().unwrap();
+        self.made.borrow_mut().insert("feed secret", made["secret"].as_str().unwrap().to_owned());
+        let path = format!("/api/v1/import-mappings?source={id}/callback");
+        let mapping = json!({ "columns": { "sn": "deviceSn", "amount_fen": "amount", "at_ms": "time" } });
+        self.server.post(&path, &self.owner().token, &mapping).expect(200);
+        json!({ "id": id })
+    }
+
+    /// What signs a callback of the first organization's channel.
+    pub fn signed(&self, body: &[u8]) -> Vec<(&'static str, String)> {
+        self.object("feed channel", Self::make_feed_channel);
+        let secret = self.made.borrow()["feed secret"].clone();
+        crate::feed::signed(&secret, self.server.clock.now().seconds(), body)
+    }
+
+    fn make_feed_import(&self) -> Value {
+        let channel = self.object("feed channel", Self::make_feed_channel);
+        let file = format!("SN,amount,time\n{MARK}SN000001,12.30,2026-11-22 18:05:00\n");
+        let path = format!("/api/v1/imports?kind=channel_feed&source={channel}&start=hold&file_name={MARK}.csv");
+        self.server.send("POST", &path, &self.owner().token, &[], file.as_bytes()).expect(202).json()
+    }
+
+    fn make_merchant(&self) -> Value {
+        let new = json!({ "merchant_no": "898330148160001", "name": format!("{MARK} merchant") });
+        self.server.post("/api/v1/merchants", &self.owner().token, &new).expect(201).json()
+    }
+
+    fn make_merchant_number(&self) -> Value {
+        let new = json!({
+            "bound_no": "898330148160001", "number": "898330148160003", "reason": format!("{MARK} reason"),
+        });
+        self.server.post("/api/v1/merchant-numbers", &self.owner().token, &new).expect(201).json()
+    }
+
+    fn make_settlement(&self) -> Value {
+        self.terminal_id();
+        let body = json!({ "deviceSn": SN, "amount": "1.00", "time": self.server.clock.now().0 }).to_string();
+        let channel = self.object("feed channel", Self::make_feed_channel);
+        let headers = self.signed(body.as_bytes());
+        let mut headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        headers.push(("content-type", "application/json"));
+        let path = format!("/channel/v1/{channel}/transactions");
+        self.server.send("POST", &path, "", &headers, body.as_bytes()).expect(200);
+        self.server.get("/api/v1/settlements", &self.owner().token).expect(200).json()["items"][0].clone()
+    }
+
     fn make_api_key(&self) -> Value {
         let new = json!({ "name": format!("{MARK} key"), "role": "auditor", "expires_in_days": 30 });
         let made = self.server.post("/api/v1/api-keys", &self.owner().token, &new).expect(201).json();
         made["api_key"].clone()
     }
+}
+
+fn feed_mapping() -> Value {
+    json!({
+        "columns": { "sn": "SN", "amount_fen": "amount", "at_ms": "time" }, "unit": "yuan", "rate_unit": "percent",
+        "utc_offset_min": 480, "words": [{ "field": "status", "says": "S", "means": "success" }],
+        "number_form": { "length": 20, "prefix": "2026" }, "rows_path": "list",
+    })
 }
 
 /// How a request says who sends it.

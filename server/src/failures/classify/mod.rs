@@ -24,8 +24,8 @@ pub use facts::{
 pub use names::{normalized, similarity_percent};
 pub use settlement::judge_settlement;
 pub use tables::{
-    CELL_CHARS_MAX, CodeCondition, CodeRow, OVERRIDES_MAX, Override, PROVENANCE, RawTable, RawTables, RiskClass, Row,
-    TableError, TableName, Tables,
+    CELL_CHARS_MAX, CauseRow, CodeCondition, CodeRow, OVERRIDES_MAX, Override, PROVENANCE, RawTable, RawTables,
+    RiskClass, Row, TableError, TableName, Tables,
 };
 pub use thresholds::Thresholds;
 pub use verdict::{

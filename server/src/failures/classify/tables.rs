@@ -40,11 +40,13 @@ pub enum TableName {
     Carriers,
     /// Endings of merchant names that say nothing.
     NameSuffixes,
+    /// What causes are called, and what to do about them.
+    Causes,
 }
 
 impl TableName {
     /// Every table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ResponseCodes,
         Self::Thresholds,
         Self::FlatFees,
@@ -53,6 +55,7 @@ impl TableName {
         Self::Regions,
         Self::Carriers,
         Self::NameSuffixes,
+        Self::Causes,
     ];
 
     /// Name in URLs and answers.
@@ -66,6 +69,7 @@ impl TableName {
             Self::Regions => "regions",
             Self::Carriers => "carriers",
             Self::NameSuffixes => "name_suffixes",
+            Self::Causes => "causes",
         }
     }
 
@@ -85,6 +89,7 @@ impl TableName {
             Self::Regions => include_str!("../../../data/regions.csv"),
             Self::Carriers => include_str!("../../../data/carriers.csv"),
             Self::NameSuffixes => include_str!("../../../data/name_suffixes.csv"),
+            Self::Causes => include_str!("../../../data/causes.csv"),
         }
     }
 }
@@ -226,6 +231,7 @@ impl RawTables {
             regions: names(&self.cells(TableName::Regions)?, "name")?,
             carriers: names(&self.cells(TableName::Carriers)?, "carrier")?,
             name_suffixes: longest_first(&self.cells(TableName::NameSuffixes)?),
+            causes: self.cells(TableName::Causes)?.iter().map(cause).collect::<Result<_, _>>()?,
         })
     }
 
@@ -476,4 +482,32 @@ pub struct Tables {
     pub carriers: BTreeMap<String, String>,
     /// Endings of names that say nothing, the longest first.
     pub name_suffixes: Vec<String>,
+    /// What causes are called, and what to do about them.
+    pub causes: BTreeMap<Cause, CauseRow>,
+}
+
+/// What a cause is called, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CauseRow {
+    /// Name, in Chinese.
+    pub name_zh: String,
+    /// Name, in English.
+    pub name_en: String,
+    /// What to do, in Chinese.
+    pub advice_zh: String,
+    /// What to do, in English.
+    pub advice_en: String,
+}
+
+fn cause(cells: &Cells<'_>) -> Result<(Cause, CauseRow), TableError> {
+    let cause =
+        Cause::parse(cells.key).ok_or_else(|| cells.fault(cells.key_column, "is not one of the names known here"))?;
+    let text = |column: &str| cells.text(column).to_owned();
+    let row = CauseRow {
+        name_zh: text("name_zh"),
+        name_en: text("name_en"),
+        advice_zh: text("advice_zh"),
+        advice_en: text("advice_en"),
+    };
+    Ok((cause, row))
 }

@@ -434,6 +434,12 @@ fn every_row_shipped_says_where_it_comes_from() {
             }
         }
     }
+    let tables = tables();
+    for cause in Cause::ALL {
+        let row = &tables.causes[cause];
+        let texts = [&row.name_zh, &row.name_en, &row.advice_zh, &row.advice_en];
+        assert!(texts.iter().all(|text| !text.is_empty()), "{}", cause.as_str());
+    }
     let conflict = &raw.table(TableName::Institutions).unwrap().rows["822"];
     assert!(conflict["name"].contains("拉卡拉") && conflict["note"].contains("834"));
 }

@@ -16,6 +16,7 @@ use super::intake::{Source, take};
 use super::store;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
+use crate::guard;
 use crate::imports::mapping::Reader;
 use crate::imports::{self, Error, Kind, Mapping, Outcome, Row};
 use crate::operators::Scope;
@@ -86,11 +87,11 @@ pub async fn verify(
     Ok(mac.verify_slice(&signature).is_ok())
 }
 
-/// Takes the payments of a callback in, in one transaction.
+/// Takes the payments of a callback in, in one transaction. Bad ones beside good ones are named in the answer.
 ///
 /// # Errors
 /// [`Error::Conflict`] while no mapping is saved for the channel's callbacks; [`Error::Invalid`] for a body in which the
-/// mapping finds nothing.
+/// mapping finds not one payment that can be read.
 pub async fn receive(db: &Db, channel_id: i64, body: Value, now: Now) -> Result<Taken, Error> {
     db.write(move |conn| take_body(conn, channel_id, &body, now)).await
 }
@@ -103,6 +104,11 @@ fn take_body(conn: &mut Conn, channel_id: i64, body: &Value, now: Now) -> Result
         .ok_or(Error::Conflict("no mapping is saved for the callbacks of this channel; save one first"))?;
     let items = items(body, &mapping)?;
     let (rows, mut taken) = read(&items, &mapping)?;
+    if rows.is_empty() {
+        let first = taken.refused.into_iter().next();
+        let first = first.map(|refused| FieldError::new(refused.field, refused.problem));
+        return Err(first.map_or_else(|| unreadable("must hold 1 to 500 payments, each an object"), Error::from));
+    }
     let from = Source { channel_id, org_path: &channel.org_path, import_id: None };
     for (row, outcome) in rows.iter().zip(take(conn, from, &mapping, &rows, now)?) {
         match outcome {
@@ -113,14 +119,7 @@ fn take_body(conn: &mut Conn, channel_id: i64, body: &Value, now: Now) -> Result
         }
     }
     taken.refused.sort_by_key(|refused| refused.place);
-    if taken.card_members > 0 {
-        metrics::counter!("tillward_feed_card_members_total").increment(u64::from(taken.card_members));
-        tracing::warn!(
-            channel = channel_id,
-            members = taken.card_members,
-            "a callback held card data; it was not read"
-        );
-    }
+    guard::report(conn, &channel.org_path, u64::from(taken.card_members), now)?;
     Ok(taken)
 }
 

@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use tillward_protocol::FieldError;
-use tillward_protocol::pan::contains_card_data;
 
 use super::state::{self, Event, State, step};
 use super::store::{self, Stored, Who};
@@ -11,6 +10,7 @@ use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::operators::{self, Caller, CallerKind, Permission, Scope};
+use crate::text;
 
 /// Longest note, characters: some paragraphs.
 pub const NOTE_CHARS_MAX: usize = 2_000;
@@ -184,9 +184,7 @@ fn checked_note(note: &str, is_needed: bool) -> Result<String, FieldError> {
     if note.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         return Err(FieldError::new("note", "must not contain control characters"));
     }
-    if contains_card_data(&note) {
-        return Err(FieldError::new("note", "looks like card data, which is never accepted"));
-    }
+    text::guarded("note", &note)?;
     Ok(note)
 }
 

@@ -35,11 +35,13 @@ pub enum Kind {
     BlockedCalling,
     /// A certificate, key or card runs out.
     Expiry,
+    /// Somebody or something sent card data, which was refused.
+    CardData,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::RolloutHalted,
         Self::RolloutScopeStopped,
         Self::ConfigDrift,
@@ -56,6 +58,7 @@ impl Kind {
         Self::TerminalsOffline,
         Self::BlockedCalling,
         Self::Expiry,
+        Self::CardData,
     ];
 
     /// Name in tables, URLs and answers.
@@ -77,6 +80,7 @@ impl Kind {
             Self::TerminalsOffline => "terminals_offline",
             Self::BlockedCalling => "blocked_calling",
             Self::Expiry => "expiry",
+            Self::CardData => "card_data",
         }
     }
 

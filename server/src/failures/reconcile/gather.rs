@@ -121,9 +121,10 @@ impl Known {
 
     /// The merchant's record of the nearest organization above.
     fn contract(&self, merchant_no: &str, org_path: &str) -> Option<&Merchant> {
-        let above = self.merchants.iter().filter(|(merchant, path)| {
-            merchant.merchant_no == merchant_no && org_path.starts_with(path.as_str())
-        });
+        let above = self
+            .merchants
+            .iter()
+            .filter(|(merchant, path)| merchant.merchant_no == merchant_no && org_path.starts_with(path.as_str()));
         above.max_by_key(|(_, path)| path.len()).map(|(merchant, _)| merchant)
     }
 
@@ -140,9 +141,8 @@ impl Known {
 
     fn number_known(&self, bound_no: &str, payment: &Transaction) -> Option<NumberKnown> {
         let settled = payment.merchant_no.as_deref().filter(|settled| *settled != bound_no)?;
-        let is_foreign = self
-            .known_of(bound_no, payment)
-            .any(|number| number.number == settled && number.state == State::Foreign);
+        let is_foreign =
+            self.known_of(bound_no, payment).any(|number| number.number == settled && number.state == State::Foreign);
         let is_ours = self.ours.contains(settled) || self.contract(settled, &payment.org_path).is_some();
         Some(match (is_foreign, is_ours) {
             (true, _) => NumberKnown::Foreign,

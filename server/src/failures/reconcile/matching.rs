@@ -81,7 +81,9 @@ pub fn find<'e>(sought: &Sought<'_>, events: &'e [Event]) -> (Quality, Option<&'
         let distance_ms = (event.at_ms - sought.at_ms).abs();
         (quality(sought, event, distance_ms), std::cmp::Reverse(distance_ms), event)
     });
-    let best = judged.filter(|(quality, _, _)| *quality > Quality::None).max_by_key(|(quality, distance, _)| (*quality, *distance));
+    let best = judged
+        .filter(|(quality, _, _)| *quality > Quality::None)
+        .max_by_key(|(quality, distance, _)| (*quality, *distance));
     best.map_or((Quality::None, None), |(quality, _, event)| (quality, Some(event)))
 }
 
@@ -90,7 +92,8 @@ fn quality(sought: &Sought<'_>, event: &Event, distance_ms: i64) -> Quality {
     if same(sought.ref_no, &event.ref_no) && distance_ms < DAY_MS {
         return Quality::Ref;
     }
-    let differs = |one: Option<&str>, other: &Option<String>| one.is_some() && other.is_some() && one != other.as_deref();
+    let differs =
+        |one: Option<&str>, other: &Option<String>| one.is_some() && other.is_some() && one != other.as_deref();
     let is_near = distance_ms <= WINDOW_MS && event.amount_fen == Some(sought.amount_fen);
     if !is_near || differs(sought.ref_no, &event.ref_no) {
         return Quality::None;

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::gather::{Gathered, Known};
+use super::matching;
 use super::store::{self, Compared};
 use crate::clock::Now;
-use crate::db::{self, Conn, Db};
-use crate::failures::classify::{FindingKind, Judgement, Severity, Standing, Symptom, judge_settlement};
+use crate::db::{self, Conn, Db, settings};
+use crate::failures::classify::{
+    FindingKind, Judgement, SettlementFacts, Severity, Standing, Symptom, TerminalSide, judge_settlement,
+};
 use crate::failures::feed::Result as Shows;
 use crate::failures::feed::store::Transaction;
 use crate::failures::verdicts::{self, InForce, NewVerdict, Source};
@@ -22,6 +25,11 @@ const UNKNOWN_AGAIN_MS: i64 = 86_400_000;
 /// One side alone knows a payment: that is said after so long, ms (rule R11), and a minute.
 pub const MISSING_AFTER_MS: i64 = 72 * 3_600_000 + 60_000;
 
+/// Payments that terminals reported are looked for so long after they were made, ms: files of channels come weekly.
+const MISSING_LOOKED_MS: i64 = 8 * 86_400_000;
+/// Setting with the place of that look.
+const CURSOR: &str = "reconcile.reported";
+
 /// Compares payments that are due; `true` when there may be more. Idempotent; may be stopped at any point.
 ///
 /// # Errors
@@ -31,6 +39,9 @@ pub async fn pass(db: &Db, now: Now) -> std::result::Result<bool, db::Error> {
 }
 
 fn batch(conn: &mut Conn, now: Now) -> std::result::Result<bool, db::Error> {
+    if !store::leads(conn)? {
+        return Ok(false);
+    }
     let mut due = store::due(conn, now, BATCH)?;
     if due.is_empty() {
         return Ok(false);
@@ -61,6 +72,69 @@ fn batch(conn: &mut Conn, now: Now) -> std::result::Result<bool, db::Error> {
         verdicts::replace(conn, verdict, now)?;
     }
     Ok(i64::try_from(due.len()).unwrap_or(0) == BATCH)
+}
+
+/// Where the look for payments without a row has got: when, terminal, event.
+type Place = (i64, i64, String);
+
+/// Says of payments that terminals reported and channels kept silent about, after the time of R11, that one side alone
+/// knows them. Only of terminals that a channel told of before and afterwards: a feed that is late or absent proves
+/// nothing. `true` when there may be more. Idempotent.
+///
+/// # Errors
+/// [`db::Error`].
+pub async fn look_for_missing(db: &Db, now: Now) -> std::result::Result<bool, db::Error> {
+    db.write(move |conn| missing(conn, now)).await
+}
+
+fn missing(conn: &mut Conn, now: Now) -> std::result::Result<bool, db::Error> {
+    if !store::leads(conn)? {
+        return Ok(false);
+    }
+    let before = settings::get(conn, CURSOR)?;
+    let place: Place = before.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let reported = store::reported(conn, &place, now.0 - MISSING_LOOKED_MS, BATCH)?;
+    let Some((last, _)) = reported.last() else { return Ok(false) };
+    let after: Place = (last.at_ms, last.terminal_id, last.event_id.clone());
+    let terminals: Vec<i64> = reported.iter().map(|(event, _)| event.terminal_id).collect();
+    let events: Vec<&str> = reported.iter().map(|(event, _)| event.event_id.as_str()).collect();
+    let told = store::told_of(conn, &terminals)?;
+    let matched = store::matched(conn, &terminals, &events)?;
+    let sns = store::sns(conn, &terminals)?;
+    let mut new = Vec::new();
+    for (event, org_path) in &reported {
+        let is_told = told
+            .get(&event.terminal_id)
+            .is_some_and(|(from_ms, to_ms)| *from_ms <= event.at_ms && event.at_ms + matching::DAY_MS <= *to_ms);
+        if !is_told || matched.contains(&(event.terminal_id, event.event_id.clone())) {
+            continue;
+        }
+        let facts = SettlementFacts {
+            terminal: Some(TerminalSide::Succeeded),
+            age_ms: Some(now.0 - event.at_ms),
+            ..SettlementFacts::default()
+        };
+        let tables = verdicts::in_force(conn, org_path)?;
+        new.push(NewVerdict {
+            source: Source::Settlement,
+            terminal_id: Some(event.terminal_id),
+            sn: sns.get(&event.terminal_id).cloned(),
+            merchant_no: event.merchant_no_sent.clone(),
+            item: format!("payment:{}", event.event_id),
+            org_path: org_path.clone(),
+            received_at_ms: event.at_ms,
+            response_code: None,
+            judgement: judge_settlement(&facts, &tables.tables),
+            tables,
+        });
+    }
+    settings::set(conn, CURSOR, &serde_json::to_string(&after).unwrap_or_default())?;
+    new.retain(|verdict| verdict.judgement.verdict.is_some());
+    new.sort_by(|a, b| (a.terminal_id, &a.item).cmp(&(b.terminal_id, &b.item)));
+    for verdict in &new {
+        verdicts::record(conn, verdict, now)?;
+    }
+    Ok(i64::try_from(reported.len()).unwrap_or(0) == BATCH)
 }
 
 /// Whether a verdict may stand there from an earlier look.

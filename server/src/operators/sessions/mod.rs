@@ -92,6 +92,8 @@ pub async fn sign_in(
     let login = normal_login(login);
     let found = judge(db, &login, password, now).await?;
     let Some((operator, password_hash)) = found else { return Err(SignInError::Wrong) };
+    // Whatever a program calls itself is stored.
+    let user_agent = tillward_protocol::pan::mask(user_agent);
     let user_agent: String = user_agent.chars().filter(|c| !c.is_control()).take(USER_AGENT_CHARS_MAX).collect();
     db.write(move |conn| {
         // Judged again: it may have been locked, disabled or changed while the password was hashed.

@@ -4,6 +4,7 @@
 //! binding of that moment. The first binding that is known of a terminal holds for the time before it as well, since
 //! nobody says otherwise; whoever knows better enters it with [`correct`].
 
+pub mod http;
 mod store;
 
 use serde::{Deserialize, Serialize};

@@ -26,7 +26,8 @@ use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db, Sequence, next_ids};
 use crate::operators::Scope;
-use crate::{organizations, profiles};
+use crate::text::CARD_DATA;
+use crate::{guard, organizations, profiles};
 use judge::{Registry, Verdict};
 use reading::{Reading, Rows};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -148,7 +149,7 @@ pub async fn run(
         let work = Block { number: block_number, import_id: id.clone(), rows: block, registry };
         let actor = actor.clone();
         let (back, outcome) =
-            if request.dry_run { work.judge_only(db).await? } else { work.write(db, actor, now).await? };
+            if request.dry_run { work.judge_only(db, now).await? } else { work.write(db, actor, now).await? };
         registry = back;
         imported.add(outcome);
         if is_last {
@@ -228,7 +229,7 @@ struct Block {
 
 impl Block {
     /// Judges on a reader; only the refused rows are written.
-    async fn judge_only(mut self, db: &Db) -> Result<(Registry, Outcome), Error> {
+    async fn judge_only(mut self, db: &Db, now: Now) -> Result<(Registry, Outcome), Error> {
         let (block, outcome) = db
             .read(move |conn| {
                 let verdicts = self.registry.judge(conn, &self.rows.good)?;
@@ -238,7 +239,12 @@ impl Block {
             .await?;
         let Self { number, import_id, rows, registry } = block;
         if let Some(csv) = errors_csv(&rows, number == 1) {
-            db.write(move |conn| store::insert_errors(conn, &import_id, number, &csv)).await?;
+            let (org_path, card_data) = (registry.owner.path.clone(), card_data(&rows));
+            db.write(move |conn| {
+                store::insert_errors(conn, &import_id, number, &csv)?;
+                guard::report(conn, &org_path, card_data, now)
+            })
+            .await?;
         }
         Ok((registry, outcome))
     }
@@ -252,6 +258,7 @@ impl Block {
             if let Some(csv) = errors_csv(&self.rows, self.number == 1) {
                 store::insert_errors(conn, &self.import_id, self.number, &csv)?;
             }
+            guard::report(conn, &self.registry.owner.path, card_data(&self.rows), now)?;
             if outcome.created + outcome.updated > 0 {
                 let deed = Deed {
                     action: "terminals.import",
@@ -333,6 +340,12 @@ fn apply(conn: &mut Conn, actor: &Actor, changes: Vec<Verdict>, now: Now) -> Res
     let all = records.iter().map(|(record, _)| record).chain(updated.iter().map(|record| &**record));
     super::bindings::note(conn, &all.map(|record| (record, why)).collect::<Vec<_>>(), now)?;
     Ok(profiles::recompute(conn, &written, now)?)
+}
+
+/// How many rows of a block were refused because they looked like card data.
+fn card_data(rows: &Rows) -> u64 {
+    let refused = rows.refused.iter().filter(|(_, error)| error.problem.contains(CARD_DATA));
+    u64::try_from(refused.count()).unwrap_or(u64::MAX)
 }
 
 /// The refused rows of a block, with a reason each; nothing when there are none. The first block of a file has the

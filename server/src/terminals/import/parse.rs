@@ -4,6 +4,7 @@ use csv::StringRecord;
 use tillward_protocol::{FieldError, pan};
 
 use crate::terminals::fields::{NewTerminal, Registration, clean_id, clean_text};
+use crate::text;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -174,10 +175,9 @@ impl Columns {
         let mut organization = None;
         for (index, cell) in record.iter().enumerate() {
             let Some(kind) = self.kinds.get(index).copied().flatten() else {
-                if pan::contains_card_data(cell) {
-                    let problem = format!("column {} looks like card data, which is never accepted", index + 1);
-                    return Err(FieldError::new("column", problem));
-                }
+                let told =
+                    |error: FieldError| FieldError::new("column", format!("column {} {}", index + 1, error.problem));
+                text::guarded("column", cell).map_err(told)?;
                 continue;
             };
             if is_id(kind) && is_rounded(&clean_id(cell)) {

@@ -1,0 +1,446 @@
+//! SQL of the comparison.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool};
+
+use super::matching::Event;
+use super::view::{Counted, Filter};
+use crate::clock::Now;
+use crate::db::schema::{
+    channel_transactions, exposure_slots, failures, feed_channels, lookups, payments, terminals, verdicts,
+};
+use crate::db::{self, Conn};
+use crate::failures::classify::{Judgement, Symptom};
+use crate::failures::feed::store::Transaction;
+use crate::failures::verdicts::Source;
+use crate::operators::Scope;
+
+/// Failures of the terminals of one batch that are looked through.
+const EVENTS_MAX: i64 = 20_000;
+/// Slots deleted in one transaction.
+const DELETED_MAX: i64 = 2_000;
+
+/// PostgreSQL's advisory lock under which payments are compared ("settled" in base 36).
+const LOCK: i64 = 61_846_521_493;
+
+/// Whether this transaction may compare payments: one server does at a time. On SQLite the one writer thread is lock
+/// enough.
+pub(super) fn leads(conn: &mut Conn) -> Result<bool, db::Error> {
+    match conn {
+        Conn::Sqlite(_) => Ok(true),
+        Conn::Postgres(c) => {
+            Ok(diesel::select(sql::<Bool>(&format!("pg_try_advisory_xact_lock({LOCK})"))).get_result(c)?)
+        }
+    }
+}
+
+/// Waits for the same lock: what a person decides comes before or after a batch, never between its rows.
+pub(super) fn wait_to_lead(conn: &mut Conn) -> Result<(), db::Error> {
+    if let Conn::Postgres(c) = conn {
+        let ask = format!("pg_advisory_xact_lock({LOCK}) IS NOT NULL");
+        let _: bool = diesel::select(sql::<Bool>(&ask)).get_result(c)?;
+    }
+    Ok(())
+}
+
+/// Payments that are due, the longest first. By `channel_transactions_due`.
+pub(super) fn due(conn: &mut Conn, now: Now, limit: i64) -> Result<Vec<Transaction>, db::Error> {
+    Ok(channel_transactions::table
+        .filter(channel_transactions::due_ms.le(now.0))
+        .order((channel_transactions::due_ms, channel_transactions::id))
+        .limit(limit)
+        .load(conn)?)
+}
+
+/// Finds the terminals of payments that came before their terminals were registered.
+pub(super) fn resolve_terminals(conn: &mut Conn, batch: &mut [Transaction]) -> Result<(), db::Error> {
+    let sns: Vec<&str> =
+        batch.iter().filter(|payment| payment.terminal_id.is_none()).map(|payment| payment.sn.as_str()).collect();
+    if sns.is_empty() {
+        return Ok(());
+    }
+    let found: Vec<(String, i64, String)> = terminals::table
+        .filter(terminals::sn.eq_any(&sns))
+        .select((terminals::sn, terminals::id, terminals::org_path))
+        .load(conn)?;
+    let by_sn: HashMap<String, (i64, String)> = found.into_iter().map(|(sn, id, path)| (sn, (id, path))).collect();
+    for payment in batch.iter_mut().filter(|payment| payment.terminal_id.is_none()) {
+        // Only what is below the channel's organization, which such a payment still has.
+        let known = by_sn.get(&payment.sn).filter(|(_, path)| path.starts_with(&payment.org_path));
+        let Some((id, org_path)) = known else { continue };
+        payment.terminal_id = Some(*id);
+        payment.org_path.clone_from(org_path);
+        diesel::update(channel_transactions::table.find(payment.id))
+            .set((channel_transactions::terminal_id.eq(*id), channel_transactions::org_path.eq(org_path)))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Paths of the channels' organizations.
+pub(super) fn channel_paths(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, String>, db::Error> {
+    let rows: Vec<(i64, String)> = feed_channels::table
+        .filter(feed_channels::id.eq_any(ids))
+        .select((feed_channels::id, feed_channels::org_path))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// What an event's JSON says beside its columns.
+#[derive(serde::Deserialize)]
+struct Numbers {
+    #[serde(default)]
+    ref_no: Option<String>,
+    #[serde(default)]
+    trace_no: Option<String>,
+    #[serde(default)]
+    batch_no: Option<String>,
+    #[serde(default)]
+    merchant_no_sent: Option<String>,
+}
+
+macro_rules! payment_columns {
+    () => {
+        (
+            payments::terminal_id,
+            payments::event_id,
+            payments::at_ms,
+            payments::amount_fen,
+            payments::ref_no,
+            payments::trace_no,
+            payments::batch_no,
+            payments::merchant_no_sent,
+        )
+    };
+}
+
+/// The terminals' own events in a time. By `failures_by_terminal` and `payments_by_terminal`.
+pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i64) -> Result<Vec<Event>, db::Error> {
+    type Columns = (i64, String, i64, Option<i64>, String);
+    let rows: Vec<Columns> = failures::table
+        .filter(failures::terminal_id.eq_any(terminals))
+        .filter(failures::occurred_at_ms.ge(from_ms))
+        .filter(failures::occurred_at_ms.lt(to_ms))
+        .order((failures::terminal_id, failures::received_at_ms))
+        .limit(EVENTS_MAX)
+        .select((
+            failures::terminal_id,
+            failures::event_id,
+            failures::occurred_at_ms,
+            failures::amount_fen,
+            failures::event,
+        ))
+        .load(conn)?;
+    let failed = rows.into_iter().filter_map(|(terminal_id, event_id, at_ms, amount_fen, event)| {
+        let numbers: Numbers = serde_json::from_str(&event).ok()?;
+        Some(Event {
+            terminal_id,
+            event_id,
+            at_ms,
+            amount_fen,
+            ref_no: numbers.ref_no,
+            trace_no: numbers.trace_no,
+            batch_no: numbers.batch_no,
+            merchant_no_sent: numbers.merchant_no_sent,
+            succeeded: false,
+        })
+    });
+    let mut events: Vec<Event> = failed.collect();
+    let rows = payments::table
+        .filter(payments::terminal_id.eq_any(terminals))
+        .filter(payments::at_ms.ge(from_ms))
+        .filter(payments::at_ms.lt(to_ms))
+        .order((payments::terminal_id, payments::at_ms))
+        .limit(EVENTS_MAX)
+        .select(payment_columns!())
+        .load::<PaymentColumns>(conn)?;
+    events.extend(rows.into_iter().map(payment));
+    Ok(events)
+}
+
+type PaymentColumns = (i64, String, i64, i64, Option<String>, Option<String>, Option<String>, Option<String>);
+
+fn payment(columns: PaymentColumns) -> Event {
+    let (terminal_id, event_id, at_ms, amount_fen, ref_no, trace_no, batch_no, merchant_no_sent) = columns;
+    Event {
+        terminal_id,
+        event_id,
+        at_ms,
+        amount_fen: Some(amount_fen),
+        ref_no,
+        trace_no,
+        batch_no,
+        merchant_no_sent,
+        succeeded: true,
+    }
+}
+
+/// Payments that terminals reported after `after` and before `until_ms`, oldest first. By `payments_by_time`'s table, in
+/// the order of the payments' own time.
+pub(super) fn reported(
+    conn: &mut Conn,
+    (at_ms, terminal_id, event_id): &(i64, i64, String),
+    until_ms: i64,
+    limit: i64,
+) -> Result<Vec<(Event, String)>, db::Error> {
+    let same = payments::at_ms.eq(*at_ms);
+    let later = payments::at_ms.gt(*at_ms).or(same.and(
+        payments::terminal_id
+            .gt(*terminal_id)
+            .or(payments::terminal_id.eq(*terminal_id).and(payments::event_id.gt(event_id))),
+    ));
+    let rows: Vec<(PaymentColumns, String)> = payments::table
+        .filter(payments::at_ms.ge(*at_ms))
+        .filter(payments::at_ms.lt(until_ms))
+        .filter(later)
+        .order((payments::at_ms, payments::terminal_id, payments::event_id))
+        .limit(limit)
+        .select((payment_columns!(), payments::org_path))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(columns, org_path)| (payment(columns), org_path)).collect())
+}
+
+/// From when to when channels told of each of these terminals. By `channel_transactions_by_terminal`.
+pub(super) fn told_of(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
+    let rows: Vec<(Option<i64>, i64, i64)> = channel_transactions::table
+        .filter(channel_transactions::terminal_id.eq_any(terminals))
+        .group_by(channel_transactions::terminal_id)
+        .select((
+            channel_transactions::terminal_id,
+            sql::<BigInt>("MIN(channel_transactions.at_ms)"),
+            sql::<BigInt>("MAX(channel_transactions.at_ms)"),
+        ))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(id, from_ms, to_ms)| Some((id?, (from_ms, to_ms)))).collect())
+}
+
+/// Which of these events a channel's row was found for.
+pub(super) fn matched(
+    conn: &mut Conn,
+    terminals: &[i64],
+    events: &[&str],
+) -> Result<HashSet<(i64, String)>, db::Error> {
+    let rows: Vec<(Option<i64>, Option<String>)> = channel_transactions::table
+        .filter(channel_transactions::terminal_id.eq_any(terminals))
+        .filter(channel_transactions::matched_event.eq_any(events))
+        .select((channel_transactions::terminal_id, channel_transactions::matched_event))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(id, event)| id.zip(event)).collect())
+}
+
+/// Serial numbers by terminal.
+pub(super) fn sns(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, String>, db::Error> {
+    let rows: Vec<(i64, String)> =
+        terminals::table.filter(terminals::id.eq_any(terminals)).select((terminals::id, terminals::sn)).load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Payments of terminals that no channel told of, within a time.
+pub(super) fn missing_at_channels(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> Result<i64, db::Error> {
+    Ok(verdicts::table
+        .filter(verdicts::source.eq(Source::Settlement.as_str()))
+        .filter(verdicts::symptom.eq(Symptom::Missing.as_str()))
+        .filter(verdicts::received_at_ms.ge(from_ms))
+        .filter(verdicts::received_at_ms.lt(to_ms))
+        .filter(verdicts::item.like("payment:%"))
+        .filter(verdicts::org_path.ge(scope.from()))
+        .filter(verdicts::org_path.lt(scope.below()))
+        .count()
+        .get_result(conn)?)
+}
+
+/// Payments that people looked up, by level of evidence.
+pub(super) fn looked_up(
+    conn: &mut Conn,
+    scope: &Scope,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<HashMap<String, i64>, db::Error> {
+    let rows: Vec<(String, i64)> = lookups::table
+        .filter(lookups::org_path.ge(scope.from()))
+        .filter(lookups::org_path.lt(scope.below()))
+        .filter(lookups::at_ms.ge(from_ms))
+        .filter(lookups::at_ms.lt(to_ms))
+        .filter(lookups::withdrawn_at_ms.is_null())
+        .group_by(lookups::level)
+        .select((lookups::level, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// What a look at a payment found.
+pub(super) struct Compared {
+    pub quality: &'static str,
+    pub matched_event: Option<String>,
+    pub result: &'static str,
+    pub lacking: Option<&'static str>,
+    pub severity: &'static str,
+    pub due_ms: Option<i64>,
+}
+
+/// Writes it.
+pub(super) fn compared(conn: &mut Conn, payment: &Transaction, found: &Compared) -> Result<(), db::Error> {
+    diesel::update(channel_transactions::table.find(payment.id))
+        .set((
+            channel_transactions::match_quality.eq(found.quality),
+            channel_transactions::matched_event.eq(&found.matched_event),
+            channel_transactions::result.eq(found.result),
+            channel_transactions::lacking.eq(found.lacking),
+            channel_transactions::severity.eq(found.severity),
+            channel_transactions::due_ms.eq(found.due_ms),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Payments under a number are looked at again. By `channel_transactions_by_merchant`.
+pub(super) fn look_again(conn: &mut Conn, scope: &Scope, number: &str, now: Now) -> Result<usize, db::Error> {
+    let under = channel_transactions::table
+        .filter(channel_transactions::merchant_no.eq(number))
+        .filter(channel_transactions::org_path.ge(scope.from()))
+        .filter(channel_transactions::org_path.lt(scope.below()))
+        .filter(channel_transactions::status.ne("processing"));
+    Ok(diesel::update(under).set(channel_transactions::due_ms.eq(now.0)).execute(conn)?)
+}
+
+/// Counts of a time, by state and what payments show. By `channel_transactions_by_org`.
+pub(super) fn counts(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> Result<Vec<Counted>, db::Error> {
+    type Columns = (String, String, i64, i64, i64, i64, i64);
+    let sum = |column: &str| sql::<BigInt>(&format!("CAST(COALESCE(SUM({column}), 0) AS BIGINT)"));
+    let rows: Vec<Columns> = channel_transactions::table
+        .filter(channel_transactions::org_path.ge(scope.from()))
+        .filter(channel_transactions::org_path.lt(scope.below()))
+        .filter(channel_transactions::at_ms.ge(from_ms))
+        .filter(channel_transactions::at_ms.lt(to_ms))
+        .group_by((channel_transactions::status, channel_transactions::result))
+        .select((
+            channel_transactions::status,
+            channel_transactions::result,
+            sql::<BigInt>("CAST(COUNT(*) AS BIGINT)"),
+            sum("CASE WHEN channel_transactions.lacking IS NULL THEN 1 ELSE 0 END"),
+            sum("CASE WHEN channel_transactions.settle_fen IS NULL THEN 0 ELSE 1 END"),
+            sum("CASE WHEN channel_transactions.match_quality = 'none' THEN 0 ELSE 1 END"),
+            sum("COALESCE(channel_transactions.fee_fen, 0) + COALESCE(channel_transactions.withdraw_fen, 0)"),
+        ))
+        .load(conn)?;
+    let counted = |(status, result, rows, merchant_checked, money_known, matched, fees_fen): Columns| Counted {
+        status,
+        result,
+        rows,
+        merchant_checked,
+        money_known,
+        matched,
+        fees_fen,
+    };
+    Ok(rows.into_iter().map(counted).collect())
+}
+
+/// What keeps merchants from being compared, most frequent first.
+pub(super) fn lacking(
+    conn: &mut Conn,
+    scope: &Scope,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Vec<(String, i64)>, db::Error> {
+    let rows: Vec<(Option<String>, i64)> = channel_transactions::table
+        .filter(channel_transactions::org_path.ge(scope.from()))
+        .filter(channel_transactions::org_path.lt(scope.below()))
+        .filter(channel_transactions::at_ms.ge(from_ms))
+        .filter(channel_transactions::at_ms.lt(to_ms))
+        .filter(channel_transactions::status.eq("success"))
+        .filter(channel_transactions::lacking.is_not_null())
+        .group_by(channel_transactions::lacking)
+        .select((channel_transactions::lacking, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
+        .load(conn)?;
+    let mut rows: Vec<(String, i64)> = rows.into_iter().filter_map(|(name, count)| Some((name?, count))).collect();
+    rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    Ok(rows)
+}
+
+/// Newest first. By `channel_transactions_by_org`, by the terminal's index where one is named.
+pub(super) fn list(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &Filter,
+    after: Option<(i64, i64)>,
+    limit: i64,
+) -> Result<Vec<Transaction>, db::Error> {
+    let mut query = channel_transactions::table
+        .filter(channel_transactions::org_path.ge(scope.from()))
+        .filter(channel_transactions::org_path.lt(scope.below()))
+        .into_boxed();
+    if !filter.results.is_empty() {
+        let names: Vec<&str> = filter.results.iter().map(|result| result.as_str()).collect();
+        query = query.filter(channel_transactions::result.eq_any(names));
+    }
+    if let Some(channel_id) = filter.channel_id {
+        query = query.filter(channel_transactions::channel_id.eq(channel_id));
+    }
+    if let Some(terminal_id) = filter.terminal_id {
+        query = query.filter(channel_transactions::terminal_id.eq(terminal_id));
+    }
+    if let Some(sn) = &filter.sn {
+        query = query.filter(channel_transactions::sn.eq(sn));
+    }
+    if let Some(merchant_no) = &filter.merchant_no {
+        query = query.filter(channel_transactions::merchant_no.eq(merchant_no));
+    }
+    if let Some(from_ms) = filter.from_ms {
+        query = query.filter(channel_transactions::at_ms.ge(from_ms));
+    }
+    if let Some(to_ms) = filter.to_ms {
+        query = query.filter(channel_transactions::at_ms.lt(to_ms));
+    }
+    if let Some((at_ms, id)) = after {
+        let same = channel_transactions::at_ms.eq(at_ms).and(channel_transactions::id.lt(id));
+        query = query.filter(channel_transactions::at_ms.lt(at_ms).or(same));
+    }
+    Ok(query.order((channel_transactions::at_ms.desc(), channel_transactions::id.desc())).limit(limit).load(conn)?)
+}
+
+/// By primary key, within the scope.
+pub(super) fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Transaction>, db::Error> {
+    Ok(channel_transactions::table
+        .find(id)
+        .filter(channel_transactions::org_path.ge(scope.from()))
+        .filter(channel_transactions::org_path.lt(scope.below()))
+        .first(conn)
+        .optional()?)
+}
+
+/// What the rules said about a payment. By primary key.
+pub(super) fn judgement(conn: &mut Conn, terminal_id: Option<i64>, item: &str) -> Result<Option<Judgement>, db::Error> {
+    let body: Option<String> = verdicts::table
+        .find((Source::Settlement.as_str(), terminal_id.unwrap_or(0), item))
+        .select(verdicts::judgement)
+        .first(conn)
+        .optional()?;
+    Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
+}
+
+/// Since when each of these terminals reports successes; none for those that do not. By `payments_by_terminal`.
+pub(super) fn reporting_since(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, i64>, db::Error> {
+    let rows: Vec<(i64, i64)> = payments::table
+        .filter(payments::terminal_id.eq_any(terminals))
+        .group_by(payments::terminal_id)
+        .select((payments::terminal_id, sql::<BigInt>("MIN(payments.at_ms)")))
+        .load(conn)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Deletes slots of hours before `before_ms`; returns how many went. By `exposure_slots_by_time`.
+pub(super) fn delete_old_slots(conn: &mut Conn, before_ms: i64) -> Result<usize, db::Error> {
+    let old: Vec<(i64, i64)> = exposure_slots::table
+        .filter(exposure_slots::hour_ms.lt(before_ms))
+        .order(exposure_slots::hour_ms)
+        .limit(DELETED_MAX)
+        .select((exposure_slots::terminal_id, exposure_slots::hour_ms))
+        .load(conn)?;
+    for key in &old {
+        diesel::delete(exposure_slots::table.find(*key)).execute(conn)?;
+    }
+    Ok(old.len())
+}

@@ -14,6 +14,7 @@ use crate::failures::pack::{
 use crate::pdf::Block;
 
 /// Fields of reasons that have words; others are shown as the rules call them.
+#[cfg(test)]
 pub(super) const FIELDS: [&str; 19] = [
     "merchant_no_settled",
     "merchant_no_sent",
@@ -37,6 +38,7 @@ pub(super) const FIELDS: [&str; 19] = [
 ];
 
 /// Codes of why a part is excluded or not.
+#[cfg(test)]
 pub(super) const WHYS: [&str; 14] = [
     "succeeded",
     "nothing_sent",

@@ -64,7 +64,6 @@ impl From<Error> for Problem {
             Error::NotFound => Self::not_found(),
             Error::Invalid(error) => Self::from(error),
             Error::Withdrawn => Self::conflict(sentence(&error)),
-            Error::Tables(_) => Self::internal(&error),
             Error::Db(error) => Self::from(error),
         }
     }

@@ -15,7 +15,8 @@ use tillward_protocol::FieldError;
 
 pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
 
-use super::classify::{Binding, Judgement, RawTables, TableError, Tables};
+use super::classify::{Binding, Judgement};
+use super::verdicts;
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -42,9 +43,6 @@ pub enum Error {
     /// A field was refused.
     #[error(transparent)]
     Invalid(#[from] FieldError),
-    /// The tables that the rules compare with cannot be read.
-    #[error(transparent)]
-    Tables(#[from] TableError),
     /// It was taken back already.
     #[error("this look-up was taken back already")]
     Withdrawn,
@@ -143,9 +141,9 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
     let terminal_id = terminals::id_of_sn(conn, &caller.scope, &new.sn)?.ok_or_else(unknown)?;
     let org_path = store::org_path(conn, terminal_id)?.ok_or_else(unknown)?;
     let seen = transaction(conn, &caller.scope, terminal_id, &new)?;
-    let tables = tables()?;
+    let in_force = verdicts::in_force(conn, &org_path)?;
     let binding = binding_at(conn, terminal_id, seen.at_ms)?;
-    let judgement = judging::judge(&new, binding, seen.merchant_no_sent.clone(), &tables);
+    let judgement = judging::judge(&new, binding, seen.merchant_no_sent.clone(), &in_force.tables);
     let lookup = Lookup {
         id: uuid::Uuid::now_v7().simple().to_string(),
         terminal_id,
@@ -161,7 +159,7 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
         looked_up_at_ms: new.looked_up_at_ms.unwrap_or(now.0),
         note: new.note,
         judgement,
-        tables_hash: tables.version,
+        tables_hash: in_force.tables.version.clone(),
         created_by: caller.name.clone(),
         created_at_ms: now.0,
         withdrawn_by: None,
@@ -186,11 +184,6 @@ pub(super) fn binding_at(conn: &mut Conn, terminal_id: i64, at_ms: i64) -> Resul
         merchant_name: bound.merchant_name,
         ..Binding::default()
     }))
-}
-
-/// The tables as they are shipped.
-fn tables() -> Result<Tables, TableError> {
-    RawTables::seed()?.parse()
 }
 
 /// The transaction that was looked up.

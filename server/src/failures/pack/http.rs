@@ -77,7 +77,6 @@ impl From<Error> for Problem {
             Error::NotFound => Self::not_found(),
             Error::Invalid(error) => Self::from(error),
             Error::TooMany => Self::conflict(sentence(&error)),
-            Error::Tables(_) => Self::internal(&error),
             Error::Terminals(error) => Self::from(error),
             Error::Db(error) => Self::from(error),
         }

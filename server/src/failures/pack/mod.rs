@@ -20,10 +20,10 @@ pub use content::{
 };
 
 use super::classify::{
-    Binding, EventFacts, EvidenceLevel, FeedRow, FeedStatus, RawTables, SecondOrder, SettlementFacts, TableError,
-    TerminalSide, judge_event, judge_settlement,
+    Binding, EventFacts, EvidenceLevel, FeedRow, FeedStatus, Judgement, SecondOrder, SettlementFacts, Severity,
+    Standing, Symptom, Tables, TerminalSide, Verdict, judge_event, judge_settlement,
 };
-use super::{FailureRow, lookups};
+use super::{FailureRow, lookups, verdicts};
 use crate::audit::{self, Actor, Deed};
 use crate::checkin::{self, Sample};
 use crate::clock::Now;
@@ -58,9 +58,6 @@ pub enum Error {
     /// There are [`PACKS_MAX`] of this transaction.
     #[error("there are {PACKS_MAX} packs of this transaction already; use the newest")]
     TooMany,
-    /// The tables that the rules compare with cannot be read.
-    #[error(transparent)]
-    Tables(#[from] TableError),
     /// The terminal could not be read.
     #[error(transparent)]
     Terminals(#[from] terminals::Error),
@@ -121,14 +118,13 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
     let moment = moment(conn, scope, terminal_id, &reported, failure.as_ref())?;
     let seen = lookups_of(conn, scope, terminal_id, event_id)?;
     let mut judgements = Vec::new();
-    if let Some(failure) = &failure {
-        let tables = RawTables::seed()?.parse()?;
-        let judgement = judge_event(&EventFacts::of(failure), &tables);
-        judgements.push(Judged { level: None, judgement, tables_hash: tables.version });
+    let in_force = verdicts::in_force(conn, &terminal.org_path)?;
+    if let (Some(failure), Reported::Failure(row)) = (&failure, &reported) {
+        judgements.push(judged(row, failure, &in_force.tables));
     }
     let rows = store::settled(conn, terminal_id, event_id, transaction.ref_no.as_deref(), reported.at_ms())?;
     for row in &rows {
-        judgements.push(settlement(row, binding.clone(), &transaction)?);
+        judgements.push(settlement(row, binding.clone(), &transaction, &in_force.tables));
     }
     judgements.extend(seen.iter().map(|lookup| Judged {
         level: EvidenceLevel::parse(&lookup.level),
@@ -247,8 +243,34 @@ fn bound(terminal: &Terminal, binding: Option<&Binding>) -> Bound {
     }
 }
 
+/// What was said about a failure, or what the event alone says while nobody has judged it.
+fn judged(row: &FailureRow, failure: &Failure, tables: &Tables) -> Judged {
+    let Some(said) = &row.verdict else {
+        let judgement = judge_event(&EventFacts::of(failure), tables);
+        return Judged { level: None, judgement, tables_hash: tables.version.clone() };
+    };
+    let verdict = said.rule.map(|rule| Verdict {
+        rule,
+        symptom: Symptom::parse(&said.symptom).unwrap_or(Symptom::Fail),
+        cause: said.cause,
+        confidence: said.confidence.unwrap_or_default(),
+        severity: Severity::parse(&said.severity).unwrap_or(Severity::Info),
+        standing: Standing::parse(&said.standing).unwrap_or(Standing::Review),
+        root: said.root,
+        segments: Vec::new(),
+        reasons: said.reasons.clone(),
+    });
+    let judgement = Judgement {
+        verdict,
+        alternatives: said.alternatives.clone(),
+        not_checked: said.not_checked.clone(),
+        findings: Vec::new(),
+    };
+    Judged { level: None, judgement, tables_hash: said.tables_version.clone() }
+}
+
 /// What the rules say about a channel's record of it.
-fn settlement(row: &Settled, binding: Option<Binding>, transaction: &Transaction) -> Result<Judged, TableError> {
+fn settlement(row: &Settled, binding: Option<Binding>, transaction: &Transaction, tables: &Tables) -> Judged {
     let orders = row.second_orders.iter().map(|(kind, fen)| SecondOrder { kind: kind.clone(), amount_fen: *fen });
     let facts = SettlementFacts {
         row: Some(FeedRow {
@@ -274,9 +296,8 @@ fn settlement(row: &Settled, binding: Option<Binding>, transaction: &Transaction
         },
         ..SettlementFacts::default()
     };
-    let tables = RawTables::seed()?.parse()?;
-    let judgement = judge_settlement(&facts, &tables);
-    Ok(Judged { level: Some(EvidenceLevel::L1), judgement, tables_hash: tables.version })
+    let judgement = judge_settlement(&facts, tables);
+    Judged { level: Some(EvidenceLevel::L1), judgement, tables_hash: tables.version.clone() }
 }
 
 /// A failure carries its circumstances. A payment does not: the nearest check-in tells them, if one was near.

@@ -290,10 +290,10 @@ async fn device_table(shell: Shell, state: web::Data<State>, caller: Caller) -> 
     Ok(csv::download("devices.csv", heading, move |after: Option<i64>| {
         let (state, scope, line) = (state.clone(), caller.scope.clone(), line.clone());
         async move {
-            let after = after.unwrap_or(0);
-            let rows = state.db.read(move |conn| maintenance::devices(conn, &scope, after, BLOCK_ROWS)).await?;
+            let (after, now) = (after.unwrap_or(0), state.clock.now());
+            let rows = state.db.read(move |conn| maintenance::devices(conn, &scope, after, BLOCK_ROWS, now)).await?;
             let last = rows.last().map(|device| device.terminal_id);
-            Ok::<_, crate::db::Error>(last.map(|key| (key, rows.iter().map(|row| line(row)).collect())))
+            Ok::<_, Error>(last.map(|key| (key, rows.iter().map(|row| line(row)).collect())))
         }
     }))
 }

@@ -256,7 +256,8 @@ async fn devices(
     Query(page): Query<PageQuery>,
 ) -> Result<web::Json<Page<Device>>, Problem> {
     let (size, after) = (page.size()?, page.after::<i64>()?.unwrap_or(0));
-    let rows = state.db.read(move |conn| super::devices(conn, &caller.scope, after, size + 1)).await?;
+    let now = state.clock.now();
+    let rows = state.db.read(move |conn| super::devices(conn, &caller.scope, after, size + 1, now)).await?;
     Ok(web::Json(Page::from_rows(rows, size, |device| device.terminal_id)))
 }
 
@@ -316,10 +317,10 @@ fn device_file(
     csv::download("devices.csv", heading, move |after: Option<i64>| {
         let (state, scope, row) = (state.clone(), caller.scope.clone(), row.clone());
         async move {
-            let after = after.unwrap_or(0);
-            let rows = state.db.read(move |conn| super::devices(conn, &scope, after, BLOCK_ROWS)).await?;
+            let (after, now) = (after.unwrap_or(0), state.clock.now());
+            let rows = state.db.read(move |conn| super::devices(conn, &scope, after, BLOCK_ROWS, now)).await?;
             let last = rows.last().map(|device| device.terminal_id);
-            Ok::<_, crate::db::Error>(last.map(|key| (key, rows.iter().map(row).collect())))
+            Ok::<_, Error>(last.map(|key| (key, rows.iter().map(row).collect())))
         }
     })
 }

@@ -6,9 +6,10 @@ use tillward_protocol::FieldError;
 use super::due::Finding;
 use super::reason::{Reason, Urgency};
 use super::{Error, store};
+use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::operators::Scope;
-use crate::organizations;
+use crate::{organizations, terminals};
 
 /// Terminals read at a time for a file.
 pub const BLOCK_ROWS: u32 = 1_000;
@@ -102,7 +103,7 @@ pub fn list_due(
     size: u32,
 ) -> Result<Vec<DueTerminal>, Error> {
     let scope = narrowed(conn, scope, filter.organization_id)?;
-    Ok(store::care::due(conn, &scope, filter, after, i64::from(size))?)
+    Ok(store::care::due(conn, &scope, filter, after, usize::try_from(size).unwrap_or(usize::MAX))?)
 }
 
 /// The scope, or the part of it that is asked for.
@@ -168,7 +169,18 @@ pub struct Device {
 /// Devices of the scope in the order of their numbers, above `after`.
 ///
 /// # Errors
-/// [`db::Error`].
-pub fn devices(conn: &mut Conn, scope: &Scope, after: i64, size: u32) -> Result<Vec<Device>, db::Error> {
-    store::care::devices(conn, scope, after, i64::from(size))
+/// [`Error::Db`].
+pub fn devices(conn: &mut Conn, scope: &Scope, mut after: i64, size: u32, now: Now) -> Result<Vec<Device>, Error> {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    loop {
+        let wanted = size - found.len();
+        let ids = terminals::list::ids_after(conn, scope, &terminals::Filter::default(), after, wanted, now)?;
+        found.extend(store::care::devices(conn, scope, &ids)?);
+        after = ids.last().copied().unwrap_or(after);
+        // Those that were retired are passed over.
+        if ids.len() < wanted || found.len() >= size {
+            return Ok(found);
+        }
+    }
 }

@@ -201,23 +201,48 @@ type DueColumns = (
     i64,
 );
 
-/// Most urgent first, then the newest terminal. By `terminal_care_due`, read backwards, and primary keys. The registry's
-/// own organization decides: the copy only spares looking at it.
+/// Most urgent first, then the newest terminal. The page's terminals are found in the covering index alone, so that a filter
+/// which hardly any terminal meets costs one pass over it; their rows are read by primary keys. The registry's own
+/// organization decides: where the copy is old, the page is filled from further down.
 pub(in crate::maintenance) fn due(
     conn: &mut Conn,
     scope: &Scope,
     filter: &DueFilter,
-    after: Option<DueKey>,
-    limit: i64,
+    mut after: Option<DueKey>,
+    limit: usize,
 ) -> Result<Vec<DueTerminal>, db::Error> {
+    let mut found = Vec::new();
+    loop {
+        let wanted = limit - found.len();
+        let keys = due_keys(conn, scope, filter, after, wanted)?;
+        let is_last = keys.len() < wanted;
+        after = keys.last().copied().or(after);
+        found.extend(due_rows(conn, scope, keys.into_iter().map(|(_, id)| id).collect())?);
+        if is_last || found.len() >= limit {
+            break;
+        }
+    }
+    let ids: Vec<i64> = found.iter().map(|row| row.terminal_id).collect();
+    for (terminal_id, order_id) in live_orders(conn, scope, ids)? {
+        if let Some(row) = found.iter_mut().find(|row| row.terminal_id == terminal_id) {
+            row.work_order_ids.push(order_id);
+        }
+    }
+    Ok(found)
+}
+
+/// By `terminal_care_due`, read backwards.
+fn due_keys(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &DueFilter,
+    after: Option<DueKey>,
+    limit: usize,
+) -> Result<Vec<DueKey>, db::Error> {
     let mut query = terminal_care::table
-        .inner_join(terminals::table.on(terminals::id.eq(terminal_care::terminal_id)))
-        .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminal_care::terminal_id)))
         .filter(terminal_care::urgency.ge(filter.urgency.unwrap_or(Urgency::Planned).rank()))
         .filter(terminal_care::org_path.ge(scope.from()))
         .filter(terminal_care::org_path.lt(scope.below()))
-        .filter(terminals::org_path.ge(scope.from()))
-        .filter(terminals::org_path.lt(scope.below()))
         .into_boxed();
     if let Some(reason) = filter.reason {
         query = query.filter(terminal_care::reasons.like(like(reason)));
@@ -226,15 +251,27 @@ pub(in crate::maintenance) fn due(
         query = query.filter(terminal_care::terminal_id.eq(terminal_id));
     }
     if let Some((urgency, terminal_id)) = after {
-        query = query.filter(
-            terminal_care::urgency
-                .lt(urgency)
-                .or(terminal_care::urgency.eq(urgency).and(terminal_care::terminal_id.lt(terminal_id))),
-        );
+        // The first condition lets the index begin there; an "or" alone would not.
+        query = query
+            .filter(terminal_care::urgency.le(urgency))
+            .filter(terminal_care::urgency.lt(urgency).or(terminal_care::terminal_id.lt(terminal_id)));
     }
-    let rows = query
+    let keys = query
         .order((terminal_care::urgency.desc(), terminal_care::terminal_id.desc()))
-        .limit(limit)
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+        .select((terminal_care::urgency, terminal_care::terminal_id));
+    Ok(keys.load(conn)?)
+}
+
+/// By primary keys.
+fn due_rows(conn: &mut Conn, scope: &Scope, ids: Vec<i64>) -> Result<Vec<DueTerminal>, db::Error> {
+    let rows = terminal_care::table
+        .inner_join(terminals::table.on(terminals::id.eq(terminal_care::terminal_id)))
+        .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminal_care::terminal_id)))
+        .filter(terminal_care::terminal_id.eq_any(ids))
+        .filter(terminals::org_path.ge(scope.from()))
+        .filter(terminals::org_path.lt(scope.below()))
+        .order((terminal_care::urgency.desc(), terminal_care::terminal_id.desc()))
         .select((
             (
                 terminals::id,
@@ -255,14 +292,7 @@ pub(in crate::maintenance) fn due(
             terminal_states::last_seen_ms,
         ))
         .load::<DueColumns>(conn)?;
-    let mut found: Vec<DueTerminal> = rows.into_iter().filter_map(due_terminal).collect();
-    let ids: Vec<i64> = found.iter().map(|row| row.terminal_id).collect();
-    for (terminal_id, order_id) in live_orders(conn, scope, ids)? {
-        if let Some(row) = found.iter_mut().find(|row| row.terminal_id == terminal_id) {
-            row.work_order_ids.push(order_id);
-        }
-    }
-    Ok(found)
+    Ok(rows.into_iter().filter_map(due_terminal).collect())
 }
 
 fn like(reason: Reason) -> String {
@@ -302,10 +332,10 @@ fn live_orders(conn: &mut Conn, scope: &Scope, ids: Vec<i64>) -> Result<Vec<(i64
     Ok(rows.load(conn)?)
 }
 
-/// How many terminals of the scope have which reasons. One pass over `terminal_care_due`.
+/// How many terminals of the scope have which reasons. One pass over `terminal_care_by_reasons`, in its order.
 pub(in crate::maintenance) fn counts(conn: &mut Conn, scope: &Scope) -> Result<Vec<(Vec<Reason>, i64)>, db::Error> {
     let rows: Vec<(String, i64)> = terminal_care::table
-        .filter(terminal_care::urgency.ge(Urgency::Planned.rank()))
+        .filter(terminal_care::reasons.gt(""))
         .filter(terminal_care::org_path.ge(scope.from()))
         .filter(terminal_care::org_path.lt(scope.below()))
         .group_by(terminal_care::reasons)
@@ -321,22 +351,16 @@ type DeviceColumns = (
     Option<(Option<i64>, Option<String>, Option<i64>, Option<i64>)>,
 );
 
-/// Every terminal of the scope that was not retired, in the order of their numbers. By primary keys.
-pub(in crate::maintenance) fn devices(
-    conn: &mut Conn,
-    scope: &Scope,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Device>, db::Error> {
+/// Those of these terminals that are in the scope and were not retired, in the order of their numbers. By primary keys.
+pub(in crate::maintenance) fn devices(conn: &mut Conn, scope: &Scope, ids: &[i64]) -> Result<Vec<Device>, db::Error> {
     let rows = terminals::table
         .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
         .left_join(terminal_care::table.on(terminal_care::terminal_id.eq(terminals::id)))
-        .filter(terminals::id.gt(after))
+        .filter(terminals::id.eq_any(ids.to_vec()))
         .filter(terminals::org_path.ge(scope.from()))
         .filter(terminals::org_path.lt(scope.below()))
         .filter(terminals::lifecycle.ne_all([Lifecycle::Retired, Lifecycle::Blocked].map(Lifecycle::as_str)))
         .order(terminals::id)
-        .limit(limit)
         .select((
             (
                 terminals::id,

@@ -399,7 +399,13 @@ fn a_few_dozen_failures_without_history_are_enough_for_a_plain_cause() {
         .collect();
     for (firmware, access, k) in [(0, 0, 0.0), (0, 1, 1.0), (1, 0, 48.0), (1, 1, 0.0)] {
         for (number, codes) in cells.codes.iter_mut().enumerate() {
-            codes.push(if number == 0 { firmware } else if number == 7 { access } else { 0 });
+            codes.push(if number == 0 {
+                firmware
+            } else if number == 7 {
+                access
+            } else {
+                0
+            });
         }
         cells.n.push(48.0);
         cells.k.push(k);
@@ -407,6 +413,9 @@ fn a_few_dozen_failures_without_history_are_enough_for_a_plain_cause() {
         cells.k0.push(0.0);
     }
     let report = explain(&cells, gain_min_unattended(288, 4), |_| None);
-    assert_eq!(report.explanations.iter().map(|found| found.all_of.clone()).collect::<Vec<_>>(), [[at(0, 1), at(7, 0)]]);
+    assert_eq!(
+        report.explanations.iter().map(|found| found.all_of.clone()).collect::<Vec<_>>(),
+        [[at(0, 1), at(7, 0)]]
+    );
     assert!(report.explanations[0].lift > 4.0, "{report:?}");
 }

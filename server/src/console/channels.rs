@@ -87,7 +87,7 @@ fn last(shell: &Shell, channel: &Channel) -> String {
 struct ChannelPage {
     id: i64,
     name: String,
-    path: String,
+    call: String,
     facts: Vec<(String, String)>,
     secret: Option<String>,
     form: MappingForm,
@@ -125,7 +125,10 @@ async fn page(
         mapping.unwrap_or_else(|| Mapping { utc_offset_min: imports::mapping::china_min(), ..Mapping::default() });
     shell::ok(&ChannelPage {
         id,
-        path: channel.callback_path.clone(),
+        call: format!(
+            "POST {}\nX-Tillward-Timestamp: 1795341900\nX-Tillward-Signature: hex(HMAC-SHA256(secret, \"1795341900.\" + body))",
+            channel.callback_path
+        ),
         facts: vec![
             (shell.say("feed-channel-last"), last(&shell, &channel)),
             (shell.say("feed-import-by"), channel.created_by.clone()),

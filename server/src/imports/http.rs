@@ -69,6 +69,7 @@ struct UploadQuery {
     file_name: String,
     /// `import` at once, `try` only, or `hold` until it is started; `import` when absent.
     #[serde(default)]
+    #[param(inline)]
     start: Start,
 }
 

@@ -175,9 +175,11 @@ impl Columns {
         let mut organization = None;
         for (index, cell) in record.iter().enumerate() {
             let Some(kind) = self.kinds.get(index).copied().flatten() else {
-                let told =
-                    |error: FieldError| FieldError::new("column", format!("column {} {}", index + 1, error.problem));
-                text::guarded("column", cell).map_err(told)?;
+                if text::guarded("column", cell).is_err() {
+                    let column = index + 1;
+                    let problem = format!("column {column} looks like card data, which is never accepted");
+                    return Err(FieldError::new("column", problem));
+                }
                 continue;
             };
             if is_id(kind) && is_rounded(&clean_id(cell)) {

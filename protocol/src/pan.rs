@@ -127,11 +127,7 @@ fn numbers(run: &[Group], own: &[&str]) -> Vec<Range<usize>> {
 /// 4-4-4-4 with a rest of up to three, or 4-6-5 and 4-6-4.
 fn is_grouped_as_cards(groups: &[Group]) -> bool {
     let sizes: Vec<usize> = groups.iter().map(|group| group.digits.len()).collect();
-    match sizes.as_slice() {
-        [4, 6, 4 | 5] => true,
-        [4, 4, 4, 1..=4] | [4, 4, 4, 4, 1..=3] => true,
-        _ => false,
-    }
+    matches!(sizes.as_slice(), [4, 6, 4 | 5] | [4, 4, 4, 1..=4] | [4, 4, 4, 4, 1..=3])
 }
 
 fn is_own(digits: &[u8], own: &[&str]) -> bool {

@@ -38,7 +38,9 @@ pub struct CellsFile {
 impl CellsFile {
     /// The terminal with the most failures where all of `set` hold, where the file tells terminals.
     pub fn worst_terminal(&self, set: &[Predicate]) -> Option<Part> {
-        let mut parts: HashMap<u32, (f64, Vec<(usize, f64, f64)>)> = HashMap::new();
+        /// Failures of one terminal, and its part in each row.
+        type Share = (f64, Vec<(usize, f64, f64)>);
+        let mut parts: HashMap<u32, Share> = HashMap::new();
         for (row, terminal) in self.terminals.iter().enumerate() {
             if set.iter().all(|p| self.cells.codes[p.attribute][row] == p.code) {
                 let part = parts.entry(*terminal).or_default();

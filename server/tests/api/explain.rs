@@ -4,7 +4,7 @@ use serde_json::json;
 use tillward_server::clock::Now;
 use tillward_server::db;
 use tillward_server::failures::incidents::{self, Filter, Kind};
-use tillward_server::failures::localize::{GAIN_MIN, explain as localize};
+use tillward_server::failures::localize::{GAIN_MIN, Predicate, explain as localize};
 use tillward_server::failures::{self, Found, Overview, Question, WATCH_INTERVAL_MS, cells_file};
 use tillward_server::operators::Scope;
 
@@ -79,7 +79,7 @@ fn the_exported_cells_give_the_same_answer_again() {
             .explanations
             .iter()
             .map(|found| {
-                let name = |p: &tillward_server::failures::localize::Predicate| {
+                let name = |p: &Predicate| {
                     let attribute = &file.cells.attributes[p.attribute];
                     (attribute.name.clone(), attribute.values[usize::from(p.code)].clone())
                 };

@@ -10,13 +10,15 @@ use super::rows::Tables;
 use super::seen;
 use super::verdict::{Cause, Finding, FindingKind, Judgement, Reason, Rule, Severity, Standing, Symptom, Verdict};
 
+/// One rule, or one that asks for several.
+type Judge = fn(&EventFacts, &Tables, &mut Judgement) -> Option<Verdict>;
+
 /// Judges one failure.
 ///
 /// None of these rules speaks of merchants or settled amounts: what a terminal sees cannot show them.
 pub fn judge_event(facts: &EventFacts, tables: &Tables) -> Judgement {
     let mut judgement = Judgement::default();
-    let rules: [fn(&EventFacts, &Tables, &mut Judgement) -> Option<Verdict>; 9] =
-        [in_update, weak_link, good_link, no_answer, answer, reader, reset, tamper, operator];
+    let rules: [Judge; 9] = [in_update, weak_link, good_link, no_answer, answer, reader, reset, tamper, operator];
     for rule in rules {
         if let Some(verdict) = rule(facts, tables, &mut judgement) {
             // The same cause again, by a later rule, is no alternative.

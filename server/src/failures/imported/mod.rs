@@ -233,7 +233,10 @@ fn fresh(
 
 /// Transactions that are stored already, by terminal, day and kind: each is read once.
 #[derive(Default)]
-struct Reported(HashMap<(i64, i64, &'static str), HashSet<(String, String)>>);
+struct Reported(HashMap<(i64, i64, &'static str), Transactions>);
+
+/// Batch and trace numbers.
+type Transactions = HashSet<(String, String)>;
 
 impl Reported {
     /// Whether this transaction is stored under another id, from the terminal itself or from elsewhere.

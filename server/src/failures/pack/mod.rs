@@ -105,7 +105,7 @@ pub struct Proof {
 pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str, now: Now) -> Result<Content, Error> {
     let terminal = terminals::get(conn, scope, terminal_id).map_err(not_found)?;
     let reported = match payments::find(conn, scope, terminal_id, event_id)? {
-        Some(payment) => Reported::Payment(payment),
+        Some(payment) => Reported::Payment(Box::new(payment)),
         None => {
             let row = super::find(conn, scope, terminal_id, event_id)?.ok_or(Error::NotFound)?;
             Reported::Failure(Box::new(row))
@@ -164,7 +164,7 @@ fn not_found(error: terminals::Error) -> Error {
 
 /// The transaction as it came.
 enum Reported {
-    Payment(Payment),
+    Payment(Box<Payment>),
     Failure(Box<FailureRow>),
 }
 

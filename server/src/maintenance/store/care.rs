@@ -4,7 +4,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use crate::db::schema::{terminal_care, terminal_states, terminals, work_orders};
+use crate::db::schema::{sim_cards, terminal_care, terminal_states, terminals, work_orders};
 use crate::db::{self, Conn};
 use crate::maintenance::due::Finding;
 use crate::maintenance::list::{Device, DueFilter, DueKey, DueTerminal};
@@ -58,6 +58,7 @@ type CareColumns =
     (String, String, Option<String>, Option<i64>, Option<String>, Option<String>, Option<i64>, Option<i64>, i64);
 type TerminalColumns = (i64, String, String, String, Option<i64>, i64, Option<String>, Option<String>);
 type StateColumns = (Option<String>, i64, i64, i64, i64, String);
+type VisitColumns = (TerminalColumns, StateColumns, Option<CareColumns>, Option<i64>);
 
 fn care(columns: CareColumns) -> Care {
     let (org_path, findings, windows, inspected_at_ms, inspected_by, place, order_id, proven, version) = columns;
@@ -79,6 +80,7 @@ macro_rules! visits {
         terminals::table
             .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
             .left_join(terminal_care::table.on(terminal_care::terminal_id.eq(terminals::id)))
+            .left_join(sim_cards::table.on(sim_cards::iccid.nullable().eq(terminals::iccid)))
             .select((
                 (
                     terminals::id,
@@ -110,11 +112,12 @@ macro_rules! visits {
                     terminal_care::version,
                 )
                     .nullable(),
+                sim_cards::expires_at_ms.nullable(),
             ))
     };
 }
 
-fn visit((terminal, state, known): (TerminalColumns, StateColumns, Option<CareColumns>)) -> Visit {
+fn visit((terminal, state, known, sim_expires_ms): VisitColumns) -> Visit {
     let (terminal_id, model, org_path, lifecycle, enrolled_at_ms, created_at_ms, merchant_no, store_name) = terminal;
     let (tags, last_seen_ms, check_ins, ok, failed, report) = state;
     Visit {
@@ -130,7 +133,7 @@ fn visit((terminal, state, known): (TerminalColumns, StateColumns, Option<CareCo
         check_ins,
         transactions: ok.saturating_add(failed),
         report,
-        sim_expires_ms: None,
+        sim_expires_ms,
         care: known.map(care).unwrap_or_default(),
     }
 }

@@ -170,6 +170,9 @@ fn is_full(lines: &[Line], limit: i64) -> bool {
     i64::try_from(lines.len()).is_ok_and(|n| n >= limit)
 }
 
+/// By terminal or site, and class.
+type News = BTreeMap<(i64, String), Noted>;
+
 /// Decides about new lines; what it learns is written at the end.
 struct Deciding {
     rollout_id: i64,
@@ -179,7 +182,7 @@ struct Deciding {
     terminals: Memory,
     sites: Memory,
     /// What is to be written, in the order of the keys.
-    news: (BTreeMap<(i64, String), Noted>, BTreeMap<(i64, String), Noted>),
+    news: (News, News),
     losses: BTreeMap<(i64, i64, &'static str, &'static str), Loss>,
 }
 

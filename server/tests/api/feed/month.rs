@@ -41,7 +41,7 @@ impl Week {
         Self { text: title + headings, rows: 0 }
     }
 
-    fn row(&mut self, number: &str, sn: &str, merchant: &str, amount: &str, settled: &str, fee: &str, at_ms: i64) {
+    fn row(&mut self, number: &str, sn: &str, merchant: &str, [amount, settled, fee]: [&str; 3], at_ms: i64) {
         let at = moment(at_ms);
         self.text.push_str(&format!("{number},'{sn},{merchant},张记面馆,{amount},{settled},{fee},{at},交易成功\n"));
         self.rows += 1;
@@ -55,7 +55,7 @@ impl Week {
                 for half in 0..2 {
                     let at_ms = from_ms + day * DAY_MS + (9 + half * 6) * 3_600_000 + terminal * 60_000;
                     let number = format!("2026{week:02}{day:02}{terminal:04}{half:04}");
-                    file.row(&number, &sn(terminal), MERCHANT, "\"1,000.00\"", "994.00", "6.00", at_ms);
+                    file.row(&number, &sn(terminal), MERCHANT, ["\"1,000.00\"", "994.00", "6.00"], at_ms);
                 }
             }
         }
@@ -104,12 +104,12 @@ fn a_reseller_with_nothing_but_files_lives_through_a_month() {
         server.clock.advance_ms(7 * DAY_MS);
         let second_ms = begin_ms + 7 * DAY_MS;
         let mut week = Week::ordinary(2, second_ms);
-        week.row("F99", &sn(3), MERCHANT, "6181.87", "6082.87", "", second_ms + DAY_MS + 3_600_000);
+        week.row("F99", &sn(3), MERCHANT, ["6181.87", "6082.87", ""], second_ms + DAY_MS + 3_600_000);
         for scan in 0..5 {
             let at_ms = second_ms + scan * DAY_MS + 7_200_000;
-            week.row(&format!("SCAN{scan}"), &sn(4), ALIAS, "50.00", "49.70", "0.30", at_ms);
+            week.row(&format!("SCAN{scan}"), &sn(4), ALIAS, ["50.00", "49.70", "0.30"], at_ms);
         }
-        week.row("BROKEN", &sn(5), MERCHANT, "一百", "99.40", "0.60", second_ms + 1);
+        week.row("BROKEN", &sn(5), MERCHANT, ["一百", "99.40", "0.60"], second_ms + 1);
         let done = import(server, ops, channel, &week.bytes());
         assert_eq!(counts(&done), [426, 0, 0, 1], "{done}");
         let refused = server.get(done["errors_url"].as_str().unwrap(), ops).expect(200).text();
@@ -138,10 +138,10 @@ fn a_reseller_with_nothing_but_files_lives_through_a_month() {
         let mut week = Week::ordinary(3, third_ms);
         for turn in 0..6 {
             let at_ms = third_ms + (turn / 3) * DAY_MS + turn * 600_000;
-            week.row(&format!("SW{turn}"), &sn(7), REDUCED, "880.00", "874.72", "5.28", at_ms);
+            week.row(&format!("SW{turn}"), &sn(7), REDUCED, ["880.00", "874.72", "5.28"], at_ms);
         }
-        week.row("SHORT", &sn(8), MERCHANT, "500.00", "430.00", "3.00", third_ms + 5_000_000);
-        week.row("SCAN9", &sn(4), ALIAS, "50.00", "49.70", "0.30", third_ms + 5_000_000);
+        week.row("SHORT", &sn(8), MERCHANT, ["500.00", "430.00", "3.00"], third_ms + 5_000_000);
+        week.row("SCAN9", &sn(4), ALIAS, ["50.00", "49.70", "0.30"], third_ms + 5_000_000);
         assert_eq!(counts(&import(server, ops, channel, &week.bytes())), [428, 0, 0, 0]);
         let found = summary(server, ops);
         assert_eq!(
@@ -164,7 +164,7 @@ fn a_reseller_with_nothing_but_files_lives_through_a_month() {
         // The fourth week is quiet. At its end the numbers add up, and say how much was compared.
         server.clock.advance_ms(9 * DAY_MS);
         let mut week = Week::ordinary(4, begin_ms + 21 * DAY_MS);
-        week.row("UNKNOWN", "NOBODYS1", MERCHANT, "10.00", "9.94", "0.06", begin_ms + 22 * DAY_MS);
+        week.row("UNKNOWN", "NOBODYS1", MERCHANT, ["10.00", "9.94", "0.06"], begin_ms + 22 * DAY_MS);
         assert_eq!(counts(&import(server, ops, channel, &week.bytes())), [421, 0, 0, 0]);
         let found = summary(server, ops);
         let figures =

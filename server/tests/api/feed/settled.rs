@@ -16,8 +16,11 @@ const REDUCED: &str = "850331083980612";
 const HEADINGS: &str =
     "流水号,机具序列号,商户编号,商户名称,交易金额,结算金额,手续费,提现费,服务费,交易时间,交易状态,应答码";
 
-/// A file of rows: number, serial number, merchant, amount, settled, fee, second order, hours ago.
-fn file(server: &TestServer, rows: &[(&str, &str, &str, &str, &str, &str, &str, i64)]) -> String {
+/// Number, serial number, merchant, amount, settled, fee, second order, hours ago.
+type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str, &'a str, i64);
+
+/// A file of rows.
+fn file(server: &TestServer, rows: &[Row<'_>]) -> String {
     let mut text = format!("{HEADINGS}\n");
     for (number, sn, merchant, amount, settled, fee, second, hours) in rows {
         let at = moment(server.clock.now().0 - hours * 3_600_000);

@@ -62,6 +62,26 @@ fn each_reason_is_named_with_what_was_observed_and_its_threshold() {
 }
 
 #[test]
+fn a_card_that_runs_out_is_due_by_the_list_of_its_provider() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let fields = |sn: &str, iccid: &str| json!({"sn": sn, "model": crate::seed::MODEL, "iccid": iccid});
+        let ends = Terminal::with(server, &tree, &fields("E1", "89860012345678900101"));
+        let lasts = Terminal::with(server, &tree, &fields("E2", "89860012345678900102"));
+        let unlisted = Terminal::with(server, &tree, &fields("E3", "89860012345678900103"));
+        let csv = "iccid,pool,plan_mb,expires\n89860012345678900101,A1,30,2020-01-31\n\
+                   89860012345678900102,A1,30,2090-01-31\n";
+        let headers = [("content-type", "text/csv")];
+        let sent = server.send("POST", "/api/v1/sim-cards/import", &tree.east_ops, &headers, csv.as_bytes());
+        assert_eq!(sent.expect(200).json()["written"], 2);
+        [&ends, &lasts, &unlisted].map(|terminal| terminal.report(server, json!({})));
+        round(server);
+        let reasons = [&ends, &lasts, &unlisted].map(|terminal| terminal.reasons(server, &tree.east_ops));
+        assert_eq!(reasons, [vec!["sim".to_owned()], vec![], vec![]]);
+    });
+}
+
+#[test]
 fn what_a_terminal_stops_saying_stays_found_until_it_says_otherwise() {
     on_each_database(|server| {
         let tree = Tree::plant(server);

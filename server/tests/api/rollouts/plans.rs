@@ -84,10 +84,10 @@ fn plan(conn: &mut Conn, statement: &str) -> Result<Vec<String>, Error> {
         Conn::Postgres(c) => {
             // As a pass of the planner has it: empty tables would be read whole.
             c.batch_execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")?;
-            c.batch_execute(&format!(
+            c.batch_execute(
                 "CREATE OR REPLACE FUNCTION pg_temp.plan_of(statement text) RETURNS SETOF text LANGUAGE plpgsql AS \
-                 $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN ' || statement; END $$"
-            ))?;
+                 $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN ' || statement; END $$",
+            )?;
             let quoted = statement.replace('\'', "''");
             let rows: Vec<Plan> =
                 diesel::sql_query(format!("SELECT p AS plan FROM pg_temp.plan_of('{quoted}') AS p")).load(c)?;
@@ -96,13 +96,16 @@ fn plan(conn: &mut Conn, statement: &str) -> Result<Vec<String>, Error> {
     }
 }
 
+/// A statement, the index that finds its rows, and how the database means to run it.
+type Planned = (&'static str, &'static str, Vec<String>);
+
 #[test]
 fn what_grows_with_a_rollout_is_found_by_an_index() {
     on_each_database(|server| {
         let plans = server.block_on(server.state.db.write(|conn| {
             STATEMENTS.iter().map(|(statement, index)| Ok((*statement, *index, plan(conn, statement)?))).collect()
         }));
-        let plans: Result<Vec<(&str, &str, Vec<String>)>, Error> = plans;
+        let plans: Result<Vec<Planned>, Error> = plans;
         for (statement, index, plan) in plans.unwrap() {
             let shown = plan.join("\n");
             let is_whole = |line: &String| line.starts_with("SCAN") || line.contains("Seq Scan");

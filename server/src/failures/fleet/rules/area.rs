@@ -150,7 +150,7 @@ fn best(seen: &[&Seen]) -> Option<Area> {
         }
     }
     passed.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.3.cmp(other.3)));
-    let (p, q, ratio, place, count, table) = passed.first()?.clone();
+    let (p, q, ratio, place, count, table) = *passed.first()?;
     let own: BTreeSet<i64> = count.failing.iter().copied().collect();
     let also = passed.iter().skip(1).filter(|other| other.4.failing.iter().all(|id| own.contains(id)));
     Some(Area {

@@ -22,8 +22,8 @@ pub(super) struct Known {
     bindings: HashMap<i64, Vec<Binding>>,
     merchants: Vec<(Merchant, String)>,
     numbers: Vec<MerchantNumber>,
-    /// Numbers that terminals of ours are bound to.
-    ours: BTreeSet<String>,
+    /// Numbers that terminals are bound to, with the organizations of these terminals.
+    bound: Vec<(String, String)>,
     events: HashMap<i64, Vec<Event>>,
     /// Terminals that report successes, each since when.
     reporting_since_ms: HashMap<i64, i64>,
@@ -53,7 +53,6 @@ impl Known {
         let settled: Vec<String> = distinct(batch.iter().filter_map(|payment| payment.merchant_no.clone()));
         let all: Vec<String> = distinct(bound.iter().chain(&settled).cloned());
         let everything = Scope::everything();
-        let foreign: Vec<String> = settled.iter().filter(|number| !bound.contains(number)).cloned().collect();
         let from_ms = batch.iter().map(|payment| payment.at_ms).min().unwrap_or(0) - matching::DAY_MS;
         let to_ms = batch.iter().map(|payment| payment.at_ms).max().unwrap_or(0) + matching::DAY_MS;
         let mut events: HashMap<i64, Vec<Event>> = HashMap::new();
@@ -64,7 +63,7 @@ impl Known {
             channels: store::channel_paths(conn, &channel_ids)?,
             merchants: merchants::of_numbers(conn, &everything, &all)?,
             numbers: numbers::of_bound(conn, &bound)?,
-            ours: bindings::bound_numbers(conn, &everything, &foreign)?.into_iter().collect(),
+            bound: bindings::bound_numbers(conn, &settled)?,
             reporting_since_ms: store::reporting_since(conn, &terminals)?,
             bindings: by_terminal,
             events,
@@ -143,7 +142,10 @@ impl Known {
         let settled = payment.merchant_no.as_deref().filter(|settled| *settled != bound_no)?;
         let is_foreign =
             self.known_of(bound_no, payment).any(|number| number.number == settled && number.state == State::Foreign);
-        let is_ours = self.ours.contains(settled) || self.contract(settled, &payment.org_path).is_some();
+        // Another merchant of the same people; what others have bound is none of their business.
+        let home = self.channels.get(&payment.channel_id).unwrap_or(&payment.org_path);
+        let is_bound = self.bound.iter().any(|(number, path)| number == settled && path.starts_with(home.as_str()));
+        let is_ours = is_bound || self.contract(settled, &payment.org_path).is_some();
         Some(match (is_foreign, is_ours) {
             (true, _) => NumberKnown::Foreign,
             (false, true) => NumberKnown::OtherMerchant,

@@ -106,12 +106,13 @@ pub fn of_terminals(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Binding>, db::Er
     store::of_terminals(conn, ids)
 }
 
-/// Of these merchant numbers, those that a terminal of the scope is or was bound to.
+/// Of these merchant numbers, those that terminals are or were bound to, each with the path of an organization that has
+/// such a terminal. For whoever compares over all organizations and then looks at each one's own only.
 ///
 /// # Errors
 /// [`db::Error`].
-pub fn bound_numbers(conn: &mut Conn, scope: &Scope, numbers: &[String]) -> Result<Vec<String>, db::Error> {
-    store::bound_numbers(conn, scope, numbers)
+pub fn bound_numbers(conn: &mut Conn, numbers: &[String]) -> Result<Vec<(String, String)>, db::Error> {
+    store::bound_numbers(conn, numbers)
 }
 
 /// The newest bindings of one terminal.

@@ -9,7 +9,6 @@ use crate::clock::Now;
 use crate::db::schema::{terminal_bindings, terminals};
 use crate::db::{self, Conn, Sequence, next_ids};
 use crate::on_backend;
-use crate::operators::Scope;
 
 /// Rows of one insert: below SQLite's 32,766 parameters.
 const INSERTED_MAX: usize = 1_000;
@@ -130,14 +129,13 @@ pub(super) fn begin_first_at(conn: &mut Conn, terminal_id: i64, from_ms: i64) ->
     Ok(())
 }
 
-/// Of these numbers, those that a terminal of the scope is or was bound to. By `terminal_bindings_by_merchant`.
-pub(super) fn bound_numbers(conn: &mut Conn, scope: &Scope, numbers: &[String]) -> Result<Vec<String>, db::Error> {
+/// Of these numbers, those that terminals are or were bound to, each with the organizations of these terminals. By
+/// `terminal_bindings_by_merchant`.
+pub(super) fn bound_numbers(conn: &mut Conn, numbers: &[String]) -> Result<Vec<(String, String)>, db::Error> {
     Ok(terminal_bindings::table
         .inner_join(terminals::table.on(terminals::id.eq(terminal_bindings::terminal_id)))
         .filter(terminal_bindings::merchant_no.eq_any(numbers))
-        .filter(terminals::org_path.ge(scope.from()))
-        .filter(terminals::org_path.lt(scope.below()))
-        .select(terminal_bindings::merchant_no)
+        .select((terminal_bindings::merchant_no, terminals::org_path))
         .distinct()
         .load(conn)?)
 }

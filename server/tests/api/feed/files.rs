@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use serde_json::json;
-use tillward_server::clock::Now;
 use tillward_server::imports::BLOCK_ROWS;
 
 use super::{channel, counts, ended, import, moment, send, terminals};
@@ -13,9 +12,9 @@ use crate::seed::Tree;
 const HEADINGS: &str =
     "流水号,机具序列号,商户编号,商户名称,交易金额(元),结算金额(元),手续费(元),交易时间,交易状态,备注";
 
+/// The hour that has begun: the same moment throughout a test, as a rule.
 fn now(server: &TestServer) -> i64 {
-    let Now(now_ms) = server.clock.now();
-    now_ms
+    server.clock.now().hour_ms()
 }
 
 /// A file with `rows` good rows of terminal `S1`.
@@ -107,13 +106,20 @@ fn the_same_file_and_the_same_rows_count_once() {
         terminals(server, &tree, &["S1"]);
         let (channel, _) = channel(server, &tree);
         let rows = i64::try_from(BLOCK_ROWS).unwrap() * 2 + 7;
-        let whole = file(server, 0..rows);
+        // Written at once: the same row has the same time.
+        let all = file(server, 0..rows + 5);
+        let part = |from: i64, to: i64| {
+            let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+            let rows: Vec<&str> = all.lines().skip(1).take(to).skip(from).collect();
+            format!("{HEADINGS}\n{}\n", rows.join("\n"))
+        };
+        let whole = part(0, rows);
         let first = import(server, &tree.east_ops, channel, whole.as_bytes());
         assert_eq!((counts(&first), &first["repeats"]), ([rows, 0, 0, 0], &json!(null)));
         let again = import(server, &tree.east_ops, channel, whole.as_bytes());
         assert_eq!(counts(&again), [0, 0, rows, 0]);
         assert_eq!(again["repeats"], first["id"]);
-        let more = import(server, &tree.east_ops, channel, file(server, rows - 5..rows + 5).as_bytes());
+        let more = import(server, &tree.east_ops, channel, part(rows - 5, rows + 5).as_bytes());
         assert_eq!(counts(&more), [5, 0, 5, 0]);
         let mut twice = file(server, 2_000..2_001);
         let row = twice.lines().nth(1).unwrap().to_owned();

@@ -130,7 +130,9 @@ fn a_reseller_with_nothing_but_files_lives_through_a_month() {
         let alias = format!("/api/v1/merchant-numbers/{}", numbers["items"][0]["id"]);
         server.post(&format!("{alias}/request"), ops, &json!({"reason": "扫码商户号"})).expect(200);
         server.post(&format!("{alias}/approve"), &tree.east_admin, &json!({})).expect(200);
-        assert_eq!(summary(server, ops)["review"], 0);
+        wait_until("the alias holds", || {
+            server.get("/api/v1/reconciliation?days=60", ops).expect(200).json()["review"] == 0
+        });
 
         // In the third week one terminal settles under a fee-free merchant, and money is missing.
         server.clock.advance_ms(7 * DAY_MS);

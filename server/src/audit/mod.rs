@@ -154,6 +154,7 @@ pub fn append(conn: &mut Conn, actor: &Actor, deed: &Deed<'_>, now: Now) -> Resu
 
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = AuditVerdict)]
 pub struct Verdict {
     /// Entries read.
     pub entries: i64,

@@ -18,7 +18,7 @@ use crate::operators::{Caller, Permission};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/failures", Access::Page(Permission::FailuresRead), "", show),
+        Endpoint::get("/causes", Access::Page(Permission::FailuresRead), "", show),
         Endpoint::get("/failures/cells.csv", Access::Page(Permission::FailuresRead), "", export),
     ]
 }

@@ -714,7 +714,7 @@ fn the_sources_have_no_errors() {
 }
 
 /// The name of the program, and units that are the same in every language.
-const SAME_EVERYWHERE: [&str; 5] = ["Tillward", "dBm", "ms", "SN", "ID"];
+const SAME_EVERYWHERE: [&str; 6] = ["Tillward", "dBm", "ms", "SN", "ID", "MCC"];
 
 #[test]
 fn templates_hold_no_literal_text() {

@@ -1,9 +1,11 @@
 //! REST of maintenance: what is due, work orders, checklists and thresholds, operators' guidance.
 
+use std::collections::BTreeMap;
+
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
-use super::checklist::{Answers, Checklist};
+use super::checklist::{Answer, Checklist};
 use super::due::{Finding, Observed};
 use super::guidance::{self, Key, StoreGuidance, StoreOf};
 use super::list::BLOCK_ROWS;
@@ -414,7 +416,7 @@ struct Said {
 #[schema(as = WorkOrderAnswers)]
 struct Answered {
     /// By item.
-    answers: Answers,
+    answers: BTreeMap<String, Answer>,
 }
 
 /// That the work is done.
@@ -427,7 +429,7 @@ struct SaidDone {
     note: String,
     /// Answers that are given with it.
     #[serde(default)]
-    answers: Answers,
+    answers: BTreeMap<String, Answer>,
     /// Serial number of the terminal that stands there now; for `replace_terminal` alone.
     #[serde(default)]
     replacement_sn: Option<String>,

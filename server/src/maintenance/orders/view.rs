@@ -1,12 +1,14 @@
 //! Work orders as REST and the console show them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use tillward_protocol::FieldError;
 
 use super::proof::Check;
 use super::{Kind, State};
 use crate::db::{self, Conn};
-use crate::maintenance::checklist::{Answers, Checklist};
+use crate::maintenance::checklist::{Answer, Checklist};
 use crate::maintenance::reason::{Reason, Urgency};
 use crate::maintenance::store::orders::{self as store, Stored};
 use crate::maintenance::{Error, list};
@@ -152,7 +154,7 @@ pub struct WorkOrderDetail {
     /// Its checklist, as it was when the order opened.
     pub checklist: Checklist,
     /// Answers by item.
-    pub answers: Answers,
+    pub answers: BTreeMap<String, Answer>,
     /// Whether and by whom it was said to be done.
     pub done: Option<DoneView>,
     /// Serial number of the terminal whose check-ins are the proof, if it is another one.

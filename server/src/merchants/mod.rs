@@ -172,7 +172,7 @@ pub fn update(
         version: before.version + 1,
         ..before
     };
-    if expected + 1 != merchant.version || !store::replace(conn, &merchant, expected)? {
+    if expected != merchant.version - 1 || !store::replace(conn, &merchant, expected)? {
         return Err(Error::Conflict("somebody changed this merchant since you read it; read it again"));
     }
     note(conn, actor, "merchants.update", &merchant, &org_path, now)?;

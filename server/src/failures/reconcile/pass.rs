@@ -25,7 +25,8 @@ const UNKNOWN_AGAIN_MS: i64 = 86_400_000;
 /// One side alone knows a payment: that is said after so long, ms (rule R11), and a minute.
 pub const MISSING_AFTER_MS: i64 = 72 * 3_600_000 + 60_000;
 
-/// Payments that terminals reported are looked for so long after they were made, ms: files of channels come weekly.
+/// Payments that terminals reported are looked for so long after they were made, ms: files of channels come weekly. What a
+/// channel has not told the following days of by then is passed over.
 const MISSING_LOOKED_MS: i64 = 8 * 86_400_000;
 /// Setting with the place of that look.
 const CURSOR: &str = "reconcile.reported";
@@ -48,30 +49,64 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     }
     store::resolve_terminals(conn, &mut due)?;
     let known = Known::read(conn, &due)?;
+    let mut found: Vec<(i64, String)> = Vec::new();
     let mut tables: HashMap<String, Arc<InForce>> = HashMap::new();
     let mut new = Vec::new();
     for payment in &due {
         let in_force = match tables.get(&payment.org_path) {
             Some(known) => Arc::clone(known),
             None => {
-                let found = verdicts::in_force(conn, &payment.org_path)?;
-                tables.insert(payment.org_path.clone(), Arc::clone(&found));
-                found
+                let read = verdicts::in_force(conn, &payment.org_path)?;
+                tables.insert(payment.org_path.clone(), Arc::clone(&read));
+                read
             }
         };
         let gathered = known.gather(payment, now);
         let judgement = judge_settlement(&gathered.facts, &in_force.tables);
         review(conn, payment, &gathered, &judgement, &known)?;
+        found.extend(payment.terminal_id.zip(gathered.matched_event.clone()));
         store::compared(conn, payment, &compared(payment, &gathered, &judgement, now))?;
         if judgement.verdict.is_some() || is_judged(payment) {
             new.push(verdict(payment, gathered, judgement, in_force));
         }
     }
+    new.extend(no_more_missing(conn, found)?);
     new.sort_by(|a, b| (a.terminal_id, &a.item).cmp(&(b.terminal_id, &b.item)));
     for verdict in &new {
         verdicts::replace(conn, verdict, now)?;
     }
     Ok(i64::try_from(due.len()).unwrap_or(0) == BATCH)
+}
+
+/// What was said to be missing and was told of after all: nothing is said of it any more.
+fn no_more_missing(conn: &mut Conn, found: Vec<(i64, String)>) -> Result<Vec<NewVerdict>, db::Error> {
+    let terminals: Vec<i64> = found.iter().map(|(id, _)| *id).collect();
+    let items: Vec<String> = found.iter().map(|(_, event)| reported_item(event)).collect();
+    let mut new = Vec::new();
+    for (terminal_id, item, org_path, received_at_ms) in store::said_missing(conn, &terminals, &items)? {
+        let is_found = found.iter().any(|(id, event)| *id == terminal_id && reported_item(event) == item);
+        if !is_found {
+            continue;
+        }
+        new.push(NewVerdict {
+            source: Source::Settlement,
+            terminal_id: Some(terminal_id),
+            sn: None,
+            merchant_no: None,
+            item,
+            received_at_ms,
+            response_code: None,
+            judgement: Judgement::default(),
+            tables: verdicts::in_force(conn, &org_path)?,
+            org_path,
+        });
+    }
+    Ok(new)
+}
+
+/// A payment that a terminal reported, among the verdicts.
+fn reported_item(event_id: &str) -> String {
+    format!("payment:{event_id}")
 }
 
 /// Where the look for payments without a row has got: when, terminal, event.
@@ -120,7 +155,7 @@ fn missing(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
             terminal_id: Some(event.terminal_id),
             sn: sns.get(&event.terminal_id).cloned(),
             merchant_no: event.merchant_no_sent.clone(),
-            item: format!("payment:{}", event.event_id),
+            item: reported_item(&event.event_id),
             org_path: org_path.clone(),
             received_at_ms: event.at_ms,
             response_code: None,

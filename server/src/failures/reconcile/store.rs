@@ -238,6 +238,22 @@ pub(super) fn sns(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, Str
     Ok(rows.into_iter().collect())
 }
 
+/// Of these payments that terminals reported, those that are said to be missing: terminal, item, organization, when. By
+/// primary key.
+pub(super) fn said_missing(
+    conn: &mut Conn,
+    terminals: &[i64],
+    items: &[String],
+) -> Result<Vec<(i64, String, String, i64)>, db::Error> {
+    Ok(verdicts::table
+        .filter(verdicts::source.eq(Source::Settlement.as_str()))
+        .filter(verdicts::terminal_id.eq_any(terminals))
+        .filter(verdicts::item.eq_any(items))
+        .filter(verdicts::symptom.eq(Symptom::Missing.as_str()))
+        .select((verdicts::terminal_id, verdicts::item, verdicts::org_path, verdicts::received_at_ms))
+        .load(conn)?)
+}
+
 /// Payments of terminals that no channel told of, within a time.
 pub(super) fn missing_at_channels(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -> Result<i64, db::Error> {
     Ok(verdicts::table

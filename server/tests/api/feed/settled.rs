@@ -339,8 +339,12 @@ fn what_one_side_alone_knows_is_said_after_its_time_and_only_where_the_feed_is_k
         );
         reported(server, id, "e", begin_ms + 10 * day, 100, MERCHANT);
         import(server, &tree.east_ops, channel, text.as_bytes());
-        let now = server.clock.now();
-        while server.block_on(reconcile::look_for_missing(&server.state.db, now)).unwrap() {}
+        summary(server, &tree.east_ops);
+        // Another one may just lead.
+        wait_until("the look is done", || {
+            server.block_on(reconcile::look_for_missing(&server.state.db, server.clock.now())).unwrap();
+            server.get("/api/v1/reconciliation?days=60", &tree.east_ops).expect(200).json()["s3_missing"] == 2
+        });
         let found = summary(server, &tree.east_ops);
         assert_eq!((&found["matched"], &found["s3_missing"]), (&json!(3), &json!(2)), "{found}");
         let alone = shown(server, &tree.east_ops, "missing");
@@ -348,6 +352,15 @@ fn what_one_side_alone_knows_is_said_after_its_time_and_only_where_the_feed_is_k
         assert_eq!(shown(server, &tree.east_ops, "fine")[0]["match_quality"], "ref");
         let opened = incidents(server, &tree.east_ops, "settlement_missing");
         assert_eq!(opened.len(), 2, "{opened:?}");
+        // Told late, it is not missing any more.
+        let late = format!(
+            "流水号,机具序列号,商户编号,交易金额,交易时间,参考号\nXb,S1,{MERCHANT},200,{},REFb\n",
+            moment(begin_ms + 2 * day)
+        );
+        import(server, &tree.east_ops, channel, late.as_bytes());
+        wait_until("the late one is known", || {
+            server.get("/api/v1/reconciliation?days=60", &tree.east_ops).expect(200).json()["s3_missing"] == 1
+        });
     });
 }
 

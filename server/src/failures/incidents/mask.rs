@@ -80,7 +80,7 @@ const BANK_CODES: [&str; 6] = ["68", "90", "91", "92", "96", "98"];
 pub fn is_the_banks(evidence: &Value) -> bool {
     let names_bank = |text: &str| {
         let code = text.strip_prefix("code:").unwrap_or(text);
-        BANK_CODES.contains(&code) || text.starts_with("BNK.") || text == "bank"
+        BANK_CODES.contains(&code) || text.starts_with("BNK.") || text == "stage:wait"
     };
     let first = evidence.get("outcomes").and_then(|outcomes| match outcomes {
         Value::Array(rows) => rows.first().cloned(),

@@ -214,6 +214,7 @@ fn the_way_back_is_made_on_the_page_from_an_earlier_firmware() {
             server,
             format!(
                 "UPDATE releases SET release_counter = 5 WHERE id = 1;
+                 UPDATE release_models SET release_counter = 5 WHERE release_id = 1;
                  INSERT INTO releases (id, organization_id, org_path, name, component, firmware_version,
                      release_counter, models, requires, sha256, length_bytes, notes, state, created_by, created_by_name,
                      created_at_ms, version)

@@ -7,6 +7,11 @@ use tillward_server::operators;
 
 const PAGES: &[&str] = &[
     "/lookups",
+    "/causes",
+    "/reconciliation",
+    "/imports",
+    "/merchants",
+    "/channels",
     "/",
     "/terminals",
     "/terminals/import",
@@ -14,6 +19,7 @@ const PAGES: &[&str] = &[
     "/rollouts",
     "/rollouts/new",
     "/rollouts/announced",
+    "/failures",
     "/incidents",
     "/alerts",
     "/alerts/channels",
@@ -28,6 +34,7 @@ const PAGES: &[&str] = &[
     "/work-orders",
     "/guidance",
     "/m",
+    "/rules",
     "/organizations",
     "/operators",
     "/audit?verify=1",

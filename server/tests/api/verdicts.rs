@@ -11,6 +11,7 @@ use tillward_server::failures::classify::{
 use tillward_server::failures::verdicts::{self, Left, NewVerdict, Recorded, Source};
 
 use crate::check_in::{Terminal, check_in, failure};
+use crate::console::Browser;
 use crate::fixtures::{admin, headquarters, operator, organization};
 use crate::harness::{Answer, TestServer, on_each_database, wait_until};
 
@@ -349,8 +350,7 @@ fn card_data_is_refused_wherever_people_write_and_told_once_a_day_by_numbers_alo
     on_each_database(|server| {
         let shop = shop(server);
         let token = &shop.owner;
-        let terminal = server.get("/api/v1/terminals?q=SN000077", token).expect(200).json()["items"][0].clone();
-        let id = terminal["id"].as_i64().unwrap();
+        let id = shop.terminal.id;
         let text = format!("见卡 {CARD}");
         let east = shop.east;
         let asked: Vec<(&str, String, Value)> = vec![
@@ -423,5 +423,58 @@ fn card_data_is_refused_wherever_people_write_and_told_once_a_day_by_numbers_alo
         let path = format!("/api/v1/terminals/{id}");
         server.send("PATCH", &path, token, &headers, fine.to_string().as_bytes()).expect(200);
         assert_eq!(refused()[0]["occurrences"], seen);
+    });
+}
+
+#[test]
+fn the_console_shows_why_and_changes_a_row_of_the_rules() {
+    on_each_database(|server| {
+        let shop = shop(server);
+        let person = operator(server, &shop.admin, shop.east, "org_admin");
+        let weak = json!({"access": "4g", "plmn": "46000", "rsrp_dbm": -118, "registration": "ok"});
+        report(server, &shop, 1, &[of_stage("e1", "tls", weak), of_code("e2", "51")], json!({}));
+        let browser = Browser::signed_in(server, &person.login);
+        browser.post("/preferences", &[("language", "zh-CN")]).expect(303);
+        let page = browser.get("/failures").expect(200).text();
+        for words in
+            ["为什么这样判断", "移动信号弱", "RSRP（dBm）", "-118", "资金不足", "近 7 天已判定 2 笔", "未核对的项目"]
+        {
+            assert!(page.contains(words), "{words}");
+        }
+        assert!(!page.contains("拉卡拉") && !page.contains("无跳码"));
+        let narrowed = browser.get("/failures?cause=BNK.CARD").expect(200).text();
+        assert!(narrowed.contains("资金不足") && !narrowed.contains("-118"));
+        let terminal = browser.get("/terminals/SN000077").expect(200).text();
+        assert!(terminal.contains("为什么这样判断") && terminal.contains("移动信号弱"));
+
+        let rules = browser.get("/rules?table=thresholds&key=weak_rsrp_dbm").expect(200).text();
+        assert!(rules.contains("value=\"-115\"") && rules.contains("出厂"), "{rules}");
+        let csrf = browser.csrf();
+        let fields = |version: &'static str, what: &'static str| {
+            vec![
+                ("csrf", csrf.clone()),
+                ("table", "thresholds".to_owned()),
+                ("version", version.to_owned()),
+                ("c_name", "weak_rsrp_dbm".to_owned()),
+                ("c_value", "-110".to_owned()),
+                ("c_rule", "R4".to_owned()),
+                ("note", "山区".to_owned()),
+                ("what", what.to_owned()),
+            ]
+        };
+        let post = |fields: Vec<(&str, String)>| {
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            browser.post("/rules", &fields)
+        };
+        post(fields("0", "change")).expect(303);
+        let changed = browser.get("/rules?table=thresholds&key=weak_rsrp_dbm").expect(200).text();
+        assert!(changed.contains("value=\"-110\"") && changed.contains("本组织") && changed.contains("山区"));
+        assert!(post(fields("0", "change")).expect(409).text().contains("已被他人修改"));
+        browser.post("/rules/reevaluate", &[("csrf", csrf.as_str())]).expect(303);
+        post(fields("1", "reset")).expect(303);
+        assert!(browser.get("/rules?table=thresholds&key=weak_rsrp_dbm").expect(200).text().contains("value=\"-115\""));
+        let stranger = operator(server, &shop.admin, shop.east, "field");
+        let looking = Browser::signed_in(server, &stranger.login);
+        assert!(!looking.get("/rules").expect(200).text().contains("action=\"/rules\""));
     });
 }

@@ -12,6 +12,7 @@ mod store;
 mod tables;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Now;
@@ -85,37 +86,103 @@ pub enum Recorded {
     Known,
 }
 
-/// Stores one verdict within the caller's transaction, once: the same item again changes nothing. Opens the incidents
-/// that its findings ask for; a number to be reviewed is none, its list is the caller's.
-///
-/// Costs three statements, and an incident's where there is one. Write verdicts in the order of
-/// `(source, terminal_id, item)`, and before the caller's own entry in the audit log.
+/// Stores one verdict within the caller's transaction, once: the same item again changes nothing. See [`record_all`].
 ///
 /// # Errors
 /// [`db::Error`]; the caller's transaction must then be given up.
 pub fn record(conn: &mut Conn, new: &NewVerdict, now: Now) -> Result<Recorded, db::Error> {
-    if !store::insert(conn, new, now)? {
-        return Ok(Recorded::Known);
-    }
-    tables::keep(conn, &new.tables, now)?;
-    store::count(conn, new, 1)?;
-    findings::open(conn, new, now)?;
-    counted(new);
-    Ok(Recorded::New)
+    let recorded = record_all(conn, std::slice::from_ref(new), now)?;
+    Ok(if recorded == 0 { Recorded::Known } else { Recorded::New })
 }
 
-/// Stores what the rules say now about something that was judged before; returns whether the cause is another one.
-pub(super) fn replace(conn: &mut Conn, new: &NewVerdict, now: Now) -> Result<bool, db::Error> {
-    let Some(before) = store::find(conn, new)? else {
-        record(conn, new, now)?;
-        return Ok(true);
-    };
-    tables::keep(conn, &new.tables, now)?;
-    store::replace(conn, &before, new, now)?;
-    store::count_key(conn, new.source, &before.count_key(), -1)?;
-    store::count(conn, new, 1)?;
-    findings::open(conn, new, now)?;
-    Ok(before.cause != new.judgement.cause().as_str())
+/// Stores verdicts within the caller's transaction, each once, and returns how many were new. Opens the incidents that
+/// their findings ask for; a number to be reviewed is none, its list is the caller's.
+///
+/// Costs a statement for each verdict, one for each hour, organization and cause among them, and an incident's where there
+/// is one. Call it before the caller's own entry in the audit log. Rows are written in the order of their keys, so that
+/// transactions never wait for each other in a circle.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn record_all(conn: &mut Conn, new: &[NewVerdict], now: Now) -> Result<usize, db::Error> {
+    let mut sorted: Vec<&NewVerdict> = new.iter().collect();
+    sorted.sort_by_key(|one| (one.source, one.terminal_id, &one.item));
+    keep_tables(conn, &sorted, now)?;
+    let mut counts: BTreeMap<CountKey, i64> = BTreeMap::new();
+    let mut fresh = Vec::with_capacity(sorted.len());
+    for one in sorted {
+        if store::insert(conn, one, now)? {
+            *counts.entry(CountKey::of(one)).or_default() += 1;
+            fresh.push(one);
+        }
+    }
+    settle(conn, counts, &fresh, now)?;
+    Ok(fresh.len())
+}
+
+/// Stores what the rules say now about things that were judged before; returns how many have another cause.
+fn replace_all(conn: &mut Conn, new: &[NewVerdict], now: Now) -> Result<i64, db::Error> {
+    let mut sorted: Vec<&NewVerdict> = new.iter().collect();
+    sorted.sort_by_key(|one| (one.source, one.terminal_id, &one.item));
+    keep_tables(conn, &sorted, now)?;
+    let mut counts: BTreeMap<CountKey, i64> = BTreeMap::new();
+    let mut changed = 0;
+    for one in &sorted {
+        // What is gone by now needs no verdict.
+        let Some(before) = store::find(conn, one)? else { continue };
+        store::replace(conn, &before, one, now)?;
+        *counts.entry(before.count_key(one.source)).or_default() -= 1;
+        *counts.entry(CountKey::of(one)).or_default() += 1;
+        changed += i64::from(before.cause != one.judgement.cause().as_str());
+    }
+    settle(conn, counts, &sorted, now)?;
+    Ok(changed)
+}
+
+/// Counts, in the order of the keys, and incidents.
+fn settle(conn: &mut Conn, counts: BTreeMap<CountKey, i64>, judged: &[&NewVerdict], now: Now) -> Result<(), db::Error> {
+    for (key, by) in counts {
+        if by != 0 {
+            store::count(conn, &key, by)?;
+        }
+    }
+    for one in judged {
+        findings::open(conn, one, now)?;
+        counted(one);
+    }
+    Ok(())
+}
+
+/// Keeps the tables that these verdicts name.
+fn keep_tables(conn: &mut Conn, new: &[&NewVerdict], now: Now) -> Result<(), db::Error> {
+    let by_version: BTreeMap<&str, &InForce> =
+        new.iter().map(|one| (one.tables.tables.version.as_str(), one.tables.as_ref())).collect();
+    for in_force in by_version.values() {
+        tables::keep(conn, in_force, now)?;
+    }
+    Ok(())
+}
+
+/// What a verdict is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct CountKey {
+    source: Source,
+    hour_ms: i64,
+    org_path: String,
+    cause: String,
+    symptom: String,
+}
+
+impl CountKey {
+    fn of(new: &NewVerdict) -> Self {
+        Self {
+            source: new.source,
+            hour_ms: Now(new.received_at_ms).hour_ms(),
+            org_path: new.org_path.clone(),
+            cause: new.judgement.cause().as_str().to_owned(),
+            symptom: Summary::of(new).symptom.as_str().to_owned(),
+        }
+    }
 }
 
 fn counted(new: &NewVerdict) {

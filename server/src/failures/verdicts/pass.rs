@@ -85,7 +85,7 @@ fn read(conn: &mut Conn, now: Now) -> Result<Option<Batch>, db::Error> {
     Ok(Some(Batch { before, after, verdicts: judge(conn, failures)? }))
 }
 
-/// Judges failures, and puts the verdicts in the order in which they are written.
+/// Judges failures.
 fn judge(conn: &mut Conn, failures: Vec<FailureIn>) -> Result<Vec<NewVerdict>, db::Error> {
     let mut tables: HashMap<String, Arc<InForce>> = HashMap::new();
     let mut verdicts = Vec::with_capacity(failures.len());
@@ -111,7 +111,6 @@ fn judge(conn: &mut Conn, failures: Vec<FailureIn>) -> Result<Vec<NewVerdict>, d
             tables: in_force,
         });
     }
-    verdicts.sort_by(|a, b| (a.terminal_id, &a.item).cmp(&(b.terminal_id, &b.item)));
     Ok(verdicts)
 }
 
@@ -120,9 +119,7 @@ fn write(conn: &mut Conn, batch: &Batch, now: Now) -> Result<bool, db::Error> {
     if !store::advance(conn, CURSOR, batch.before.as_deref(), &batch.after)? {
         return Ok(false);
     }
-    for verdict in &batch.verdicts {
-        super::record(conn, verdict, now)?;
-    }
+    super::record_all(conn, &batch.verdicts, now)?;
     Ok(true)
 }
 
@@ -148,9 +145,7 @@ async fn look_again(db: &Db, now: Now) -> Result<(), db::Error> {
         {
             return Ok(());
         }
-        for verdict in &batch.verdicts {
-            super::record(conn, verdict, now)?;
-        }
+        super::record_all(conn, &batch.verdicts, now)?;
         Ok(())
     })
     .await
@@ -243,10 +238,7 @@ fn write_again(
     org_path: &str,
     now: Now,
 ) -> Result<i64, db::Error> {
-    let mut changed = 0;
-    for verdict in verdicts {
-        changed += i64::from(super::replace(conn, verdict, now)?);
-    }
+    let changed = super::replace_all(conn, verdicts, now)?;
     let versions: std::collections::BTreeSet<&str> =
         verdicts.iter().map(|verdict| verdict.tables.tables.version.as_str()).collect();
     let deed = Deed {

@@ -9,7 +9,7 @@ use diesel::sql_types::BigInt;
 use serde_json::Value;
 
 use super::view::{VerdictFilter, VerdictKey};
-use super::{EARLIER_MAX, NewVerdict, Source, Summary};
+use super::{CountKey, EARLIER_MAX, NewVerdict, Source, Summary};
 use crate::clock::Now;
 use crate::db::schema::{failures, settings, terminals, verdict_counts, verdicts};
 use crate::db::{self, Conn};
@@ -238,18 +238,12 @@ macro_rules! stored_columns {
     };
 }
 
-/// What a verdict is counted under.
-pub(super) struct CountKey {
-    hour_ms: i64,
-    org_path: String,
-    cause: String,
-    symptom: String,
-}
-
 impl Stored {
-    pub(super) fn count_key(&self) -> CountKey {
+    /// What it is counted under.
+    pub(super) fn count_key(&self, source: Source) -> CountKey {
         CountKey {
-            hour_ms: self.received_at_ms - self.received_at_ms.rem_euclid(HOUR_MS),
+            source,
+            hour_ms: Now(self.received_at_ms).hour_ms(),
             org_path: self.org_path.clone(),
             cause: self.cause.clone(),
             symptom: self.symptom.clone(),
@@ -309,21 +303,10 @@ pub(super) fn replace(conn: &mut Conn, before: &Stored, new: &NewVerdict, now: N
     if written == 1 { Ok(()) } else { Err(db::Error::Query(diesel::result::Error::RollbackTransaction)) }
 }
 
-/// Counts a verdict, by its own organization and hour.
-pub(super) fn count(conn: &mut Conn, new: &NewVerdict, by: i64) -> Result<(), db::Error> {
-    let key = CountKey {
-        hour_ms: new.received_at_ms - new.received_at_ms.rem_euclid(HOUR_MS),
-        org_path: new.org_path.clone(),
-        cause: new.judgement.cause().as_str().to_owned(),
-        symptom: Summary::of(new).symptom.as_str().to_owned(),
-    };
-    count_key(conn, new.source, &key, by)
-}
-
 /// Adds to a count.
-pub(super) fn count_key(conn: &mut Conn, source: Source, key: &CountKey, by: i64) -> Result<(), db::Error> {
+pub(super) fn count(conn: &mut Conn, key: &CountKey, by: i64) -> Result<(), db::Error> {
     let row = (
-        verdict_counts::source.eq(source.as_str()),
+        verdict_counts::source.eq(key.source.as_str()),
         verdict_counts::hour_ms.eq(key.hour_ms),
         verdict_counts::org_path.eq(&key.org_path),
         verdict_counts::cause.eq(&key.cause),

@@ -257,8 +257,8 @@ pub fn edit(
     let organization = organizations::get(conn, &caller.scope, organization_id)?.ok_or(EditError::NotFound)?;
     let note = text::name("note", &edit.note)?;
     check(&edit.overrides)?;
-    let above = organization.path.trim_end_matches(&format!("{organization_id}/")).to_owned();
-    let inherited = in_force(conn, &above)?;
+    let above = organization.path.strip_suffix(&format!("{organization_id}/")).unwrap_or_default();
+    let inherited = in_force(conn, above)?;
     let raw = inherited.raw.clone().with(&edit.overrides).map_err(refused)?;
     raw.parse().map_err(refused)?;
     let row = EditRow {

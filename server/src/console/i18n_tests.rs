@@ -15,7 +15,7 @@ use crate::alerts::{self, AlertKind, AlertState, DeliveryState, Route, Transport
 use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
 use crate::failures::feed;
 use crate::failures::incidents::{self, State as IncidentState};
-use crate::failures::{classify, lookups};
+use crate::failures::lookups;
 use crate::imports;
 use crate::maintenance::checklist::Found;
 use crate::maintenance::guidance::{Missing, OperatorError, Verdict as GuidanceVerdict};

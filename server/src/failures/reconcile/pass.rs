@@ -71,10 +71,7 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
         }
     }
     new.extend(no_more_missing(conn, found)?);
-    new.sort_by(|a, b| (a.terminal_id, &a.item).cmp(&(b.terminal_id, &b.item)));
-    for verdict in &new {
-        verdicts::replace(conn, verdict, now)?;
-    }
+    verdicts::put_all(conn, &new, now)?;
     Ok(i64::try_from(due.len()).unwrap_or(0) == BATCH)
 }
 

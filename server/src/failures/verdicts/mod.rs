@@ -120,22 +120,49 @@ pub fn record_all(conn: &mut Conn, new: &[NewVerdict], now: Now) -> Result<usize
     Ok(fresh.len())
 }
 
+/// Stores what the rules say now, within the caller's transaction, in place of what they said before where there was
+/// something. In all else as [`record_all`].
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn put_all(conn: &mut Conn, new: &[NewVerdict], now: Now) -> Result<(), db::Error> {
+    put(conn, new, Unjudged::Insert, now).map(drop)
+}
+
 /// Stores what the rules say now about things that were judged before; returns how many have another cause.
 fn replace_all(conn: &mut Conn, new: &[NewVerdict], now: Now) -> Result<i64, db::Error> {
+    put(conn, new, Unjudged::Skip, now)
+}
+
+/// What happens to a verdict about something that was not judged before.
+#[derive(Clone, Copy)]
+enum Unjudged {
+    Insert,
+    /// It is gone by now and needs none.
+    Skip,
+}
+
+fn put(conn: &mut Conn, new: &[NewVerdict], unjudged: Unjudged, now: Now) -> Result<i64, db::Error> {
     let mut sorted: Vec<&NewVerdict> = new.iter().collect();
     sorted.sort_by_key(|one| (one.source, one.terminal_id, &one.item));
     keep_tables(conn, &sorted, now)?;
     let mut counts: BTreeMap<CountKey, i64> = BTreeMap::new();
+    let mut written = Vec::with_capacity(sorted.len());
     let mut changed = 0;
-    for one in &sorted {
-        // What is gone by now needs no verdict.
-        let Some(before) = store::find(conn, one)? else { continue };
-        store::replace(conn, &before, one, now)?;
-        *counts.entry(before.count_key(one.source)).or_default() -= 1;
+    for one in sorted {
+        match (store::find(conn, one)?, unjudged) {
+            (Some(before), _) => {
+                store::replace(conn, &before, one, now)?;
+                *counts.entry(before.count_key(one.source)).or_default() -= 1;
+                changed += i64::from(before.cause != one.judgement.cause().as_str());
+            }
+            (None, Unjudged::Insert) if store::insert(conn, one, now)? => changed += 1,
+            (None, Unjudged::Insert | Unjudged::Skip) => continue,
+        }
         *counts.entry(CountKey::of(one)).or_default() += 1;
-        changed += i64::from(before.cause != one.judgement.cause().as_str());
+        written.push(one);
     }
-    settle(conn, counts, &sorted, now)?;
+    settle(conn, counts, &written, now)?;
     Ok(changed)
 }
 

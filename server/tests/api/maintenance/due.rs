@@ -74,7 +74,7 @@ fn a_card_that_runs_out_is_due_by_the_list_of_its_provider() {
         let headers = [("content-type", "text/csv")];
         let sent = server.send("POST", "/api/v1/sim-cards/import", &tree.east_ops, &headers, csv.as_bytes());
         assert_eq!(sent.expect(200).json()["written"], 2);
-        [&ends, &lasts, &unlisted].map(|terminal| terminal.report(server, json!({})));
+        [&ends, &lasts, &unlisted].iter().for_each(|terminal| terminal.report(server, json!({})));
         round(server);
         let reasons = [&ends, &lasts, &unlisted].map(|terminal| terminal.reasons(server, &tree.east_ops));
         assert_eq!(reasons, [vec!["sim".to_owned()], vec![], vec![]]);

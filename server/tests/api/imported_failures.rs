@@ -181,10 +181,9 @@ fn what_the_terminal_reported_itself_is_not_taken_again() {
             "batch_no": "9", "trace_no": "321",
         });
         let move_home: Result<(), db::Error> = server.block_on(server.state.db.write(|conn| {
-            use tillward_server::db::schema::{organizations, terminals};
-            let root: String =
-                organizations::table.filter(organizations::level.eq(1)).select(organizations::path).first(conn)?;
-            diesel::update(terminals::table.find(7)).set(terminals::org_path.eq(root)).execute(conn)?;
+            use tillward_server::db::schema::terminals;
+            let root = tillward_server::organizations::headquarters(conn)?.expect("it was set up");
+            diesel::update(terminals::table.find(7)).set(terminals::org_path.eq(root.path)).execute(conn)?;
             Ok(())
         }));
         move_home.unwrap();

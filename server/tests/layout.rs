@@ -77,7 +77,6 @@ const PURE: &[&str] = &[
     "server/src/rollouts/gate/strata.rs",
     "server/src/rollouts/gate/verdict.rs",
     "server/src/rollouts/strategy.rs",
-    "server/src/failures/localize.rs",
     "server/src/failures/classify/mod.rs",
     "server/src/failures/classify/answer.rs",
     "server/src/failures/classify/event.rs",

@@ -335,7 +335,7 @@ pub async fn update(
             outbox::queue_anew(conn, id, now)?;
         }
         append(conn, &actor, "alert_channels.update", &after, now)?;
-        Ok(shown(StoredChannel { version: before.version + 1, ..after }))
+        Ok(shown(StoredChannel { version: before.version.saturating_add(1), ..after }))
     })
     .await
 }

@@ -243,7 +243,7 @@ pub async fn update_rule(
             return Err(Error::Changed);
         }
         append(conn, &actor, "alert_rules.update", &after, now)?;
-        Ok(shown(StoredRule { version: change.version + 1, ..after }))
+        Ok(shown(StoredRule { version: change.version.saturating_add(1), ..after }))
     })
     .await
 }
@@ -439,7 +439,7 @@ pub async fn set_hours(
         if !store::put_hours(conn, &hours)? {
             return Err(Error::Changed);
         }
-        let shown = shown_hours(StoredHours { version: change.version + 1, ..hours.clone() });
+        let shown = shown_hours(StoredHours { version: change.version.saturating_add(1), ..hours.clone() });
         let deed = Deed {
             action: "alert_hours.update",
             object_kind: "alert_hours",

@@ -206,7 +206,7 @@ fn values(channel: &StoredChannel) -> Values {
         batch_s: Some(channel.batch_s),
         rate_per_min: channel.rate_per_min,
         digest_since_ms: channel.digest_since_ms,
-        version: Some(channel.version + 1),
+        version: Some(channel.version.saturating_add(1)),
     }
 }
 

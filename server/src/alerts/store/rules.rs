@@ -109,7 +109,7 @@ pub(in super::super) fn replace(conn: &mut Conn, version: i64, after: &StoredRul
             alert_rules::models.eq(json(&after.rule.models)),
             alert_rules::delivery.eq(after.rule.urgency.as_str()),
             alert_rules::steps.eq(json(&after.rule.steps)),
-            alert_rules::version.eq(version + 1),
+            alert_rules::version.eq(version.saturating_add(1)),
         ))
         .execute(conn)?;
     Ok(written == 1)
@@ -209,7 +209,7 @@ pub(in super::super) fn put_hours(conn: &mut Conn, hours: &StoredHours) -> Resul
         alert_hours::quiet_until_min.eq(quiet.map(|quiet| i64::from(quiet.until_min))),
         alert_hours::quiet_breaks.eq(level_names(quiet.map_or(&[], |quiet| quiet.breaks.as_slice()))),
         alert_hours::digest_at_min.eq(i64::from(hours.digest_at_min)),
-        alert_hours::version.eq(hours.version + 1),
+        alert_hours::version.eq(hours.version.saturating_add(1)),
     );
     let row = alert_hours::table.find(hours.organization_id).filter(alert_hours::version.eq(hours.version));
     if hours.version > 0 {

@@ -85,7 +85,7 @@ pub(in crate::maintenance) fn put_rules(
                 maintenance_rules::body.eq(body),
                 maintenance_rules::changed_by.eq(changed_by),
                 maintenance_rules::changed_at_ms.eq(now.0),
-                maintenance_rules::version.eq(version + 1),
+                maintenance_rules::version.eq(version.saturating_add(1)),
             ))
             .execute(conn)?
     };

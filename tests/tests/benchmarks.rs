@@ -25,9 +25,7 @@ fn check(result: &Value) {
     let stages: Vec<i64> =
         result["stages"].as_array().unwrap().iter().map(|stage| stage["terminals"].as_i64().unwrap()).collect();
     assert_eq!(stages, [19, 190, 950, 1_900]);
-    // The gate let the next stage open, after the evidence of both sides.
-    assert_eq!(result["gate"]["updated"], TERMINALS / 5);
-    assert!(result["gate"]["weighed"].as_u64().unwrap() > 10 && result["gate"]["p_health"].as_f64().unwrap() >= 20.0);
+    assert!(result["gate"].is_null(), "so few are not enough to clear an update: {result}");
     for part in result["parts"].as_array().unwrap() {
         let name = part["name"].as_str().unwrap();
         assert_eq!(part["failed"], 0, "{name}");

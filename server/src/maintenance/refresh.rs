@@ -1,5 +1,6 @@
 //! The pass over all terminals: judges each by what its check-ins left, keeps what it found, opens the work orders that an
-//! organization wants by itself and withdraws those whose reason is gone.
+//! organization wants by itself and withdraws those whose reason is gone. What a certificate's end is said to be goes on to the
+//! fleet's list of what runs out.
 //!
 //! It goes in the order of numbers, some hundred at a time; its cursor moves in the transaction of what it wrote, so that
 //! several servers share one round. A terminal that a person wrote meanwhile is left for the next round.
@@ -7,7 +8,6 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
-use tillward_protocol::checkin::CheckIn;
 
 use super::due::{self, Facts, Rules};
 use super::guidance;
@@ -20,6 +20,7 @@ use super::window::Windows;
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
+use crate::failures::fleet;
 
 /// Name of the pass's cursor, and of the rules in the audit log.
 pub(super) const NAME: &str = "maintenance";
@@ -48,6 +49,8 @@ struct Step {
     cares: Vec<Care>,
     /// Reasons for which orders open by themselves, of each.
     wanted: Vec<Vec<Reason>>,
+    /// Until when certificates hold, Unix ms, of those that say something new.
+    certificates: Vec<(i64, i64)>,
 }
 
 /// One step of the pass; returns whether there is more to do at once.
@@ -79,7 +82,14 @@ fn read(conn: &mut Conn, now: Now) -> Result<Option<Step>, db::Error> {
     let cares = visits.iter().map(|visit| judged(visit, rules.of(&visit.org_path), now)).collect();
     let wanted =
         visits.iter().map(|visit| rules.of(&visit.org_path).open_orders_for.iter().copied().collect()).collect();
-    Ok(Some(Step { version, next: Cursor { after, is_over, ..cursor }, visits, cares, wanted }))
+    let certificates = visits.iter().filter_map(new_certificate).collect();
+    Ok(Some(Step { version, next: Cursor { after, is_over, ..cursor }, visits, cares, wanted, certificates }))
+}
+
+/// Until when a terminal says that its certificate holds, where that is not noted yet.
+fn new_certificate(visit: &Visit) -> Option<(i64, i64)> {
+    let expires_ms = visit.report.as_ref()?.device.certificate_expires_ms?;
+    (visit.certificate_expires_ms != Some(expires_ms)).then_some((visit.terminal_id, expires_ms))
 }
 
 /// Thresholds by organization.
@@ -112,15 +122,14 @@ impl<'a> Nearest<'a> {
 /// What is to be kept of a terminal from now on.
 pub(super) fn judged(visit: &Visit, rules: &Rules, now: Now) -> Care {
     let before = &visit.care;
-    let check_in: Option<CheckIn> = serde_json::from_str(&visit.report).ok();
-    let windows = match &check_in {
+    let windows = match &visit.report {
         Some(check_in) => before.windows.with(check_in, visit.check_ins, rules, now.0),
         None => before.windows,
     };
     // Nothing is written of a terminal without errors each time it calls.
     let windows = if windows.is_empty() { Windows::default() } else { windows };
     let tags: Vec<&str> = visit.tags.split(',').filter(|tag| !tag.is_empty()).collect();
-    let device = check_in.as_ref().map(|check_in| &check_in.device);
+    let device = visit.report.as_ref().map(|check_in| &check_in.device);
     let facts = Facts {
         model: &visit.model,
         tags: &tags,
@@ -144,7 +153,7 @@ pub(super) fn judged(visit: &Visit, rules: &Rules, now: Now) -> Care {
 
 /// Where a terminal is, as its last report says.
 pub(super) fn place_of(visit: &Visit) -> Option<String> {
-    serde_json::from_str::<CheckIn>(&visit.report).ok().and_then(|check_in| check_in.device.geohash6)
+    visit.report.as_ref().and_then(|check_in| check_in.device.geohash6.clone())
 }
 
 fn write(conn: &mut Conn, step: &Step, now: Now) -> Result<(), db::Error> {
@@ -159,6 +168,7 @@ fn write(conn: &mut Conn, step: &Step, now: Now) -> Result<(), db::Error> {
             care::save(conn, visit.terminal_id, care, now.0)?;
         }
     }
+    fleet::note_certificates(conn, &step.certificates)?;
     guidance::count_attempts(conn, &step.visits, now)?;
     for (id, org_path, action, detail) in orders {
         let object_id = id.to_string();

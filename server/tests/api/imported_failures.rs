@@ -50,6 +50,15 @@ fn cells(server: &TestServer) -> (i64, i64, Vec<(String, i64)>) {
     read.unwrap()
 }
 
+/// Transactions that went well and that failed, in all cells.
+fn transactions(server: &TestServer) -> (i64, i64) {
+    let read: Result<_, db::Error> = server.block_on(server.state.db.read(|conn| {
+        let columns = (cohort_cells::transactions_ok, cohort_cells::transactions_failed);
+        Ok(cohort_cells::table.select(columns).load::<(i64, i64)>(conn)?)
+    }));
+    read.unwrap().iter().fold((0, 0), |(ok, failed), row| (ok + row.0, failed + row.1))
+}
+
 #[test]
 fn a_list_sent_again_stores_and_counts_nothing_twice() {
     on_each_database(|server| {
@@ -66,6 +75,7 @@ fn a_list_sent_again_stores_and_counts_nothing_twice() {
         assert_eq!(take(server, &token, json!([reworded.clone(), reworded]))["duplicates"], 2);
         // Two failures in one hour of a terminal that calls nobody: one exposure.
         assert_eq!(cells(server), (2, 1, vec![("code:91".to_owned(), 2)]));
+        assert_eq!(transactions(server), (0, 2), "each counts as one transaction that failed");
         let listed = server.get(&format!("/api/v1/failures?terminal_id={id}"), &token).expect(200).json();
         let rows = listed["items"].as_array().unwrap();
         assert_eq!(rows.len(), 2);

@@ -6,14 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use diesel::prelude::*;
-
 use super::super::{ImportedFailure, Slot};
 use super::cohort::{Cell, Cohort, UNKNOWN, outcome};
 use super::rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow};
 use super::{postgres, slots, sqlite};
 use crate::clock::Now;
-use crate::db::schema::terminal_states;
 use crate::db::{self, Conn};
 
 /// Writes `imported`; none of them may be stored already.
@@ -41,33 +38,9 @@ pub(crate) fn add(conn: &mut Conn, imported: &[ImportedFailure<'_>], now: Now) -
     slots::note(conn, &told)?;
     let additions = Additions { cohorts: cohort_rows, cells: cell_rows, outcomes, failures, ..Additions::default() };
     match conn {
-        Conn::Sqlite(sqlite) => sqlite::add(sqlite, &additions)?,
-        Conn::Postgres(postgres) => postgres::add(postgres, &additions)?,
+        Conn::Sqlite(sqlite) => sqlite::add(sqlite, &additions),
+        Conn::Postgres(postgres) => postgres::add(postgres, &additions),
     }
-    let failed = failed_hours(conn, imported)?;
-    slots::note(conn, &failed)
-}
-
-/// The hours in which terminals failed that do not call; the failures themselves are counted already.
-fn failed_hours<'a>(conn: &mut Conn, imported: &[ImportedFailure<'a>]) -> Result<Vec<Slot<'a>>, db::Error> {
-    let ids: Vec<i64> = imported.iter().map(|each| each.terminal.id).collect();
-    let calling: Vec<i64> = terminal_states::table
-        .filter(terminal_states::terminal_id.eq_any(ids))
-        .filter(terminal_states::first_seen_ms.gt(0))
-        .select(terminal_states::terminal_id)
-        .load(conn)?;
-    let silent = imported.iter().filter(|each| !calling.contains(&each.terminal.id));
-    let slot = |each: &ImportedFailure<'a>| Slot {
-        terminal_id: each.terminal.id,
-        org_path: &each.terminal.org_path,
-        model: &each.terminal.model,
-        hardware: each.terminal.hardware.as_deref(),
-        region: &each.terminal.region,
-        at_ms: each.failure.occurred_at_ms,
-        is_failed: true,
-        outcome: None,
-    };
-    Ok(silent.map(slot).collect())
 }
 
 fn slot<'a>(imported: &ImportedFailure<'a>) -> Slot<'a> {

@@ -263,11 +263,6 @@ impl Writer {
             Conn::Sqlite(sqlite) => sqlite::add(sqlite, &additions)?,
             Conn::Postgres(postgres) => postgres::add(postgres, &additions)?,
         }
-        let expires = |counted: &Counted<'_>| {
-            Some((counted.registry.id, counted.pending.check_in.device.certificate_expires_ms?))
-        };
-        let certificates: Vec<(i64, i64)> = counted.iter().filter_map(expires).collect();
-        fleet::note_certificates(conn, &certificates)?;
         metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
         let mut manifests = Vec::new();
         for &Counted { pending, ref registry, .. } in counted {

@@ -275,8 +275,7 @@ pub fn note_barred(conn: &mut Conn, terminal_ids: &[i64], now: Now) -> Result<()
     store::silence::note_barred(conn, terminal_ids, now)
 }
 
-/// Notes within a batch of check-ins until when terminals' certificates hold: number and Unix ms, in the order of their
-/// numbers.
+/// Notes until when terminals' certificates hold: number and Unix ms, in the order of their numbers.
 ///
 /// # Errors
 /// [`db::Error`].

@@ -3,8 +3,9 @@
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
+use tillward_protocol::checkin::CheckIn;
 
-use crate::db::schema::{sim_cards, terminal_care, terminal_states, terminals, work_orders};
+use crate::db::schema::{sim_cards, terminal_care, terminal_certificates, terminal_states, terminals, work_orders};
 use crate::db::{self, Conn};
 use crate::maintenance::due::Finding;
 use crate::maintenance::list::{Device, DueFilter, DueKey, DueTerminal};
@@ -48,9 +49,12 @@ pub(in crate::maintenance) struct Visit {
     pub last_seen_ms: i64,
     pub check_ins: i64,
     pub transactions: i64,
-    pub report: String,
+    /// What it said last; `None` before its first check-in.
+    pub report: Option<CheckIn>,
     /// Expiry of its SIM card, where that is registered.
     pub sim_expires_ms: Option<i64>,
+    /// Expiry of its certificate, as it was noted before.
+    pub certificate_expires_ms: Option<i64>,
     pub care: Care,
 }
 
@@ -58,7 +62,7 @@ type CareColumns =
     (String, String, Option<String>, Option<i64>, Option<String>, Option<String>, Option<i64>, Option<i64>, i64);
 type TerminalColumns = (i64, String, String, String, Option<i64>, i64, Option<String>, Option<String>);
 type StateColumns = (Option<String>, i64, i64, i64, i64, String);
-type VisitColumns = (TerminalColumns, StateColumns, Option<CareColumns>, Option<i64>);
+type VisitColumns = (TerminalColumns, StateColumns, Option<CareColumns>, Option<i64>, Option<i64>);
 
 fn care(columns: CareColumns) -> Care {
     let (org_path, findings, windows, inspected_at_ms, inspected_by, place, order_id, proven, version) = columns;
@@ -81,6 +85,7 @@ macro_rules! visits {
             .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
             .left_join(terminal_care::table.on(terminal_care::terminal_id.eq(terminals::id)))
             .left_join(sim_cards::table.on(sim_cards::iccid.nullable().eq(terminals::iccid)))
+            .left_join(terminal_certificates::table.on(terminal_certificates::terminal_id.eq(terminals::id)))
             .select((
                 (
                     terminals::id,
@@ -113,11 +118,12 @@ macro_rules! visits {
                 )
                     .nullable(),
                 sim_cards::expires_at_ms.nullable(),
+                terminal_certificates::expires_at_ms.nullable(),
             ))
     };
 }
 
-fn visit((terminal, state, known, sim_expires_ms): VisitColumns) -> Visit {
+fn visit((terminal, state, known, sim_expires_ms, certificate_expires_ms): VisitColumns) -> Visit {
     let (terminal_id, model, org_path, lifecycle, enrolled_at_ms, created_at_ms, merchant_no, store_name) = terminal;
     let (tags, last_seen_ms, check_ins, ok, failed, report) = state;
     Visit {
@@ -132,8 +138,9 @@ fn visit((terminal, state, known, sim_expires_ms): VisitColumns) -> Visit {
         last_seen_ms,
         check_ins,
         transactions: ok.saturating_add(failed),
-        report,
+        report: serde_json::from_str(&report).ok(),
         sim_expires_ms,
+        certificate_expires_ms,
         care: known.map(care).unwrap_or_default(),
     }
 }

@@ -14,6 +14,17 @@ fn sns(page: &Value) -> Vec<String> {
     page["items"].as_array().unwrap().iter().map(|row| row["sn"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Ends of certificates that the fleet's list of what runs out knows, Unix ms.
+fn noted_certificates(server: &TestServer) -> Vec<i64> {
+    let read: Result<Vec<i64>, db::Error> = server.block_on(
+        server
+            .state
+            .db
+            .read(|conn| Ok(terminal_certificates::table.select(terminal_certificates::expires_at_ms).load(conn)?)),
+    );
+    read.unwrap()
+}
+
 #[test]
 fn each_reason_is_named_with_what_was_observed_and_its_threshold() {
     on_each_database(|server| {
@@ -36,6 +47,7 @@ fn each_reason_is_named_with_what_was_observed_and_its_threshold() {
         let row = card.due(server, ops).unwrap();
         let finding = json!({"reason": "certificate", "urgency": "soon", "observed": expires_ms, "threshold": 30});
         assert_eq!(row["findings"], json!([finding]));
+        assert_eq!(noted_certificates(server), [expires_ms], "what runs out is told from there");
         // Filters, order and pages.
         assert_eq!(sns(&list(server, ops, "size=100")), ["E2", "E4", "E3"], "what cannot wait comes first");
         assert_eq!(sns(&list(server, ops, "reason=coin_cell")), ["E2", "E3"]);

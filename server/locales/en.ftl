@@ -2386,6 +2386,7 @@ nav-fleet = Fleet
 fleet-sub = What no single terminal shows: a bank that is down, areas, SIM pools, bad terminals, many that fell silent, what runs out.
 fleet-numbers = In numbers
 fleet-success = Technical success rate (24 h)
+fleet-explained = Failures whose cause is known (24 h)
 fleet-online = Online
 fleet-repair = Mean time to resolve (30 d)
 fleet-resolved = Incidents resolved (30 d)

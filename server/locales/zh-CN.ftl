@@ -2293,6 +2293,7 @@ nav-fleet = 全网监测
 fleet-sub = 单台终端看不出来的问题：银行中断、区域故障、流量池失效、异常终端、大面积离线、到期。
 fleet-numbers = 指标
 fleet-success = 技术成功率（24 小时）
+fleet-explained = 已查明原因的失败（24 小时）
 fleet-online = 在线率
 fleet-repair = 平均解决时间（30 天）
 fleet-resolved = 已解决的告警（30 天）

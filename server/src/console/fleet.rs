@@ -88,6 +88,7 @@ fn number_rows(shell: &Shell, kpis: &Kpis) -> Vec<(String, String)> {
     let minutes = kpis.repair_mean_ms.map(|ms| shell.count("fleet-minutes", &(ms / 60_000)));
     vec![
         (shell.say("fleet-success"), of(kpis.payments_ok, payments)),
+        (shell.say("fleet-explained"), of(kpis.explained, kpis.judged)),
         (shell.say("fleet-online"), of(kpis.online, kpis.in_use)),
         (shell.say("fleet-repair"), minutes.unwrap_or_else(|| "–".to_owned())),
         (shell.say("fleet-resolved"), shell.number(&kpis.resolved)),

@@ -221,6 +221,10 @@ fn an_edit_holds_from_then_on_and_changes_earlier_verdicts_only_when_asked() {
         };
         report(server, &shop, 1, &[weak("e1"), of_code("e2", "Z9")], json!({}));
         assert_eq!(causes(server, &shop.owner), [("NET.TLS".to_owned(), 1), ("UNK".to_owned(), 1)]);
+        let numbers = server.get("/api/v1/fleet/kpis", &shop.owner).expect(200).json();
+        assert_eq!((&numbers["judged"], &numbers["explained"]), (&json!(2), &json!(1)));
+        let others = server.get("/api/v1/fleet/kpis", &shop.stranger).expect(200).json();
+        assert_eq!((&others["judged"], &others["explained"]), (&json!(0), &json!(0)));
         let before = list(server, &shop.owner, "cause=NET.TLS")["items"][0]["verdict"].clone();
         assert_eq!((&before["is_current"], &before["revision"]), (&json!(true), &json!(1)));
 

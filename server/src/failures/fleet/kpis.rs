@@ -30,6 +30,10 @@ pub struct Kpis {
     pub payments_ok: i64,
     /// Those that failed technically.
     pub payments_failed: i64,
+    /// Failures of the last 24 hours on which the rules came to a verdict …
+    pub judged: i64,
+    /// … and those whose verdict names a cause.
+    pub explained: i64,
     /// Terminals in use that call as they should …
     pub online: i64,
     /// … of those that were heard within 24 hours.
@@ -49,10 +53,13 @@ pub struct Kpis {
 pub fn kpis(conn: &mut Conn, scope: &Scope, now: Now) -> Result<Kpis, db::Error> {
     let from_ms = now.hour_ms() + HOUR_MS - PAYMENTS_MS;
     let (online, in_use) = store::kpis::online(conn, scope, now.0 - DAY_MS, now)?;
+    let (judged, explained) = store::kpis::explained(conn, scope, from_ms)?;
     let (resolved, repair_mean_ms) = store::kpis::repaired(conn, scope, now.0 - INCIDENTS_MS)?;
     Ok(Kpis {
         payments_ok: store::kpis::payments_ok(conn, scope, from_ms)?,
         payments_failed: store::kpis::payments_failed(conn, scope, from_ms)?,
+        judged,
+        explained,
         online,
         in_use,
         resolved,

@@ -6,8 +6,12 @@ use diesel::sql_types::{BigInt, Nullable};
 
 use super::super::kpis::{TECHNICAL_CODES, TECHNICAL_STAGES};
 use crate::clock::Now;
-use crate::db::schema::{cohort_cells, cohort_outcomes, cohorts, incidents, sim_cards, terminal_states};
+use crate::db::schema::{
+    cohort_cells, cohort_outcomes, cohorts, incidents, sim_cards, terminal_states, verdict_counts,
+};
 use crate::db::{self, Conn};
+use crate::failures::classify::Cause;
+use crate::failures::verdicts::Source;
 use crate::operators::Scope;
 
 /// By primary key of the cells.
@@ -33,6 +37,19 @@ pub(in super::super) fn payments_failed(conn: &mut Conn, scope: &Scope, from_ms:
         .filter(cohort_outcomes::outcome.eq_any(names))
         .select(sql::<BigInt>("CAST(COALESCE(SUM(cohort_outcomes.failures), 0) AS BIGINT)"));
     Ok(sum.first(conn)?)
+}
+
+/// Verdicts on failures since `from_ms`, and those that name a cause. By primary key of the counts.
+pub(in super::super) fn explained(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<(i64, i64), db::Error> {
+    let named =
+        format!("CAST(COALESCE(SUM(CASE WHEN cause <> '{}' THEN n ELSE 0 END), 0) AS BIGINT)", Cause::Unknown.as_str());
+    let counts = verdict_counts::table
+        .filter(verdict_counts::source.eq(Source::Failure.as_str()))
+        .filter(verdict_counts::hour_ms.ge(from_ms))
+        .filter(verdict_counts::org_path.ge(scope.from()))
+        .filter(verdict_counts::org_path.lt(scope.below()))
+        .select((sql::<BigInt>("CAST(COALESCE(SUM(n), 0) AS BIGINT)"), sql::<BigInt>(&named)));
+    Ok(counts.first(conn)?)
 }
 
 /// Terminals in use that call as they should, and those heard since `since_ms`. By `terminal_states_by_last_seen`.

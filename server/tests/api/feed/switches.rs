@@ -39,7 +39,7 @@ impl File {
         let minute_ms = i64::try_from(self.n % 60).unwrap() * 60_000;
         let at = moment(self.today_ms - days * DAY_MS + hour * HOUR_MS + minute_ms);
         let way = if self.n.is_multiple_of(2) { "刷卡" } else { "扫码" };
-        self.text.push_str(&format!("{at}-{},S1,{merchant_no},100,{at},成功,{way}\n", self.n));
+        self.text.push_str(&format!("{},S1,{merchant_no},100,{at},成功,{way}\n", self.n));
     }
 
     fn import(&self, server: &TestServer, token: &str, channel: i64) {

@@ -32,6 +32,6 @@ CREATE INDEX merchant_switches_by_time ON merchant_switches (to_ms);
 -- Since when people were told that a work order is past its due time.
 ALTER TABLE work_orders ADD COLUMN overdue_told_ms BIGINT;
 CREATE INDEX work_orders_overdue ON work_orders (due_ms)
-WHERE overdue_told_ms IS NULL AND state IN ('open', 'assigned', 'in_progress');
+WHERE overdue_told_ms IS NULL AND state NOT IN ('waiting_for_proof', 'closed', 'cancelled');
 
 INSERT INTO fleet_passes (name, at_ms, reached) VALUES ('switches', 0, 0);

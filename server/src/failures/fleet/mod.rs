@@ -1,5 +1,5 @@
 //! The fleet's rules: what no single terminal shows. A bank that is down, an area or a carrier, a pool of SIM cards, one
-//! bad terminal among its like, many that fell silent, what runs out.
+//! bad terminal among its like, many that fell silent, what runs out, merchants settled under other numbers.
 //!
 //! A pass reads what check-ins left behind (a bounded piece of it), judges by pure functions ([`rules`]) and writes what it
 //! finds: a finding, and an incident unless it is only for information. It takes no input, is idempotent and never

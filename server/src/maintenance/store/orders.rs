@@ -380,7 +380,7 @@ pub(in crate::maintenance) fn overdue(conn: &mut Conn, now: Now) -> Result<Vec<i
     let ids = work_orders::table
         // Written out, so that SQLite sees that the index holds them all.
         .filter(sql::<Bool>(
-            "work_orders.overdue_told_ms IS NULL AND work_orders.state IN ('open', 'assigned', 'in_progress')",
+            "work_orders.overdue_told_ms IS NULL AND work_orders.state NOT IN ('waiting_for_proof', 'closed', 'cancelled')",
         ))
         .filter(work_orders::due_ms.le(now.0))
         .order(work_orders::due_ms)

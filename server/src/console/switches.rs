@@ -83,14 +83,14 @@ pub(super) fn above_evidence(shell: &Shell, evidence: &Value) -> Option<String> 
     if reasons.first()?.get("rule")? != Rule::MerchantSwitch.as_str() {
         return None;
     }
-    let count = |name: &str| evidence.get(name).and_then(Value::as_i64).map(|n| shell.number(&n));
+    let whole = |name: &str| evidence.get(name).and_then(Value::as_i64).map(|n| shell.number(&n));
     let part = |name: &str| evidence.get(name).and_then(Value::as_f64).map(percent);
     Some(shell.language.with_values(
         "switches-above",
         &[
-            ("switched", &count("switched")?),
-            ("compared", &count("compared")?),
-            ("successful", &count("successful")?),
+            ("switched", &whole("switched")?),
+            ("compared", &whole("compared")?),
+            ("successful", &whole("successful")?),
             ("share", &part("share")?),
             ("low", &part("share_low")?),
             ("high", &part("share_high")?),

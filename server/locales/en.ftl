@@ -2716,3 +2716,38 @@ refusal-replacement-needed = is needed: which terminal stands there now
 refusal-replacement-only = is only for replacing a terminal
 refusal-pairs = must be a name and a number of days in each line
 refusal-item-lines = must have name, Chinese and English in each line, with | between
+
+## merchants settled under other numbers, overdue work orders
+switches-title = Merchants with settlements that differ
+switches-lead = The last { $days } days, judged hourly. Only what was compared counts. A pattern is something to look at; it says nothing of who caused it.
+switches-merchant = Merchant
+switches-share = Differ of those compared
+switches-interval = 95 % interval { $low }–{ $high }
+switches-review = { $n ->
+    [one] { $count } more waits for review
+   *[other] { $count } more wait for review
+}
+switches-found = Pattern
+switches-verdict-hit = Pattern to be reviewed
+switches-verdict-clear = No pattern in what was compared
+switches-verdict-insufficient = Too little compared to judge
+switches-pattern = { $split } { $value }: { $switched } / { $compared }, { $ratio } times as often as elsewhere (q { $q })
+switches-above = A pattern to be reviewed: { $switched } of { $compared } compared settlements differ from the binding ({ $share }, 95 % interval { $low }–{ $high }). { $compared } of { $successful } successful payments were compared ({ $coverage }). It says nothing of who caused it.
+split-hour = Hour
+split-amount = Amount
+split-entry = Way of payment
+split-channel = Channel
+evidence-switched = Differ
+evidence-compared = Compared
+evidence-successful = Successful payments
+evidence-under_review = Wait for review
+evidence-share = Share that differs
+evidence-share_low = Share, low (95 %)
+evidence-share_high = Share, high (95 %)
+evidence-began_at_ms = From
+evidence-judged_at_ms = To
+evidence-splits = Circumstances that stand out
+evidence-split = Circumstance
+evidence-ratio = Times as often as elsewhere
+alert-work_order_overdue = Work order overdue
+alert-title-work_order_overdue = Work order { $id } is past its due time: terminal { $sn }

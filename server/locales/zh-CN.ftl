@@ -2619,3 +2619,37 @@ refusal-replacement-needed = 必填：现在现场是哪台终端
 refusal-replacement-only = 只在换机时填写
 refusal-pairs = 每行要有名称和天数
 refusal-item-lines = 每行要有代号、中文、英文，用 | 分开
+
+## merchants settled under other numbers, overdue work orders
+switches-title = 结算与绑定不一致的商户
+switches-lead = 最近 { $days } 天，每小时判断一次，只统计已核对的交易。规律仅供核查，不代表认定任何一方的责任。
+switches-merchant = 商户
+switches-share = 不一致 / 已核对
+switches-interval = 95% 置信区间 { $low }–{ $high }
+switches-review = { $n ->
+   *[other] 另有 { $count } 笔待核查
+}
+switches-found = 规律
+switches-verdict-hit = 发现规律，待核查
+switches-verdict-clear = 已核对部分未见规律
+switches-verdict-insufficient = 已核对太少，无法判断
+switches-pattern = { $split } { $value }：{ $switched } / { $compared }，是其他情况的 { $ratio } 倍（q { $q }）
+switches-above = 规律待核查：已核对 { $compared } 笔，其中 { $switched } 笔结算商户与绑定不一致（{ $share }，95% 置信区间 { $low }–{ $high }）。共 { $successful } 笔成功交易，已核对 { $compared } 笔（{ $coverage }）。此结果不代表认定任何一方的责任。
+split-hour = 时段
+split-amount = 金额
+split-entry = 支付方式
+split-channel = 渠道
+evidence-switched = 不一致
+evidence-compared = 已核对
+evidence-successful = 成功交易
+evidence-under_review = 待核查
+evidence-share = 不一致占比
+evidence-share_low = 占比下限（95%）
+evidence-share_high = 占比上限（95%）
+evidence-began_at_ms = 起
+evidence-judged_at_ms = 止
+evidence-splits = 突出的情况
+evidence-split = 维度
+evidence-ratio = 相对其他情况的倍数
+alert-work_order_overdue = 工单超期
+alert-title-work_order_overdue = 工单 { $id } 已超期：终端 { $sn }

@@ -275,6 +275,7 @@ async fn care(db: Db, clock: Clock) {
 async fn care_once(db: &Db, clock: &Clock) -> Result<(), db::Error> {
     orders::prove(db, clock.now()).await?;
     orders::remind(db, clock.now()).await?;
+    orders::tell_overdue(db, clock.now()).await?;
     // One step each: a round over the whole fleet may take minutes, and check-ins go first.
     maintenance::refresh(db, clock.now()).await?;
     guidance::fold(db, clock.now()).await.map(drop)

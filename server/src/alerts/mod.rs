@@ -63,14 +63,22 @@ pub enum AlertKind {
     IncidentRaised,
     /// Nobody carried an incident on for longer than its time limit.
     IncidentOverdue,
+    /// A work order is past its due time.
+    WorkOrderOverdue,
     /// How things stand, once a day.
     Digest,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::IncidentOpened, Self::IncidentReopened, Self::IncidentRaised, Self::IncidentOverdue, Self::Digest];
+    pub const ALL: [Self; 6] = [
+        Self::IncidentOpened,
+        Self::IncidentReopened,
+        Self::IncidentRaised,
+        Self::IncidentOverdue,
+        Self::WorkOrderOverdue,
+        Self::Digest,
+    ];
 
     /// Name in tables and answers.
     pub fn as_str(self) -> &'static str {
@@ -79,6 +87,7 @@ impl AlertKind {
             Self::IncidentReopened => "incident_reopened",
             Self::IncidentRaised => "incident_raised",
             Self::IncidentOverdue => "incident_overdue",
+            Self::WorkOrderOverdue => "work_order_overdue",
             Self::Digest => "digest",
         }
     }
@@ -152,7 +161,7 @@ pub struct Alert {
     pub id: i64,
     /// Path of the organization it concerns.
     pub org_path: String,
-    /// `incident_opened`, `incident_reopened`, `incident_raised`, `incident_overdue` or `digest`.
+    /// `incident_opened`, `incident_reopened`, `incident_raised`, `incident_overdue`, `work_order_overdue` or `digest`.
     pub kind: String,
     /// `P1`, `P2` or `P3`.
     pub level: String,

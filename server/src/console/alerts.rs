@@ -11,7 +11,7 @@ use super::problems::explain;
 use super::rollouts::Chip;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
-use crate::alerts::{self, DeliveryState, LogEntry, LogFilter, Replay};
+use crate::alerts::{self, AlertKind, DeliveryState, LogEntry, LogFilter, Replay};
 use crate::http::State;
 use crate::http::auth::Acting;
 use crate::http::body::{Query, query_pair};
@@ -156,12 +156,21 @@ async fn list(
     })
 }
 
+/// Where the matter of an alert is shown.
+fn href(entry: &LogEntry) -> Option<String> {
+    if entry.kind == AlertKind::WorkOrderOverdue.as_str() {
+        return entry.parameters.get("id").map(|id| format!("/work-orders/{id}"));
+    }
+    entry.incident_id.map(|id| format!("/incidents/{id}"))
+}
+
 fn row(shell: &Shell, entry: LogEntry, may_replay: bool) -> Row {
     let values: Vec<(&str, &str)> =
         entry.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let has_ended = !matches!(DeliveryState::parse(&entry.state), Some(DeliveryState::Pending | DeliveryState::Held));
     let (error, is_error_foreign) =
         if entry.error.is_empty() { (String::new(), false) } else { explain(shell, &entry.error) };
+    let href = href(&entry);
     let route = (entry.route != alerts::Route::Direct.as_str()).then(|| shell.word("route", &entry.route));
     Row {
         alert_id: entry.alert_id,
@@ -169,7 +178,7 @@ fn row(shell: &Shell, entry: LogEntry, may_replay: bool) -> Row {
         level: LevelTag::of(&entry.level),
         title: shell.language.with_any(&entry.title_key, &values),
         what: shell.word("alert", &entry.kind),
-        href: entry.incident_id.map(|id| format!("/incidents/{id}")),
+        href,
         channel: entry.channel,
         status: Status { tone: Tone::of_delivery(&entry.state), word: shell.word("alert-state", &entry.state) },
         route,

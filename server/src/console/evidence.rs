@@ -72,6 +72,18 @@ pub(super) const WORDS: &[&str] = &[
     "terminals",
     "in",
     "out",
+    "switched",
+    "compared",
+    "successful",
+    "under_review",
+    "share",
+    "share_low",
+    "share_high",
+    "began_at_ms",
+    "judged_at_ms",
+    "splits",
+    "split",
+    "ratio",
 ];
 /// Verdicts that have words.
 pub(super) const VERDICTS: [&str; 3] = ["pass", "fail", "insufficient"];
@@ -200,7 +212,7 @@ fn text(shell: &Shell, name: &str, value: &Value) -> String {
             "verdict" if VERDICTS.contains(&text.as_str()) => shell.word("evidence", text),
             "field" => word(shell, text),
             "group" if WORDS.contains(&text.as_str()) => word(shell, text),
-            "carrier" | "access" | "signal" => shell.word(name, text),
+            "carrier" | "access" | "signal" | "split" => shell.word(name, text),
             _ => text.clone(),
         },
         Value::Array(items) => items.iter().map(|item| text(shell, name, item)).collect::<Vec<_>>().join(" · "),

@@ -105,11 +105,16 @@ fn rule_row(shell: &Shell, rule: Rule, states: &[RuleState]) -> RuleRow {
         status: Status {
             tone: match verdict {
                 "hit" => Tone::Bad,
+                "clear" if rule == Rule::MerchantSwitch => Tone::Quiet,
                 "clear" => Tone::Good,
                 "info" => Tone::Busy,
                 _ => Tone::Quiet,
             },
-            word: shell.word("fleet-verdict", verdict),
+            word: match (rule, verdict) {
+                // What was not compared is not in order.
+                (Rule::MerchantSwitch, "clear") => shell.say("switches-verdict-clear"),
+                _ => shell.word("fleet-verdict", verdict),
+            },
         },
         missing: state
             .and_then(|state| state.missing.as_deref())

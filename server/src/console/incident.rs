@@ -10,6 +10,7 @@ use super::incidents::{LevelTag, status, title};
 use super::organizations;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
+use super::switches;
 use crate::alerts::Alert;
 use crate::db::Conn;
 use crate::failures::incidents::state::{Event, step};
@@ -68,6 +69,8 @@ struct IncidentPage {
     may_resolve: bool,
     may_note: bool,
     note_chars_max: usize,
+    /// What stands above the evidence.
+    lead: Option<String>,
     evidence: EvidenceView,
     facts: Vec<(String, String)>,
     rollout_id: Option<i64>,
@@ -161,6 +164,7 @@ fn assemble(
         may_resolve: may(Event::Resolve),
         may_note: may(Event::Note),
         note_chars_max: NOTE_CHARS_MAX,
+        lead: switches::above_evidence(&shell, &detail.evidence),
         evidence: evidence::view(&shell, &detail.evidence),
         facts: facts(&shell, &detail, organization),
         rollout_id: incident.rollout_id.filter(|_| shell.may(Permission::RolloutsRead)),

@@ -61,6 +61,7 @@ mod rules;
 mod shell;
 mod sign_in;
 mod status;
+mod switches;
 mod terminal;
 mod terminals;
 mod upload;

@@ -9,7 +9,9 @@ use super::mapping::yuan;
 use super::organizations::Choice;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
+use super::switches::{self, MerchantRow};
 use crate::failures::feed::Result as Shows;
+use crate::failures::fleet;
 use crate::failures::reconcile::{self, Filter, Settlement, SettlementDetail, Summary, http::download};
 use crate::http::State;
 use crate::http::auth::Acting;
@@ -39,6 +41,8 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 const DAYS: i64 = 30;
 /// Numbers that the page shows, the newest.
 const NUMBERS_MAX: u32 = 50;
+/// Merchants with switched payments that the page shows, those with the most.
+const MERCHANTS_SHOWN: usize = 50;
 
 struct Figure {
     name: String,
@@ -79,6 +83,8 @@ struct ReconciliationPage {
     figures: Vec<Figure>,
     levels: Vec<(String, String)>,
     lacking: Vec<(String, String)>,
+    merchants: Vec<MerchantRow>,
+    merchants_lead: String,
     numbers: Vec<NumberRow>,
     days: i64,
     results: Vec<Choice>,
@@ -149,12 +155,13 @@ async fn list(
     let (from_ms, to_ms) = reconcile::last_days(query.days(), state.clock.now());
     let filter = query.filter(from_ms)?;
     let scope = caller.scope.clone();
-    let (summary, rows, numbers) = state
+    let (summary, rows, numbers, merchants) = state
         .db
         .read(move |conn| {
             let summary = reconcile::summary(conn, &scope, from_ms, to_ms)?;
             let rows = reconcile::list(conn, &scope, &filter, after, size + 1)?;
-            Ok::<_, Problem>((summary, rows, numbers::list(conn, &scope, None, None, NUMBERS_MAX)?))
+            let numbers = numbers::list(conn, &scope, None, None, NUMBERS_MAX)?;
+            Ok::<_, Problem>((summary, rows, numbers, fleet::switches(conn, &scope)?))
         })
         .await?;
     let page = Page::from_rows(rows, size, |row| (row.at_ms, row.id));
@@ -168,6 +175,8 @@ async fn list(
         figures: figures(&shell, &query, &summary),
         levels: levels(&shell, &summary),
         lacking: summary.lacking.iter().map(|(name, n)| (shell.word("lacking", name), shell.number(n))).collect(),
+        merchants: merchants.iter().take(MERCHANTS_SHOWN).map(|merchant| switches::row(&shell, merchant)).collect(),
+        merchants_lead: switches::lead(&shell),
         numbers: numbers.into_iter().map(|number| number_row(&shell, &caller, number)).collect(),
         days: query.days(),
         results: Shows::ALL.map(choice).into(),

@@ -1099,6 +1099,26 @@ diesel::table! {
 }
 
 diesel::table! {
+    merchant_switches (home, merchant_no) {
+        home -> Text,
+        merchant_no -> Text,
+        merchant_name -> Nullable<Text>,
+        org_path -> Text,
+        from_ms -> BigInt,
+        to_ms -> BigInt,
+        successful -> BigInt,
+        compared -> BigInt,
+        switched -> BigInt,
+        review -> BigInt,
+        newest_id -> BigInt,
+        verdict -> Text,
+        missing -> Nullable<Text>,
+        splits -> Text,
+        incident_id -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     fleet_findings (id) {
         id -> BigInt,
         rule -> Text,
@@ -1271,6 +1291,7 @@ diesel::table! {
         opened_at_ms -> BigInt,
         closed_at_ms -> Nullable<BigInt>,
         version -> BigInt,
+        overdue_told_ms -> Nullable<BigInt>,
     }
 }
 
@@ -1390,6 +1411,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     fleet_baselines,
     fleet_rules,
     fleet_findings,
+    merchant_switches,
     terminal_tallies,
     terminal_suspicions,
     barred_calls,

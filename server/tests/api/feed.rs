@@ -5,6 +5,7 @@ mod files;
 mod month;
 mod pages;
 mod settled;
+mod switches;
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::kpis::{Kpis, kpis};
 use super::rules::Rule;
-use super::{Finding, RuleState, sims};
+use super::{Finding, MerchantSwitches, RuleState, sims};
 use crate::http::State;
 use crate::http::body::Query;
 use crate::http::endpoints::{Access, Endpoint};
@@ -29,6 +29,13 @@ pub fn endpoints() -> Vec<Endpoint> {
         .returns::<Page<Finding>>(200, "A page of findings"),
         Endpoint::get("/api/v1/fleet/kpis", read, "Your organizations' terminals in a few numbers", numbers)
             .returns::<Kpis>(200, "The numbers"),
+        Endpoint::get(
+            "/api/v1/reconciliation/merchants",
+            Access::Operator(Permission::SettlementsRead),
+            "Merchants with payments settled under another number: share, interval, coverage and patterns to be reviewed",
+            switches,
+        )
+        .returns_list::<MerchantSwitches>(200, "Those with the most first, as of the latest round"),
     ];
     endpoints.extend(sims::http::endpoints());
     endpoints
@@ -36,6 +43,10 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 async fn rules(state: web::Data<State>, _: Caller) -> Result<web::Json<Vec<RuleState>>, Problem> {
     Ok(web::Json(state.db.read(super::rule_states).await?))
+}
+
+async fn switches(state: web::Data<State>, caller: Caller) -> Result<web::Json<Vec<MerchantSwitches>>, Problem> {
+    Ok(web::Json(state.db.read(move |conn| super::switches(conn, &caller.scope)).await?))
 }
 
 async fn numbers(state: web::Data<State>, caller: Caller) -> Result<web::Json<Kpis>, Problem> {

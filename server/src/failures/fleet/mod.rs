@@ -1,5 +1,5 @@
 //! The fleet's rules: what no single terminal shows. A bank that is down, an area or a carrier, a pool of SIM cards, one
-//! bad terminal among its like, many that fell silent, what runs out.
+//! bad terminal among its like, many that fell silent, what runs out, merchants settled under other numbers.
 //!
 //! A pass reads what check-ins left behind (a bounded piece of it), judges by pure functions ([`rules`]) and writes what it
 //! finds: a finding, and an incident unless it is only for information. It takes no input, is idempotent and never
@@ -17,6 +17,7 @@ mod silence;
 pub mod sims;
 pub mod statistics;
 mod store;
+mod switches;
 mod window;
 
 use jiff::Timestamp;
@@ -30,11 +31,14 @@ use crate::failures::incidents::{self, Kind, Level, NewIncident};
 use crate::operators::Scope;
 use rules::{Reason, Rule, Verdict};
 use statistics::Baseline;
+pub use switches::{MERCHANTS_MAX, MerchantSwitches, SplitFound, WINDOW_MS, switches};
 
 /// A pass runs this often, ms.
 pub const INTERVAL_MS: i64 = 60_000;
 /// What runs out is looked for this often, ms.
 const EXPIRY_INTERVAL_MS: i64 = 3_600_000;
+/// Settlements are looked through this often, ms.
+const SWITCHES_INTERVAL_MS: i64 = 3_600_000;
 /// Without a pass for longer than this no server ran, ms.
 const AWAY_MS: i64 = 10 * 60_000;
 /// Name of the rules among the passes.
@@ -133,7 +137,8 @@ pub async fn claim(db: &Db, now: Now) -> Result<bool, db::Error> {
 /// # Errors
 /// The first [`db::Error`].
 pub async fn pass(db: &Db, now: Now, zone: &str) -> Result<(), db::Error> {
-    let offset_ms = offset_ms(zone, now);
+    let zone = time_zone(zone);
+    let offset_ms = offset_ms(&zone, now.0);
     // Parents before what they mask.
     let done = [
         window::learn(db, now).await,
@@ -143,6 +148,7 @@ pub async fn pass(db: &Db, now: Now, zone: &str) -> Result<(), db::Error> {
         days::suspects(db, now, offset_ms).await,
         silence::barred(db, now).await,
         expiring(db, now).await,
+        switched(db, now, &zone).await,
         subside(db, now).await,
     ];
     done.into_iter().collect()
@@ -153,13 +159,22 @@ async fn expiring(db: &Db, now: Now) -> Result<(), db::Error> {
     if is_due { expiry::look(db, now).await } else { Ok(()) }
 }
 
-/// How far local time is ahead of UTC, ms. China has one fixed offset, whatever the machine knows of time zones.
-fn offset_ms(zone: &str, now: Now) -> i64 {
-    let zone = TimeZone::get(zone).unwrap_or_else(|_| match zone {
+async fn switched(db: &Db, now: Now, zone: &TimeZone) -> Result<(), db::Error> {
+    let is_due = db.write(move |conn| store::claim(conn, "switches", SWITCHES_INTERVAL_MS, now)).await?;
+    if is_due { switches::look(db, now, zone).await } else { Ok(()) }
+}
+
+/// The time zone of this IANA name. China has one fixed offset, whatever the machine knows of time zones.
+fn time_zone(name: &str) -> TimeZone {
+    TimeZone::get(name).unwrap_or_else(|_| match name {
         "Asia/Shanghai" => TimeZone::fixed(Offset::constant(8)),
         _ => TimeZone::UTC,
-    });
-    Timestamp::from_millisecond(now.0).map_or(0, |moment| i64::from(zone.to_offset(moment).seconds()) * 1_000)
+    })
+}
+
+/// How far local time is ahead of UTC at this moment, ms.
+fn offset_ms(zone: &TimeZone, at_ms: i64) -> i64 {
+    Timestamp::from_millisecond(at_ms).map_or(0, |moment| i64::from(zone.to_offset(moment).seconds()) * 1_000)
 }
 
 /// Why, as evidence has it.
@@ -182,8 +197,8 @@ async fn note<T>(db: &Db, rule: Rule, verdict: &Verdict<T>, now: Now) -> Result<
 }
 
 /// Writes what was found, in one transaction: the finding, the boost of its terminals, its incident. The incident comes
-/// last, because the audit log's lock is the last that a transaction takes.
-async fn report(db: &Db, found: Found, now: Now) -> Result<(), db::Error> {
+/// last, because the audit log's lock is the last that a transaction takes; its number is returned.
+async fn report(db: &Db, found: Found, now: Now) -> Result<Option<i64>, db::Error> {
     db.write(move |conn| {
         let mut found = found;
         let open = store::open_about(conn, found.rule, &found.key)?;
@@ -197,17 +212,33 @@ async fn report(db: &Db, found: Found, now: Now) -> Result<(), db::Error> {
             }
             None => {
                 let id = store::insert(conn, &found, now)?;
-                if found.verdict == "hit" {
+                // Where money arrives is nothing that a check-in shows sooner.
+                if found.verdict == "hit" && found.rule != Rule::MerchantSwitch {
                     boost::begin(conn, &found.terminal_ids, now)?;
                 }
                 id
             }
         };
-        if found.verdict == "hit" {
-            let incident_id = incidents::open(conn, incident(found), now)?;
-            store::set_incident(conn, id, incident_id)?;
+        if found.verdict != "hit" {
+            return Ok(None);
         }
-        Ok(())
+        let incident_id = incidents::open(conn, incident(found), now)?;
+        store::set_incident(conn, id, incident_id)?;
+        Ok(Some(incident_id))
+    })
+    .await
+}
+
+/// What was found before is there still, and nothing new of it came: the finding goes on, its incident stays as people left
+/// it. Whether there was such a finding.
+async fn keep(db: &Db, mut found: Found, now: Now) -> Result<bool, db::Error> {
+    db.write(move |conn| {
+        let open = store::open_about(conn, found.rule, &found.key)?;
+        let same = open.into_iter().find(|(_, path)| found.org_path.starts_with(path.as_str()));
+        let Some((id, path)) = same else { return Ok(false) };
+        found.org_path = path;
+        store::refresh(conn, id, &found, now)?;
+        Ok(true)
     })
     .await
 }

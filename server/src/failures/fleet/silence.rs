@@ -205,7 +205,7 @@ async fn offline(db: &Db, late: &[Late], fleet: u64, now: Now) -> Result<(), db:
         affected: u64::try_from(found.terminal_ids.len()).unwrap_or(u64::MAX),
         terminal_ids: found.terminal_ids,
     };
-    report(db, found, now).await
+    report(db, found, now).await.map(drop)
 }
 
 /// The usual share of offline terminals in this hour of the week; what is so now is folded in, once in an hour.

@@ -5,6 +5,7 @@ pub(super) mod days;
 pub(super) mod expiry;
 pub(super) mod kpis;
 pub(super) mod silence;
+pub(super) mod switches;
 pub(super) mod window;
 
 use diesel::prelude::*;

@@ -193,7 +193,7 @@ pub(super) async fn outage(db: &Db, now: Now, offset_ms: i64) -> Result<(), db::
         affected: u64::try_from(found.terminal_ids.len()).unwrap_or(u64::MAX),
         terminal_ids: found.terminal_ids,
     };
-    report(db, found, now).await
+    report(db, found, now).await.map(drop)
 }
 
 /// The part of a report that says where a terminal is and whether it had payments.

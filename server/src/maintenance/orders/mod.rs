@@ -17,7 +17,7 @@ use tillward_protocol::ids::Version;
 
 pub use actions::{Act, NOTE_CHARS_MAX, act, act_all, assign};
 pub use kind::Kind;
-pub use passes::{KEPT_MS, prove, remind, sweep};
+pub use passes::{KEPT_MS, prove, remind, sweep, tell_overdue};
 pub use proof::Signal;
 pub use state::State;
 pub use view::{DoneView, Filter, HistoryEntry, LIVE, ProofView, WorkOrder, WorkOrderDetail, get, list, mine};

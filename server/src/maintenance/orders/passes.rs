@@ -8,15 +8,20 @@ use super::actions::entered;
 use super::proof::{self, Verdict, Wanted};
 use super::state::{Event, State, step};
 use super::{Kind, deed, record_inspection, settle, view};
+use crate::alerts::{self, AlertKind, Level, NewAlert};
 use crate::audit::{self, Actor};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
+use crate::maintenance::reason::Urgency;
 use crate::maintenance::refresh::NAME;
 use crate::maintenance::store::orders::{self as store, Proof, Stored, Who};
 use crate::maintenance::store::{raced, settings};
 
 /// A work order that is over is kept this long, ms: three years, as incidents and the audit log.
 pub const KEPT_MS: i64 = 3 * 366 * 86_400_000;
+
+/// Title of the alert that an order is overdue.
+const OVERDUE_TITLE_KEY: &str = "alert-title-work_order_overdue";
 
 /// Looks at the check-ins that came since the work was said to be done, and returns how many orders moved. Each is a
 /// transaction of its own and reads the order anew: what a person did meanwhile counts.
@@ -135,6 +140,48 @@ fn remind_one(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {
     store::append_event(conn, id, &Who::system(NAME), event, "", None, now)?;
     let detail = json!({"from": before.state.as_str(), "to": state.as_str(), "reminders": after.reminders});
     audit::append(conn, &Actor::system(NAME), &deed(Event::Remind.as_str(), id, &before.org_path, detail), now)?;
+    Ok(true)
+}
+
+/// Tells people of orders that are past their due time, of each once, and returns of how many. What was said to be done
+/// waits for its proof and is not told of.
+///
+/// # Errors
+/// [`db::Error`]; what was told before stays told.
+pub async fn tell_overdue(db: &Db, now: Now) -> Result<usize, db::Error> {
+    let mut told = 0;
+    for id in db.read(move |conn| store::overdue(conn, now)).await? {
+        told += usize::from(db.write(move |conn| tell_one_overdue(conn, id, now)).await?);
+    }
+    Ok(told)
+}
+
+fn tell_one_overdue(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {
+    let is_left = |order: &Stored| {
+        order.due_ms <= now.0 && matches!(order.state, State::Open | State::Assigned | State::InProgress)
+    };
+    let Some(order) = store::hold(conn, id)?.filter(is_left) else { return Ok(false) };
+    if !store::tell_overdue(conn, id, now)? {
+        return Ok(false);
+    }
+    let sn = store::terminal(conn, order.terminal_id)?.map_or_else(String::new, |(sn, _)| sn);
+    let alert = NewAlert {
+        org_path: &order.org_path,
+        kind: AlertKind::WorkOrderOverdue,
+        level: match order.urgency {
+            Urgency::Now => Level::P2,
+            Urgency::Soon | Urgency::Planned => Level::P3,
+        },
+        // Who has seen the incident has not done the work.
+        incident_id: None,
+        incident_kind: None,
+        release_id: None,
+        unanswered: 0,
+        title_key: OVERDUE_TITLE_KEY.to_owned(),
+        parameters: vec![("id", id.to_string()), ("sn", sn)],
+        dedup_key: format!("work_order:{id}:overdue"),
+    };
+    alerts::raise(conn, &alert, now)?;
     Ok(true)
 }
 

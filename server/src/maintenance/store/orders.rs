@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tillward_protocol::checkin::CheckIn;
@@ -102,6 +104,7 @@ struct Row {
     opened_at_ms: i64,
     closed_at_ms: Option<i64>,
     version: i64,
+    _overdue_told_ms: Option<i64>,
 }
 
 /// A row that this program cannot read is left alone, and said.
@@ -369,6 +372,27 @@ pub(in crate::maintenance) fn past_deadline(conn: &mut Conn, now: Now) -> Result
         .limit(PASS_MAX)
         .select(work_orders::id);
     Ok(ids.load(conn)?)
+}
+
+/// Orders that are past their due time, that nobody said to be done, and of which nobody was told; the longest overdue
+/// first. By `work_orders_overdue`.
+pub(in crate::maintenance) fn overdue(conn: &mut Conn, now: Now) -> Result<Vec<i64>, db::Error> {
+    let ids = work_orders::table
+        // Written out, so that SQLite sees that the index holds them all.
+        .filter(sql::<Bool>(
+            "work_orders.overdue_told_ms IS NULL AND work_orders.state NOT IN ('waiting_for_proof', 'closed', 'cancelled')",
+        ))
+        .filter(work_orders::due_ms.le(now.0))
+        .order(work_orders::due_ms)
+        .limit(PASS_MAX)
+        .select(work_orders::id);
+    Ok(ids.load(conn)?)
+}
+
+/// Notes that people are told that an order is overdue; whether they were not before. By primary key.
+pub(in crate::maintenance) fn tell_overdue(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {
+    let row = work_orders::table.find(id).filter(work_orders::overdue_told_ms.is_null());
+    Ok(diesel::update(row).set(work_orders::overdue_told_ms.eq(now.0)).execute(conn)? == 1)
 }
 
 /// Who did something to an order.

@@ -106,6 +106,15 @@ pub fn of_terminals(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Binding>, db::Er
     store::of_terminals(conn, ids)
 }
 
+/// Bindings to this merchant number that ended after `from_ms` or are open, by terminal, at most `limit`. For whoever looks
+/// at one merchant over all organizations. By `terminal_bindings_by_merchant`.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn of_merchant(conn: &mut Conn, merchant_no: &str, from_ms: i64, limit: i64) -> Result<Vec<Binding>, db::Error> {
+    store::of_merchant(conn, merchant_no, from_ms, limit)
+}
+
 /// Of these merchant numbers, those that terminals are or were bound to, each with the path of an organization that has
 /// such a terminal. For whoever compares over all organizations and then looks at each one's own only.
 ///

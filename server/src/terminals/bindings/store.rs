@@ -52,6 +52,22 @@ pub(super) fn open(conn: &mut Conn, ids: &[i64]) -> Result<HashMap<i64, Binding>
     Ok(rows.into_iter().map(|row| (row.terminal_id, row.into())).collect())
 }
 
+/// By `terminal_bindings_by_merchant`.
+pub(super) fn of_merchant(
+    conn: &mut Conn,
+    merchant_no: &str,
+    from_ms: i64,
+    limit: i64,
+) -> Result<Vec<Binding>, db::Error> {
+    let rows: Vec<Row> = terminal_bindings::table
+        .filter(terminal_bindings::merchant_no.eq(merchant_no))
+        .filter(terminal_bindings::to_ms.is_null().or(terminal_bindings::to_ms.gt(from_ms)))
+        .order((terminal_bindings::terminal_id, terminal_bindings::from_ms))
+        .limit(limit)
+        .load(conn)?;
+    Ok(rows.into_iter().map(Binding::from).collect())
+}
+
 /// Which of these terminals have any binding.
 pub(super) fn ever_bound(conn: &mut Conn, ids: &[i64]) -> Result<HashSet<i64>, db::Error> {
     let rows: Vec<i64> = terminal_bindings::table

@@ -1,6 +1,9 @@
 //! What is due, by rule, by organization, by time.
 
+use diesel::prelude::*;
 use serde_json::{Value, json};
+use tillward_server::db;
+use tillward_server::db::schema::terminal_certificates;
 
 use super::{DAY_MS, Terminal, done, order, round, wait_for_state};
 use crate::harness::{TestServer, on_each_database};

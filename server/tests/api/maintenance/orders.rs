@@ -11,6 +11,8 @@ use crate::fixtures::{admin, headquarters, operator};
 use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::seed::Tree;
 
+const HOUR_MS: i64 = 3_600_000;
+
 fn open(server: &TestServer, token: &str, new: &Value) -> i64 {
     server.post("/api/v1/work-orders", token, new).expect(201).json()["order"]["id"].as_i64().unwrap()
 }
@@ -276,6 +278,37 @@ fn orders_are_given_to_people_who_can_do_them_and_reminded_of() {
         );
         let left_ms = detail["order"]["deadline_ms"].as_i64().unwrap() - server.clock.now().0;
         assert!(left_ms > 5 * DAY_MS, "the next one comes later");
+    });
+}
+
+#[test]
+fn people_are_told_once_of_an_order_that_is_past_its_due_time() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        let (late, finished) = (Terminal::new(server, &tree, "E1"), Terminal::new(server, &tree, "E2"));
+        let inspect = |terminal: &Terminal| {
+            open(server, ops, &json!({"terminal_id": terminal.id, "kind": "repair", "due_in_days": 1}))
+        };
+        let (late, finished) = (inspect(&late), inspect(&finished));
+        let told = || {
+            let page = server.get("/api/v1/alerts?size=100", ops).expect(200).json();
+            let about = |alert: &&Value| alert["kind"] == "work_order_overdue";
+            page["items"].as_array().unwrap().iter().filter(about).cloned().collect::<Vec<_>>()
+        };
+        done(server, &tree.east_field, finished, json!({"note": "已修复"})).expect(200);
+        server.clock.advance_ms(DAY_MS - 60_000);
+        server.block_on(orders::tell_overdue(&server.state.db, server.clock.now())).unwrap();
+        assert_eq!(told(), Vec::<Value>::new(), "there is a minute left");
+        server.clock.advance_ms(60_000);
+        wait_until("people are told", || !told().is_empty());
+        server.clock.advance_ms(HOUR_MS);
+        server.block_on(orders::tell_overdue(&server.state.db, server.clock.now())).unwrap();
+        let alerts = told();
+        assert_eq!(alerts.len(), 1, "once, and not of work that waits for its proof: {alerts:?}");
+        assert_eq!(alerts[0]["parameters"], json!({"id": late.to_string(), "sn": "E1"}));
+        assert_eq!(alerts[0]["org_path"], "/101/102/");
+        assert_eq!(server.get("/api/v1/alerts", &tree.west_ops).expect(200).json()["items"], json!([]));
     });
 }
 

@@ -1,5 +1,8 @@
 //! B6: settlements arrive under other merchant numbers more than by chance, and under which circumstances. Always said
-//! with how much was compared at all: what was not looked at is not clean.
+//! with how much was compared at all: what was not looked at is not clean. A pattern is to be looked at by a person and
+//! accuses nobody.
+
+use std::collections::BTreeMap;
 
 use super::super::statistics::{Table, Z_95, as_f64, benjamini_hochberg, wilson};
 use super::{Missing, Reason, Verdict};
@@ -12,6 +15,23 @@ pub const SWITCHED_MIN: u64 = 3;
 pub const RATIO_MIN: f64 = 3.0;
 /// False discovery rate over all circumstances.
 pub const Q_MAX: f64 = 0.05;
+
+/// Values of one circumstance beyond which it splits nothing: the column holds something else.
+pub const VALUES_MAX: usize = 50;
+/// Bands of the amount: what is below so many fen, and its name in yuan.
+const BANDS: [(i64, &str); 5] = [
+    (10_000, "¥0–100"),
+    (30_000, "¥100–300"),
+    (100_000, "¥300–1000"),
+    (500_000, "¥1000–5000"),
+    (2_000_000, "¥5000–20000"),
+];
+const BAND_ABOVE: &str = "≥ ¥20000";
+
+/// Name of the band that an amount in fen is in.
+pub fn band(amount_fen: i64) -> &'static str {
+    BANDS.iter().find(|(below_fen, _)| amount_fen < *below_fen).map_or(BAND_ABOVE, |(_, name)| name)
+}
 
 /// A circumstance by which settlements are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +82,82 @@ pub struct Input<'a> {
     pub switched: u64,
     /// The same by circumstance.
     pub groups: &'a [Group],
+}
+
+/// One payment whose settlement was compared with the binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared<'a> {
+    /// Hour of the local day, 0 to 23.
+    pub hour: u8,
+    /// Amount, fen.
+    pub amount_fen: i64,
+    /// How it was paid, where the channel says so.
+    pub entry: Option<&'a str>,
+    /// Channel.
+    pub channel: &'a str,
+    /// Whether it was settled under a number that is neither the bound one nor an alias.
+    pub is_switched: bool,
+}
+
+/// One merchant's payments, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Successful payments, compared or not.
+    pub successful: u64,
+    /// Those whose settlement was compared with the binding.
+    pub compared: u64,
+    /// Those that differed.
+    pub switched: u64,
+    values: BTreeMap<(Split, String), (u64, u64)>,
+}
+
+impl Tally {
+    /// Counts a successful payment that was not compared, or not decided on.
+    pub fn skip(&mut self) {
+        self.successful += 1;
+    }
+
+    /// Counts a successful payment that was compared.
+    pub fn compare(&mut self, payment: Compared<'_>) {
+        self.successful += 1;
+        self.compared += 1;
+        self.switched += u64::from(payment.is_switched);
+        let values = [
+            (Split::Hour, Some(format!("{:02}:00–{:02}:59", payment.hour, payment.hour))),
+            (Split::Amount, Some(band(payment.amount_fen).to_owned())),
+            (Split::Entry, payment.entry.map(str::to_owned)),
+            (Split::Channel, Some(payment.channel.to_owned())),
+        ];
+        for (split, value) in values {
+            let Some(value) = value else { continue };
+            let (compared, switched) = self.values.entry((split, value)).or_default();
+            *compared += 1;
+            *switched += u64::from(payment.is_switched);
+        }
+    }
+
+    /// The counts by circumstance; without those that have more than [`VALUES_MAX`] values.
+    pub fn groups(&self) -> Vec<Group> {
+        let mut sizes: BTreeMap<Split, usize> = BTreeMap::new();
+        for (split, _) in self.values.keys() {
+            *sizes.entry(*split).or_default() += 1;
+        }
+        let group = |((split, value), (compared, switched)): (&(Split, String), &(u64, u64))| {
+            (sizes.get(split).is_some_and(|size| *size <= VALUES_MAX)).then(|| Group {
+                split: *split,
+                value: value.clone(),
+                compared: *compared,
+                switched: *switched,
+            })
+        };
+        self.values.iter().filter_map(group).collect()
+    }
+
+    /// Judges what was counted.
+    pub fn judge(&self) -> Verdict<Pattern> {
+        let groups = self.groups();
+        judge(Input { successful: self.successful, compared: self.compared, switched: self.switched, groups: &groups })
+    }
 }
 
 /// What was found.
@@ -157,6 +253,54 @@ mod tests {
         assert_eq!(judged(&hours(&even)), Verdict::Clear);
         assert_eq!(judged(&hours(&[(23, 2)])), Verdict::Clear);
         assert_eq!(judged(&hours(&[])), Verdict::Clear);
+    }
+
+    fn payment(hour: u8, is_switched: bool) -> Compared<'static> {
+        Compared { hour, amount_fen: 9_900, entry: None, channel: "1", is_switched }
+    }
+
+    #[test]
+    fn what_was_counted_is_judged_by_each_circumstance_that_is_known() {
+        let mut tally = Tally::default();
+        for n in 0..60 {
+            tally.compare(payment(n % 12, false));
+        }
+        (0..6).for_each(|_| tally.compare(payment(23, true)));
+        (0..34).for_each(|_| tally.skip());
+        assert_eq!((tally.successful, tally.compared, tally.switched), (100, 66, 6));
+        let splits: Vec<Split> = tally.groups().iter().map(|group| group.split).collect();
+        assert!(!splits.contains(&Split::Entry), "nothing is said of it");
+        let Verdict::Hit(pattern) = tally.judge() else { panic!("not seen") };
+        assert_eq!(pattern.coverage, 0.66);
+        let found: Vec<_> = pattern.splits.iter().map(|(group, ..)| (group.split, group.value.as_str())).collect();
+        assert_eq!(found, [(Split::Hour, "23:00–23:59")], "one channel and one band stand out against nothing");
+    }
+
+    #[test]
+    fn a_column_with_a_value_for_each_payment_splits_nothing() {
+        let mut tally = Tally::default();
+        let names: Vec<String> = (0..=VALUES_MAX).map(|n| format!("no {n}")).collect();
+        for name in &names {
+            tally.compare(Compared { entry: Some(name), ..payment(3, false) });
+        }
+        assert!(tally.groups().iter().all(|group| group.split != Split::Entry));
+        let mut few = Tally::default();
+        names.iter().skip(1).for_each(|name| few.compare(Compared { entry: Some(name), ..payment(3, false) }));
+        assert_eq!(few.groups().iter().filter(|group| group.split == Split::Entry).count(), VALUES_MAX);
+    }
+
+    #[test]
+    fn an_amount_is_in_one_band() {
+        for (amount_fen, name) in [
+            (-1, "¥0–100"),
+            (9_999, "¥0–100"),
+            (10_000, "¥100–300"),
+            (100_000, "¥1000–5000"),
+            (1_999_999, "¥5000–20000"),
+            (2_000_000, "≥ ¥20000"),
+        ] {
+            assert_eq!(band(amount_fen), name, "{amount_fen}");
+        }
     }
 
     #[test]

@@ -63,8 +63,7 @@ impl Run {
         let began = Instant::now();
         let id = self.rollout;
         let offered = self.server.read(move |conn| Ok(store::in_phase(conn, id, "offered", i64::MAX)?))?;
-        let configured = format!(r#""app":"3.8.1","config_hash":"{hash}"}}"#);
-        self.say_once(&offered, &canonical_with(r#""app":"3.8.1"}"#, &configured))?;
+        self.say_once(&offered, &configured_with(&hash))?;
         self.wait("the first stage's end", |reached| reached.offered == 0)?;
         let reported_s = began.elapsed().as_secs_f64();
         self.wait_detail("the count of controls", |detail| {
@@ -72,12 +71,7 @@ impl Run {
         })?;
         let began = Instant::now();
         let failing = self.server.read(move |conn| Ok(store::in_phase(conn, id, "waiting", FAILING)?))?;
-        let at_ms = self.server.state()?.clock.now().0;
-        let failures = format!(
-            r#""transactions":{{"ok":5,"failed":1}},"failures":[{{"id":"bench","occurred_at_ms":{at_ms},"transaction":"sale","stage":"tcp"}}]}}"#
-        );
-        let failed = canonical_with(r#""transactions":{"ok":6,"failed":0}}"#, &failures);
-        self.say_once(&failing, &failed.replace("1795361000000", &at_ms.to_string()))?;
+        self.say_once(&failing, &failed_at(self.server.state()?.clock.now().0))?;
         let is_clear = |detail: &RolloutDetail| {
             let evidence = detail.evidence.as_ref();
             evidence.is_some_and(|evidence| evidence.p_health >= 20.0 && evidence.p_outcome >= 20.0)
@@ -151,9 +145,11 @@ impl Run {
         while shares.iter().flat_map(CheckIns::counted).any(|counted| counted == SEQ_FROM) {
             anyhow::ensure!(began.elapsed() < LIMIT, "not all were heard within {LIMIT:?}");
             let mut given = shares.into_iter();
-            let (_, back) = drive(self.server.address, &plan, |_| {
+            let (measured, back) = drive(self.server.address, &plan, |_| {
                 given.next().unwrap_or_else(|| CheckIns::saying(&host, body, []))
             })?;
+            let refused = measured.statuses.keys().find(|status| (400..500).contains(*status) && **status != 429);
+            anyhow::ensure!(refused.is_none(), "a check-in was answered by {refused:?}");
             shares = back;
         }
         Ok(())
@@ -171,5 +167,43 @@ impl Run {
             anyhow::ensure!(began.elapsed() < LIMIT, "{what} takes longer than {LIMIT:?}: {:?}", detail.evidence);
             std::thread::sleep(POLL * 5);
         }
+    }
+}
+
+/// The canonical check-in of a terminal that took the profile of this hash.
+fn configured_with(hash: &str) -> String {
+    canonical_with(r#""app":"3.8.1"}"#, &format!(r#""app":"3.8.1","config_hash":"{hash}"}}"#))
+}
+
+/// The canonical check-in of a terminal whose payment just failed, Unix ms.
+fn failed_at(at_ms: i64) -> String {
+    let failures = format!(
+        r#""transactions":{{"ok":5,"failed":1}},"failures":[{{"id":"bench-{at_ms}","occurred_at_ms":{at_ms},"transaction":"sale","stage":"tcp","condition":{{"access":"4g"}}}}]}}"#
+    );
+    let body = canonical_with(r#""transactions":{"ok":6,"failed":0}}"#, &failures);
+    body.replace("1795361000000", &at_ms.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tillward_protocol::Check;
+    use tillward_protocol::checkin::CheckIn;
+
+    use super::*;
+
+    #[test]
+    fn what_terminals_say_is_valid_and_says_what_it_is_for() {
+        let parsed = |body: String| {
+            let body = body.replace("##########", "         7");
+            let check_in: CheckIn = serde_json::from_str(&body).unwrap();
+            assert_eq!(check_in.check(), Ok(()));
+            check_in
+        };
+        let hash = "ab".repeat(32);
+        let configured = parsed(configured_with(&hash));
+        assert_eq!(configured.software.config_hash.unwrap().as_str(), hash);
+        let failed = parsed(failed_at(1_795_432_000_000));
+        assert_eq!((failed.at_ms, failed.failures[0].occurred_at_ms), (1_795_432_000_000, 1_795_432_000_000));
+        assert_eq!(failed.transactions.failed, 1);
     }
 }

@@ -558,6 +558,9 @@ fn a_terminal_that_fails_far_more_than_its_like_on_two_days_is_a_suspect() {
         let shown = detail(server, &tree.east_ops, &found[0]["id"]);
         assert_eq!((&shown["evidence"]["failed"], &shown["evidence"]["attempts"]), (&json!(8), &json!(20)));
         assert_eq!(shown["evidence"]["days"], 2);
+        let orders = server.get("/api/v1/work-orders", &tree.east_ops).expect(200).json()["items"].clone();
+        assert_eq!(orders.as_array().unwrap().len(), 1, "somebody looks at it: {orders}");
+        assert_eq!((&orders[0]["sn"], &orders[0]["incident_id"]), (&json!("FL000007"), &found[0]["id"]));
     });
 }
 

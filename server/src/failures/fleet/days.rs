@@ -10,6 +10,7 @@ use super::{DAY_MS, Found, note, reasons, report, store};
 use crate::clock::Now;
 use crate::db::{self, Db};
 use crate::failures::incidents::{Kind, Level};
+use crate::maintenance::{self, ForIncident, Urgency, orders};
 
 /// Two tallies further apart than this do not make a day, ms: the server was away.
 const APART_MS_MAX: i64 = 36 * 3_600_000;
@@ -121,7 +122,20 @@ async fn tell(db: &Db, found: Vec<(Suspect, [String; 3])>, day: i64, now: Now) -
             terminal_ids: vec![id],
             affected: 1,
         };
-        report(db, found, now).await?;
+        if let Some(incident_id) = report(db, found, now).await? {
+            look_at(db, id, incident_id, now).await?;
+        }
     }
     Ok(())
+}
+
+/// Asks for somebody to look at the terminal, once for its incident. In a transaction of its own: the incident's has the
+/// audit log's lock, and nothing is waited for under that. What is cut off in between is asked for the next day.
+async fn look_at(db: &Db, terminal_id: i64, incident_id: i64, now: Now) -> Result<(), db::Error> {
+    db.write(move |conn| {
+        let (kind, urgency) = (orders::Kind::Repair, Urgency::Soon);
+        let asked = ForIncident { terminal_id, incident_id, kind, reason: None, urgency, note: "" };
+        maintenance::open_for_incident(conn, &asked, now).map(drop)
+    })
+    .await
 }

@@ -168,7 +168,7 @@ pub fn open(conn: &mut Conn, caller: &Caller, actor: &Actor, new: &New, now: Now
     Ok(id)
 }
 
-/// Opens an order for an incident within the caller's transaction; `None` when there is one for it already, or no such
+/// Opens an order for an incident within the caller's transaction; `None` when there was one for it already, or no such
 /// terminal. Call it before the caller's own entry in the audit log.
 ///
 /// # Errors
@@ -187,6 +187,9 @@ pub fn open_for_incident(conn: &mut Conn, asked: &ForIncident<'_>, now: Now) -> 
         expected_firmware: None,
         note: asked.note.chars().take(NOTE_CHARS_MAX).collect(),
     };
+    if store::orders::keys_of(conn, &[asked.terminal_id])?.contains(&(asked.terminal_id, opening.dedup_key.clone())) {
+        return Ok(None);
+    }
     let Some(id) = insert(conn, &opening, &Who::system(refresh::NAME), now)? else { return Ok(None) };
     let told = deed("open", id, &opening.org_path, opening.detail(&sn));
     audit::append(conn, &Actor::system(refresh::NAME), &told, now)?;

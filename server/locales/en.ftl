@@ -2060,7 +2060,7 @@ explain-terminals = { $n ->
 }
 explain-strip = What explains the excess
 explain-unexplained = Unexplained
-explain-fleet-lift = Everything fails { $lift } × its expected rate; what is listed stands out beyond that. A bank, a channel or a network may be the cause.
+explain-fleet-lift = Everything fails { $lift } × its expected rate; a bank, a channel or a network may be the cause. A condition listed by itself stands out beyond that.
 explain-fleet-wide = Everything fails more than expected, and no condition explains half of it.
 explain-nothing = No condition stands out
 explain-nothing-hint = Failures are spread as expected, or there is too little evidence to say more.

@@ -79,11 +79,16 @@ pub(super) fn failure(shell: &Shell, row: &FailureRow) -> FailureView {
         at: shell.moments.absolute(row.occurred_at_ms),
         ago: shell.moments.ago(row.occurred_at_ms),
         what: what.join(" · "),
-        under: format!("{network} · {}", row.firmware),
+        under: firmware(row).map_or_else(|| network.clone(), |version| format!("{network} · {version}")),
         groups,
         verdict: row.verdict.as_ref().map(|verdict| verdict::panel(shell, verdict)),
         evidence: address(&row.sn, &row.event_id),
     }
+}
+
+/// The firmware at that moment; none where nobody said.
+fn firmware(row: &FailureRow) -> Option<String> {
+    (row.firmware != "unknown").then(|| row.firmware.clone())
 }
 
 /// Collects the facts that are known.
@@ -160,7 +165,7 @@ fn software(shell: &Shell, row: &FailureRow, event: Option<&Failure>) -> Group {
         .map(|is_in_update| shell.say(if is_in_update { "condition-in-update" } else { "condition-not-in-update" }));
     let short = |hash: &String| hash.chars().take(12).collect::<String>();
     Facts::new(shell)
-        .add("terminal-firmware", Some(row.firmware.clone()))
+        .add("terminal-firmware", firmware(row))
         .add("attribute-app", event.and_then(|event| event.app.as_ref().map(ToString::to_string)))
         .add("attribute-config", row.config_hash.as_ref().map(short))
         .add("attribute-in_update", in_update)

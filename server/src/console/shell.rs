@@ -77,6 +77,7 @@ pub(super) enum Icon {
     Merchants,
     Channels,
     Failures,
+    Causes,
     Rules,
     Evidence,
     Alerts,
@@ -104,6 +105,7 @@ impl Icon {
             }
             Self::Audit => "M5 2.5h10v15H5zM7.5 6.5h5M7.5 9.5h5M7.5 12.5h3",
             Self::Failures => "M2.5 5h15v10h-15zM2.5 8.5h15M6 12h.01M11.5 10.5l3 3M14.5 10.5l-3 3",
+            Self::Causes => "M3 16.5V3.5M3 16.5h14M6.5 13.5V10M10 13.5V5.5M13.5 13.5V8",
             Self::Rules => "M3.5 4h13v12h-13zM3.5 8h13M3.5 12h13M8 4v12",
             Self::Evidence => "M4.5 2.5h7l4 4v11h-11zM11.5 2.5v4h4M7 12l2 2 4-4",
             Self::Alerts => "M3 4.5h14v9H9l-4 3.5v-3.5H3zM6.5 8h7M6.5 10.5h4.5",
@@ -229,6 +231,7 @@ impl Shell {
                     entry("/", "nav-overview", Icon::Overview, P::TerminalsRead),
                     entry("/terminals", "nav-terminals", Icon::Terminals, P::TerminalsRead),
                     entry("/failures", "nav-failures", Icon::Failures, P::FailuresRead),
+                    entry("/causes", "explain-title", Icon::Causes, P::FailuresRead),
                     entry("/incidents", "nav-incidents", Icon::Incidents, P::IncidentsRead),
                     entry("/lookups", "nav-evidence", Icon::Evidence, P::FailuresRead),
                     entry("/alerts", "nav-alerts", Icon::Alerts, P::IncidentsRead),

@@ -339,7 +339,9 @@ pub(super) fn counts(conn: &mut Conn, scope: &Scope, from_ms: i64, to_ms: i64) -
             sum("CASE WHEN channel_transactions.lacking IS NULL THEN 1 ELSE 0 END"),
             sum("CASE WHEN channel_transactions.settle_fen IS NULL THEN 0 ELSE 1 END"),
             sum("CASE WHEN channel_transactions.match_quality = 'none' THEN 0 ELSE 1 END"),
-            sum("COALESCE(channel_transactions.fee_fen, 0) + COALESCE(channel_transactions.withdraw_fen, 0)"),
+            // What is shown as a fee is the whole difference, whichever columns the channel tells it in.
+            sum("CASE WHEN channel_transactions.result = 'fee' \
+                 THEN channel_transactions.amount_fen - channel_transactions.settle_fen END"),
         ))
         .load(conn)?;
     let counted = |(status, result, rows, merchant_checked, money_known, matched, fees_fen): Columns| Counted {

@@ -52,7 +52,7 @@ pub struct Counted {
     pub money_known: i64,
     /// Those that the terminal reported, too.
     pub matched: i64,
-    /// Their fees, fen.
+    /// Those that show a fee: their differences, fen.
     pub fees_fen: i64,
 }
 
@@ -92,7 +92,7 @@ pub struct Summary {
     pub s4_switched: i64,
     /// The difference is a fee: no fault.
     pub fees: i64,
-    /// All fees, fen.
+    /// What those differences come to, fen.
     pub fees_fen: i64,
     /// Their merchant number waits for a person: no accusation.
     pub review: i64,

@@ -143,11 +143,35 @@ fn a_fee_is_no_fault_and_what_no_fee_explains_is_one() {
         import(server, &tree.east_ops, channel, text.as_bytes());
         let found = summary(server, &tree.east_ops);
         assert_eq!((&found["fees"], &found["s2_short"], &found["fine"]), (&json!(3), &json!(1), &json!(1)), "{found}");
-        assert_eq!((&found["money_known"], &found["fees_fen"]), (&json!(4), &json!(60)));
+        assert_eq!((&found["money_known"], &found["fees_fen"]), (&json!(4), &json!(60 + 9_900 + 9_900)));
         let short = shown(server, &tree.east_ops, "short");
         assert_eq!((short.len(), &short[0]["settle_fen"]), (1, &json!(8_766)));
         assert_eq!(incidents(server, &tree.east_ops, "amount_short").len(), 1);
         assert_eq!(incidents(server, &tree.east_ops, "merchant_switch").len(), 0);
+    });
+}
+
+#[test]
+fn fees_that_the_channel_has_no_column_for_are_summed_from_the_differences_that_show_them() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let at = moment(server.clock.now().0 - 5 * 3_600_000);
+        let mut text = "流水号,机具序列号,商户编号,商户名称,交易金额,结算金额,交易时间,交易状态,应答码\n".to_owned();
+        for (number, amount, settled) in
+            [("1", "6181.87", "6082.87"), ("2", "500", "464"), ("3", "100", "100"), ("4", "100", "87.66")]
+        {
+            text.push_str(&format!("{number},S1,{MERCHANT},张记面馆,{amount},{settled},{at},成功,\n"));
+        }
+        import(server, &tree.east_ops, channel, text.as_bytes());
+        let found = summary(server, &tree.east_ops);
+        assert_eq!((&found["fees"], &found["fees_fen"]), (&json!(2), &json!(9_900 + 3_600)), "{found}");
+        let differences: Vec<i64> = shown(server, &tree.east_ops, "fee")
+            .iter()
+            .map(|row| row["amount_fen"].as_i64().unwrap() - row["settle_fen"].as_i64().unwrap())
+            .collect();
+        assert_eq!(json!(differences.iter().sum::<i64>()), found["fees_fen"]);
     });
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tillward_protocol::FieldError;
 
 use super::form::Form;
+use super::i18n::Language;
 use super::organizations::{self, Choice};
 use super::rollouts::Chip;
 use super::shell::{self, Shell};
@@ -111,7 +112,7 @@ async fn show(
         word: shell.word("work", other.as_str()),
         is_current: other == kind,
     };
-    let (source, source_date) = checklist::provenance();
+    let (source, source_date) = checklist::provenance(shell.language == Language::Chinese);
     shell::ok(&RulesPage {
         organization_id,
         organizations: organizations::choices(&tree, Some(organization_id)),

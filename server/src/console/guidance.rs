@@ -118,7 +118,7 @@ async fn list(
     };
     let (weeks, attempts, peers) = (WEEKS.to_string(), ATTEMPTS_MIN.to_string(), PEERS_MIN.to_string());
     let limits = [("weeks", weeks.as_str()), ("attempts", attempts.as_str()), ("peers", peers.as_str())];
-    let (source, source_date, _) = guidance::provenance();
+    let (source, source_date) = guidance::provenance(shell.language == Language::Chinese);
     shell::ok(&GuidancePage {
         verdict: asked.verdict.clone(),
         chips: [""].into_iter().chain(Verdict::NAMES).map(chip).collect(),

@@ -93,9 +93,15 @@ pub struct Answer {
 /// Answers by item.
 pub type Answers = BTreeMap<String, Answer>;
 
+#[derive(Deserialize, Default)]
+struct InBoth {
+    zh: String,
+    en: String,
+}
+
 #[derive(Deserialize)]
 struct Seed {
-    source: String,
+    source: InBoth,
     date: String,
     lists: Vec<Checklist>,
 }
@@ -104,7 +110,7 @@ static SEED: LazyLock<Seed> = LazyLock::new(|| {
     // A test reads it; a damaged one would leave every order without a list, which is said.
     serde_json::from_str(include_str!("../../data/checklists.json")).unwrap_or_else(|error| {
         tracing::error!(%error, "the checklists that come with the program cannot be read");
-        Seed { source: String::new(), date: String::new(), lists: Vec::new() }
+        Seed { source: InBoth::default(), date: String::new(), lists: Vec::new() }
     })
 });
 
@@ -114,9 +120,10 @@ pub fn seed(kind: Kind) -> Checklist {
     known.unwrap_or(Checklist { kind, organization_id: None, version: 0, items: Vec::new() })
 }
 
-/// Where those lists come from, and of when they are.
-pub fn provenance() -> (&'static str, &'static str) {
-    (&SEED.source, &SEED.date)
+/// Where those lists come from, in Chinese or in English, and of when they are.
+pub fn provenance(is_chinese: bool) -> (&'static str, &'static str) {
+    let source = if is_chinese { &SEED.source.zh } else { &SEED.source.en };
+    (source, &SEED.date)
 }
 
 /// Items as an organization writes them: named once each, in two languages, without card data.
@@ -198,7 +205,13 @@ mod tests {
             assert_eq!(check_items(&list.items), Ok(()), "{kind:?}");
             assert!(list.version > 0 && list.items.iter().any(|item| item.required), "{kind:?}");
         }
-        assert!(provenance().0.contains("PCI DSS") && provenance().1.starts_with("20"));
+        for is_chinese in [true, false] {
+            let (source, date) = provenance(is_chinese);
+            assert!(
+                source.contains("PCI DSS") && source.is_ascii() != is_chinese && date.starts_with("20"),
+                "{source}"
+            );
+        }
     }
 
     #[test]

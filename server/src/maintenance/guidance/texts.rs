@@ -21,10 +21,15 @@ struct Lesson {
 }
 
 #[derive(Deserialize, Default)]
+struct InBoth {
+    zh: String,
+    en: String,
+}
+
+#[derive(Deserialize, Default)]
 struct Seed {
-    source: String,
+    source: InBoth,
     date: String,
-    note: String,
     codes: Vec<Code>,
     teach: Vec<Lesson>,
 }
@@ -51,9 +56,10 @@ pub fn teach(error: OperatorError, is_chinese: bool) -> &'static [String] {
     lesson.map_or(&[], |lesson| if is_chinese { &lesson.zh } else { &lesson.en })
 }
 
-/// Where this comes from, of when it is, and what to doubt.
-pub fn provenance() -> (&'static str, &'static str, &'static str) {
-    (&SEED.source, &SEED.date, &SEED.note)
+/// Where this comes from, in Chinese or in English, and of when it is.
+pub fn provenance(is_chinese: bool) -> (&'static str, &'static str) {
+    let source = if is_chinese { &SEED.source.zh } else { &SEED.source.en };
+    (source, &SEED.date)
 }
 
 #[cfg(test)]
@@ -71,6 +77,9 @@ mod tests {
         use OperatorError::{Amount, NotSignedIn, Pin};
         let (pin, amount, sign_in) = (Some(Pin), Some(Amount), Some(NotSignedIn));
         assert_eq!(known, [pin, pin, pin, amount, amount, sign_in, sign_in, None, None]);
-        assert!(!provenance().0.is_empty() && provenance().1.starts_with("20") && !provenance().2.is_empty());
+        for is_chinese in [true, false] {
+            let (source, date) = provenance(is_chinese);
+            assert!(source.contains("8583") && source.is_ascii() != is_chinese && date.starts_with("20"), "{source}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! One transaction with what is known about it; and the packs that were made of it, as pages and as PDF.
 
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use askama::Template;
@@ -13,6 +15,7 @@ use super::shell::{self, Shell};
 use super::sign_in::Nothing;
 use crate::failures::lookups::{NOTE_CHARS_MAX, Source};
 use crate::failures::pack::{self, Pack, Proof};
+use crate::failures::verdicts::{self, InForce};
 use crate::http::State;
 use crate::http::auth::Acting;
 use crate::http::body::{Path, Query};
@@ -136,17 +139,17 @@ async fn look(
 ) -> Result<HttpResponse, Problem> {
     let now = shell.moments.now();
     let (wanted_sn, wanted_id) = (sn.clone(), event_id.clone());
-    let (content, packs) = state
+    let (content, packs, in_force) = state
         .db
         .read(move |conn| {
             let id = terminals::id_of_sn(conn, &caller.scope, &wanted_sn)?.ok_or_else(Problem::not_found)?;
             let content = pack::assemble(conn, &caller.scope, id, &wanted_id, now)?;
             let filter = pack::Filter { terminal_id: Some(id), event_id: Some(wanted_id), ..pack::Filter::default() };
             let packs = pack::list(conn, &caller.scope, &filter, None, PACKS_SHOWN)?;
-            Ok::<_, Problem>((content, packs))
+            Ok::<_, Problem>((content, packs, verdicts::in_force(conn, caller.scope.from())?))
         })
         .await?;
-    let (title, lead, blocks) = split(pack_words::blocks(&words(&shell), &content, None));
+    let (title, lead, blocks) = split(pack_words::blocks(&words(&shell), &in_force.tables, &content, None));
     let line = |pack: Pack| PackLine {
         at: shell.moments.absolute(pack.created_at_ms),
         by: pack.created_by,
@@ -192,8 +195,13 @@ async fn make(
     Ok(shell::see_other(&format!("/evidence-packs/{}?done=packed", made.id)))
 }
 
-async fn read(state: &State, caller: Caller, id: String) -> Result<(Pack, Proof), Problem> {
-    Ok(state.db.read(move |conn| pack::get(conn, &caller.scope, &id)).await?)
+/// A pack, and the tables that name its causes.
+async fn read(state: &State, caller: Caller, id: String) -> Result<(Pack, Proof, Arc<InForce>), Problem> {
+    let read = state.db.read(move |conn| {
+        let (pack, proof) = pack::get(conn, &caller.scope, &id)?;
+        Ok::<_, pack::Error>((pack, proof, verdicts::in_force(conn, caller.scope.from())?))
+    });
+    Ok(read.await?)
 }
 
 async fn show(
@@ -202,8 +210,9 @@ async fn show(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (pack, proof) = read(&state, caller, id).await?;
-    let (title, lead, blocks) = split(pack_words::blocks(&words(&shell), &pack.content, Some((&pack, &proof))));
+    let (pack, proof, in_force) = read(&state, caller, id).await?;
+    let made = Some((&pack, &proof));
+    let (title, lead, blocks) = split(pack_words::blocks(&words(&shell), &in_force.tables, &pack.content, made));
     shell::ok(&PackPage {
         title,
         lead,
@@ -223,8 +232,8 @@ async fn page_pdf(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (pack, proof) = read(&state, caller, id).await?;
-    file(words(&shell), pack, proof).await
+    let (pack, proof, in_force) = read(&state, caller, id).await?;
+    file(words(&shell), in_force, pack, proof).await
 }
 
 /// The language of a file.
@@ -246,18 +255,18 @@ async fn rest_pdf(
         Some(tag) => Language::of_tag(tag).ok_or_else(|| Problem::invalid("language", "must be zh-CN or en"))?,
     };
     let moments = Moments::new(&state.config.time_zone, language, state.clock.now());
-    let (pack, proof) = read(&state, caller, id).await?;
-    file(Words { language, moments }, pack, proof).await
+    let (pack, proof, in_force) = read(&state, caller, id).await?;
+    file(Words { language, moments }, in_force, pack, proof).await
 }
 
-async fn file(words: Words, pack: Pack, proof: Proof) -> Result<HttpResponse, Problem> {
+async fn file(words: Words, in_force: Arc<InForce>, pack: Pack, proof: Proof) -> Result<HttpResponse, Problem> {
     let name = format!("tillward-evidence-{}.pdf", pack.id);
     let set = tokio::task::spawn_blocking(move || {
         pdf::render(&Document {
             title: words.language.say("pack-title"),
             language: words.language.tag(),
             footer: words.language.with_two("pack-footer", ("id", &pack.id), ("sha256", &pack.sha256)),
-            blocks: pack_words::blocks(&words, &pack.content, Some((&pack, &proof))),
+            blocks: pack_words::blocks(&words, &in_force.tables, &pack.content, Some((&pack, &proof))),
         })
     });
     let bytes = match set.await {

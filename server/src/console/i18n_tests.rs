@@ -12,7 +12,7 @@ use tillward_protocol::phase::Reason;
 use super::super::evidence;
 use super::*;
 use crate::alerts::{self, AlertKind, AlertState, DeliveryState, Route, TransportKind, Urgency};
-use crate::failures::classify::{Family, Rule, Standing, Symptom, TableName};
+use crate::failures::classify::{Family, RawTables, Rule, Severity, Standing, Symptom, TableName};
 use crate::failures::feed;
 use crate::failures::incidents::{self, State as IncidentState};
 use crate::failures::lookups;
@@ -291,6 +291,23 @@ fn deeds() -> BTreeSet<String> {
     DEEDS.iter().map(|deed| (*deed).to_owned()).chain(steps).chain(incidents).collect()
 }
 
+/// Columns of the tables that rules compare with.
+fn columns() -> Vec<String> {
+    let tables = RawTables::seed().unwrap();
+    let columns = TableName::ALL.into_iter().flat_map(|name| tables.table(name).unwrap().columns.clone());
+    columns.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What stands as source or note in those tables, part by part; addresses, and what is Chinese already, stay as they are.
+fn phrases() -> Vec<String> {
+    let tables = RawTables::seed().unwrap();
+    let rows = TableName::ALL.into_iter().flat_map(|name| tables.table(name).unwrap().rows.values());
+    let texts = rows.flat_map(|row| ["source", "note"].map(|column| row[column].as_str()));
+    let parts = texts.flat_map(|text| text.split("; "));
+    let said = parts.filter(|part| !part.is_empty() && part.is_ascii() && !part.contains("http"));
+    said.map(super::super::rules::phrase_name).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Keys that are made from names the server keeps.
 fn families() -> BTreeMap<&'static str, Vec<String>> {
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -368,6 +385,12 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         }),
         ("fact", names(&super::super::verdict::FACTS)),
         ("table", names(&TableName::ALL.map(TableName::as_str))),
+        ("column", columns()),
+        ("phrase", phrases()),
+        ("severity", names(&Severity::ALL.iter().map(|severity| severity.as_str()).collect::<Vec<_>>())),
+        ("certainty", names(&super::super::rules::CERTAINTIES)),
+        ("code-condition", names(&super::super::rules::CONDITIONS)),
+        ("path-proven", names(&super::super::rules::PROVEN)),
         ("incident-kind", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         ("incident-title", names(&incidents::Kind::ALL.map(incidents::Kind::as_str))),
         (

@@ -7,7 +7,7 @@ use tillward_protocol::condition::Condition;
 
 use super::i18n::{Language, grouped};
 use super::moments::Moments;
-use crate::failures::classify::{EvidenceLevel, Judgement, Symptom, Verdict};
+use crate::failures::classify::{Cause, EvidenceLevel, Judgement, Symptom, Tables, Verdict};
 use crate::failures::pack::{
     Content, Judged, Known, Moment, MomentSource, Outcome, Pack, Part, PartFinding, Proof, Settled, Transaction,
 };
@@ -77,6 +77,16 @@ impl Words {
         self.language.with("failure-yuan", "yuan", format!("{sign}{yuan}.{rest:02}"))
     }
 
+    /// What the tables call a cause.
+    fn cause(&self, tables: &Tables, cause: Cause) -> String {
+        let row = tables.causes.get(&cause);
+        let name = row.map(|row| match self.language {
+            Language::Chinese => row.name_zh.as_str(),
+            Language::English => row.name_en.as_str(),
+        });
+        name.filter(|name| !name.is_empty()).unwrap_or(cause.as_str()).to_owned()
+    }
+
     fn field(&self, name: &str) -> String {
         let own = self.word("pack-field", name);
         // What only a rule that could not run asks for has the name that the console gives it.
@@ -107,11 +117,11 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The whole of it, from top to bottom; `made` is absent while it is only looked at.
-pub(super) fn blocks(words: &Words, content: &Content, made: Option<(&Pack, &Proof)>) -> Vec<Block> {
+/// The whole of it, from top to bottom; `tables` name the causes, `made` is absent while it is only looked at.
+pub(super) fn blocks(words: &Words, tables: &Tables, content: &Content, made: Option<(&Pack, &Proof)>) -> Vec<Block> {
     let mut blocks = vec![Block::Title(words.say("pack-title")), Block::Lead(lead(words, content))];
     happened(words, content, &mut blocks);
-    judged(words, content, &mut blocks);
+    judged(words, tables, content, &mut blocks);
     for settled in &content.settled {
         money(words, settled, &mut blocks);
     }
@@ -183,19 +193,25 @@ fn symptom(words: &Words, verdict: &Verdict) -> String {
     words.word("pack-symptom", verdict.symptom.as_str())
 }
 
-fn judged(words: &Words, content: &Content, blocks: &mut Vec<Block>) {
+fn judged(words: &Words, tables: &Tables, content: &Content, blocks: &mut Vec<Block>) {
     blocks.push(Block::Heading(words.say("pack-rules")));
     if content.judgements.is_empty() {
         blocks.push(Block::Text(words.say("pack-nothing-judged")));
     }
     for Judged { level, judgement, tables_hash } in &content.judgements {
-        judgement_blocks(words, *level, judgement, blocks);
+        judgement_blocks(words, tables, *level, judgement, blocks);
         let version = tables_hash.chars().take(12).collect::<String>();
         blocks.push(Block::Lead(words.language.with("pack-tables", "version", version)));
     }
 }
 
-fn judgement_blocks(words: &Words, level: Option<EvidenceLevel>, judgement: &Judgement, blocks: &mut Vec<Block>) {
+fn judgement_blocks(
+    words: &Words,
+    tables: &Tables,
+    level: Option<EvidenceLevel>,
+    judgement: &Judgement,
+    blocks: &mut Vec<Block>,
+) {
     let source = words.word("pack-level", level.map_or("terminal", EvidenceLevel::as_str));
     let Some(verdict) = &judgement.verdict else {
         blocks.push(Block::Text(words.language.with("pack-no-rule", "source", source)));
@@ -204,11 +220,13 @@ fn judgement_blocks(words: &Words, level: Option<EvidenceLevel>, judgement: &Jud
     };
     let percent = format!("{:.0}", verdict.confidence * 100.0);
     let family = words.word("pack-family", verdict.cause.family().as_str());
+    let cause = words.cause(tables, verdict.cause);
     let values = [
         ("source", source.as_str()),
         ("rule", verdict.rule.as_str()),
         ("family", &family),
-        ("cause", verdict.cause.as_str()),
+        ("cause", &cause),
+        ("code", verdict.cause.as_str()),
     ];
     blocks.push(Block::Strong(words.language.with_values("pack-verdict", &values)));
     let standing = words.word("pack-standing", verdict.standing.as_str());

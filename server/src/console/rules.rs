@@ -8,15 +8,17 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::form::Form;
+use super::i18n::Language;
 use super::organizations::Choice;
 use super::shell::{self, Shell};
-use crate::failures::classify::{Override, Row as Columns, TableName};
+use crate::failures::classify::{Override, Row as Columns, Severity, Symptom, TableName};
 use crate::failures::verdicts::{self, Asked, Edit, RowOrigin, TableView, TablesView};
 use crate::http::State;
 use crate::http::auth::Acting;
 use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
+use crate::merchants::RISK_CLASSES;
 use crate::operators::{Caller, Permission};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -31,6 +33,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 const COLUMN: &str = "c_";
 /// How far back the button judges again, ms: a week.
 const AGAIN_MS: i64 = 7 * 86_400_000;
+/// How sure the source of a row is.
+pub(super) const CERTAINTIES: [&str; 3] = ["high", "medium", "low"];
+/// What has to hold for the other cause of a response code.
+pub(super) const CONDITIONS: [&str; 6] =
+    ["repeated_day", "merchant_spike", "version_changed", "not_signed_in", "night", "partial_amount"];
+/// Whether a response code proves that the way to the host was whole.
+pub(super) const PROVEN: [&str; 2] = ["yes", "no"];
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct RulesQuery {
@@ -40,8 +49,19 @@ struct RulesQuery {
     key: String,
 }
 
+/// A heading: the column's name in the table, and its word.
+struct Heading {
+    name: String,
+    word: String,
+}
+
+struct Cell {
+    text: String,
+    is_narrow: bool,
+}
+
 struct Line {
-    cells: Vec<String>,
+    cells: Vec<Cell>,
     origin: String,
     href: String,
     is_own: bool,
@@ -49,8 +69,10 @@ struct Line {
 
 struct Field {
     name: String,
-    column: String,
+    word: String,
     value: String,
+    /// Empty where anything may be written.
+    options: Vec<Choice>,
     is_key: bool,
 }
 
@@ -62,7 +84,7 @@ struct RulesPage {
     table: String,
     version: i64,
     tables_version: String,
-    columns: Vec<String>,
+    columns: Vec<Heading>,
     lines: Vec<Line>,
     fields: Vec<Field>,
     is_own: bool,
@@ -95,8 +117,12 @@ fn assemble(shell: Shell, view: &TablesView, table: TableName, key: &str) -> Rul
     let empty = TableView { name: table, columns: Vec::new(), rows: Vec::new() };
     let shown = view.tables.iter().find(|found| found.name == table).unwrap_or(&empty);
     let is_own = |key: &str| view.overrides.iter().any(|change| change.table == table && change.key == key);
+    let cell = |row: &verdicts::RowView, column: &String| Cell {
+        text: said(&shell, table, column, row.row.get(column).map_or("", String::as_str)),
+        is_narrow: column == "date",
+    };
     let line = |row: &verdicts::RowView| Line {
-        cells: shown.columns.iter().map(|column| row.row.get(column).cloned().unwrap_or_default()).collect(),
+        cells: shown.columns.iter().map(|column| cell(row, column)).collect(),
         origin: match (&row.origin, is_own(&row.key)) {
             (_, true) => shell.say("rules-own"),
             (RowOrigin::Shipped, false) => shell.say("rules-shipped"),
@@ -106,12 +132,17 @@ fn assemble(shell: Shell, view: &TablesView, table: TableName, key: &str) -> Rul
         is_own: is_own(&row.key),
     };
     let chosen = shown.rows.iter().find(|row| row.key == key);
-    let field = |(index, column): (usize, &String)| Field {
-        name: format!("{COLUMN}{column}"),
-        column: column.clone(),
-        value: chosen.and_then(|row| row.row.get(column)).cloned().unwrap_or_default(),
-        is_key: index == 0,
+    let field = |(index, column): (usize, &String)| {
+        let value = chosen.and_then(|row| row.row.get(column)).cloned().unwrap_or_default();
+        Field {
+            name: format!("{COLUMN}{column}"),
+            word: shell.word("column", column),
+            options: options(&shell, table, column, &value),
+            value,
+            is_key: index == 0,
+        }
     };
+    let heading = |column: &String| Heading { name: column.clone(), word: shell.word("column", column) };
     RulesPage {
         tables: TableName::ALL
             .map(|name| Choice {
@@ -123,7 +154,7 @@ fn assemble(shell: Shell, view: &TablesView, table: TableName, key: &str) -> Rul
         table: table.as_str().to_owned(),
         version: view.version,
         tables_version: view.tables_version.chars().take(12).collect(),
-        columns: shown.columns.clone(),
+        columns: shown.columns.iter().map(heading).collect(),
         lines: shown.rows.iter().map(line).collect(),
         fields: shown.columns.iter().enumerate().map(field).collect(),
         is_own: is_own(key),
@@ -135,6 +166,62 @@ fn assemble(shell: Shell, view: &TablesView, table: TableName, key: &str) -> Rul
             .collect(),
         shell,
     }
+}
+
+/// The values of a column that takes no others, and the family of their words.
+fn fixed(table: TableName, column: &str) -> Option<(&'static str, Vec<&'static str>)> {
+    match column {
+        "source_confidence" => Some(("certainty", CERTAINTIES.to_vec())),
+        "severity" | "severity_if" => Some(("severity", Severity::ALL.iter().map(|each| each.as_str()).collect())),
+        "symptom" => Some(("symptom", Symptom::ALL.iter().map(|each| each.as_str()).collect())),
+        "condition" => Some(("code-condition", CONDITIONS.to_vec())),
+        "path_proven" => Some(("path-proven", PROVEN.to_vec())),
+        "class" if table == TableName::MccClasses => Some(("merchant-class", RISK_CLASSES.to_vec())),
+        _ => None,
+    }
+}
+
+/// What stands in a cell, with words for what has some.
+fn said(shell: &Shell, table: TableName, column: &str, value: &str) -> String {
+    match (fixed(table, column), column) {
+        (Some((family, _)), _) => shell.word(family, value),
+        (None, "carrier") => shell.word("carrier", value),
+        (None, "source" | "note") => phrases(shell, value),
+        (None, _) => value.to_owned(),
+    }
+}
+
+/// Sources and notes, part by part: those that come with the program have words; addresses, and what an organization
+/// wrote, stay as they are.
+fn phrases(shell: &Shell, text: &str) -> String {
+    let phrase = |part: &str| {
+        let name = phrase_name(part);
+        let word = shell.word("phrase", &name);
+        if word == name { part.to_owned() } else { word }
+    };
+    let separator = match shell.language {
+        Language::Chinese => "；",
+        Language::English => "; ",
+    };
+    text.split("; ").map(phrase).collect::<Vec<_>>().join(separator)
+}
+
+/// The name that a phrase has among the words.
+pub(super) fn phrase_name(phrase: &str) -> String {
+    phrase.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+}
+
+/// What may be chosen for a column; empty where anything may be written.
+fn options(shell: &Shell, table: TableName, column: &str, value: &str) -> Vec<Choice> {
+    let Some((family, values)) = fixed(table, column) else { return Vec::new() };
+    let choice = |name: &str, word: String| Choice { value: name.to_owned(), word, is_chosen: name == value };
+    let mut options = vec![choice("", "–".to_owned())];
+    options.extend(values.into_iter().map(|name| choice(name, shell.word(family, name))));
+    // What is there stays unless somebody changes it, also where it is none of these.
+    if options.iter().all(|option| !option.is_chosen) {
+        options.push(choice(value, value.to_owned()));
+    }
+    options
 }
 
 /// The fields of the form, which depend on the table: `table`, `version`, `note`, `what` and one for each column.

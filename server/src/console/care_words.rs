@@ -144,7 +144,7 @@ pub(super) fn check(shell: &Shell, check: &Check) -> CheckView {
             check.observed.parse().map_or_else(|_| String::new(), |at_ms| shell.moments.day(at_ms))
         }
         (Signal::Sim, _) => format!("…{}", check.observed),
-        (Signal::Battery, _) => format!("{} %", check.observed),
+        (Signal::Battery, _) => format!("{}%", check.observed),
         (Signal::CoinCell, _) => format!("{} mV", check.observed),
         (Signal::Reader | Signal::Firmware | Signal::Payment, _) => check.observed.clone(),
     };

@@ -305,7 +305,7 @@ fn share_of(n: i64, total: i64) -> f64 {
     number(n) / number(total.max(1)) * 1000.0
 }
 
-/// `12.5 %` of `total`, or a dash when there is nothing to be a share of.
+/// `12.5%` of `total`, or a dash when there is nothing to be a share of.
 pub(super) fn percent(n: i64, total: i64) -> String {
     if total <= 0 {
         return "–".to_owned();

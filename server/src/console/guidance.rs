@@ -62,7 +62,7 @@ impl Asked {
 
 struct ErrorView {
     word: String,
-    /// `12 (6.0 %, 3.1–11.2 %)`.
+    /// `12 · 6.0% (3.1% – 11.2%)`.
     shown: String,
     usual: String,
     status: Status,
@@ -187,7 +187,7 @@ fn shown(rate: &ErrorRate) -> String {
 }
 
 fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", share * 100.0))
+    share.map_or_else(|| "–".to_owned(), |share| format!("{:.1}%", share * 100.0))
 }
 
 async fn table(

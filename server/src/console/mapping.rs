@@ -133,7 +133,7 @@ pub(super) fn shown(shell: &Shell, field: &str, value: String) -> String {
     let number = value.parse::<i64>();
     match (known.map(|field| field.holds), number) {
         (Some(Holds::Money), Ok(fen)) => yuan(fen),
-        (Some(Holds::Rate), Ok(ppm)) => format!("{}.{:04} %", ppm / 10_000, ppm % 10_000),
+        (Some(Holds::Rate), Ok(ppm)) => format!("{}.{:04}%", ppm / 10_000, ppm % 10_000),
         (Some(Holds::Moment), Ok(at_ms)) => shell.moments.absolute(at_ms),
         _ => value,
     }

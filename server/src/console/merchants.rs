@@ -72,7 +72,7 @@ fn row(shell: &Shell, merchant: Merchant) -> Row {
         mcc: merchant.mcc.or_else(|| merchant.merchant_no.get(7..11).map(str::to_owned)).unwrap_or_default(),
         number: merchant.merchant_no,
         name: merchant.name,
-        rate: merchant.rate_ppm.map(|ppm| format!("{}.{:02} %", ppm / 10_000, ppm % 10_000 / 100)).unwrap_or_default(),
+        rate: merchant.rate_ppm.map(|ppm| format!("{}.{:02}%", ppm / 10_000, ppm % 10_000 / 100)).unwrap_or_default(),
         class: class.unwrap_or_else(|| shell.say("merchant-class-of-mcc")),
     }
 }

@@ -333,7 +333,7 @@ async fn show(
     };
     let not_checked = judgement.as_ref().map(|judgement| judgement.not_checked.as_slice()).unwrap_or_default();
     // The confidence is that the numbers differ, not that anybody did wrong.
-    let percent = verdict.map(|verdict| format!("{:.0} %", verdict.confidence * 100.0));
+    let percent = verdict.map(|verdict| format!("{:.0}%", verdict.confidence * 100.0));
     shell::ok(&SettlementPage {
         title: format!("{} · {}", settlement.sn, yuan(settlement.amount_fen)),
         status: status(&shell, &settlement),

@@ -85,14 +85,14 @@ pub(super) fn percent(share: f64) -> String {
         p => format!("{p:.2}"),
     };
     let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
-    format!("{digits} %")
+    format!("{digits}%")
 }
 
 /// `k` of `n` as a rate with its interval; empty where there is none to be had.
 pub(super) fn rate(shell: &Shell, k: u64, n: u64) -> String {
     let Some((from, to)) = interval(k, n) else { return String::new() };
     let rate = percent(k as f64 / n as f64);
-    let bare = |share| percent(share).trim_end_matches(" %").to_owned();
+    let bare = |share| percent(share).trim_end_matches('%').to_owned();
     shell.language.with_values("gate-rate", &[("rate", &rate), ("from", &bare(from)), ("to", &percent(to))])
 }
 
@@ -286,6 +286,6 @@ mod tests {
     #[test]
     fn a_share_is_written_with_no_more_digits_than_it_has() {
         let written = [0.0, 0.000_36, 0.012, 0.09, 0.1234, 1.0].map(percent);
-        assert_eq!(written, ["0 %", "0.04 %", "1.2 %", "9 %", "12 %", "100 %"]);
+        assert_eq!(written, ["0%", "0.04%", "1.2%", "9%", "12%", "100%"]);
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn panel(shell: &Shell, verdict: &VerdictView) -> VerdictPanel {
         // How sure it is that the numbers differ; never that anybody did wrong.
         let key = if is_of_numbers { shell.say("verdict-confidence-differs") } else { shell.say("verdict-confidence") };
         facts.push((shell.say("verdict-rule"), format!("{} · {}", rule.as_str(), shell.word("rule", rule.as_str()))));
-        facts.push((key, format!("{:.0} %", confidence * 100.0)));
+        facts.push((key, format!("{:.0}%", confidence * 100.0)));
         facts.push((shell.say("verdict-standing"), shell.word("standing", &verdict.standing)));
     }
     if let Some(root) = verdict.root {

@@ -104,7 +104,7 @@ pub fn rate(cell: &str, unit: RateUnit) -> Result<i64, Problem> {
         (None, RateUnit::Percent) => decimal(&cleaned, 4),
         (None, RateUnit::Fraction) => decimal(&cleaned, 6),
     };
-    ppm.filter(|ppm| (0..=1_000_000).contains(ppm)).ok_or_else(|| "must be a rate from 0 to 100 %".to_owned())
+    ppm.filter(|ppm| (0..=1_000_000).contains(ppm)).ok_or_else(|| "must be a rate from 0 to 100%".to_owned())
 }
 
 /// A decimal number as a whole number of its `places`-th decimals; zeros beyond are allowed.

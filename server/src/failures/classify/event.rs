@@ -152,7 +152,7 @@ fn reader(facts: &EventFacts, tables: &Tables, judgement: &mut Judgement) -> Opt
         Some(counts) => {
             let (errors, tries) = (i64::from(counts.errors), i64::from(counts.tries));
             if tries >= limits.reader_tries_min && errors * 100 > tries * limits.reader_error_share_percent {
-                let threshold = format!("≤ {} %", limits.reader_error_share_percent);
+                let threshold = format!("≤ {}%", limits.reader_error_share_percent);
                 reasons.push(seen(Rule::R7, "reader_errors", format!("{errors}/{tries}"), threshold, 1.0));
             }
         }

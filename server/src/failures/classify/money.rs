@@ -138,9 +138,9 @@ fn expected_fee(amount: i64, rate_ppm: i64) -> i64 {
     i64::try_from((i128::from(amount) * i128::from(rate_ppm) + 500_000) / 1_000_000).unwrap_or(i64::MAX)
 }
 
-/// Millionths as percent: `0.60 %` of 6000.
+/// Millionths as percent: `0.6000%` of 6000.
 fn percent(ppm: i64) -> String {
-    format!("{}.{:04} %", ppm / 10_000, (ppm % 10_000).abs())
+    format!("{}.{:04}%", ppm / 10_000, (ppm % 10_000).abs())
 }
 
 /// R2a, its first half: what is left over is a flat fee, or, where the feed names no fee, what the contract takes.

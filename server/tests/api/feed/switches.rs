@@ -255,7 +255,7 @@ fn pages_show_share_interval_and_coverage_and_the_incident_its_splits() {
         let page = browser.get("/reconciliation").expect(200).text();
         for text in [
             "12 / 134 · 9.0%",
-            "95 % interval 5.2%–15.0%",
+            "95% interval 5.2%–15.0%",
             "134 of 200 checked · 67.0%",
             "Pattern to be reviewed",
             "Hour 23:00–23:59: 12 / 14",

@@ -5,6 +5,7 @@ use askama::Template;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::rollout_words;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
 use crate::audit::{self, Entry};
@@ -116,20 +117,67 @@ fn facts(shell: &Shell, detail: &str) -> Vec<(String, String)> {
     let Ok(Value::Object(values)) = serde_json::from_str(detail) else {
         return vec![(String::new(), detail.to_owned())];
     };
-    // A value is a word of the family that its field names, where there is one: `role`, `status`, `lifecycle`.
-    let facts = values.into_iter().map(|(name, value)| (shell.word("field", &name), shell.word(&name, &said(value))));
+    let facts = values.into_iter().map(|(name, value)| (field(shell, &name), said(shell, &name, value)));
     facts.filter(|(_, value)| !value.is_empty()).collect()
 }
 
-fn said(value: Value) -> String {
+/// What a field is called; some have the word that the form has by which they are set.
+fn field(shell: &Shell, name: &str) -> String {
+    match name {
+        "strategy" => shell.say("form-step-how"),
+        "stages" => shell.say("form-stages"),
+        "percent" => shell.word("stage-kind", name),
+        "hold_back_percent" => shell.say("form-hold-back"),
+        "soak_s" => shell.say("form-soak"),
+        "windows" => shell.say("form-windows"),
+        "in_flight_max" => shell.say("form-in-flight"),
+        "in_flight_per_site_max" => shell.say("form-in-flight-site"),
+        "wifi_only" => shell.say("form-wifi-only"),
+        "announcements" => shell.say("form-announcements"),
+        "gate" => shell.say("form-step-gate"),
+        "outcome_budget_bp" => shell.say("form-budget-percent"),
+        "watch_s" => shell.say("form-watch"),
+        "opens_stages" => shell.say("form-opens-stages"),
+        "layer" => shell.say("form-layer"),
+        "bound_no" => shell.say("number-bound"),
+        "number" => shell.say("number-settled"),
+        "rows" => shell.say("import-rows"),
+        "created" => shell.say("import-created"),
+        "updated" => shell.say("import-updated"),
+        "accepted" | "stored" => shell.say("feed-import-accepted"),
+        "changed" => shell.say("feed-import-changed"),
+        "duplicates" => shell.say("feed-import-duplicates"),
+        "refused" => shell.say("import-refused"),
+        "terminals" => shell.say("nav-terminals"),
+        "level" => shell.say("incident-level"),
+        "target" => shell.say("channel-target"),
+        "steps" => shell.say("rule-steps"),
+        "quiet" => shell.say("hours-quiet"),
+        _ => shell.word("field", name),
+    }
+}
+
+/// A value of the field of this name: a word of the family that the field names, where there is one (`role`, `status`,
+/// `lifecycle`); spans and moments as people say them.
+fn said(shell: &Shell, name: &str, value: Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text,
-        Value::Array(values) => values.into_iter().map(said).collect::<Vec<_>>().join(", "),
-        Value::Object(values) => {
-            let pairs = values.into_iter().map(|(name, value)| format!("{name} {}", said(value)));
-            pairs.collect::<Vec<_>>().join(", ")
+        Value::Bool(holds) => shell.say(if holds { "proof-yes" } else { "proof-no" }),
+        Value::String(text) => shell.word(name, &text),
+        Value::Number(number) => match number.as_i64() {
+            Some(seconds) if name.ends_with("_s") => rollout_words::span(shell, seconds),
+            Some(at_ms) if name.ends_with("at_ms") => shell.moments.absolute(at_ms),
+            Some(bp) if name.ends_with("_bp") => rollout_words::budget(u32::try_from(bp).unwrap_or(u32::MAX)),
+            _ => number.to_string(),
+        },
+        Value::Array(values) => {
+            let words = values.into_iter().map(|value| said(shell, name, value));
+            words.collect::<Vec<_>>().join(", ")
         }
-        other => other.to_string(),
+        Value::Object(values) => {
+            let pairs = values.into_iter().map(|(name, value)| (field(shell, &name), said(shell, &name, value)));
+            let known = pairs.filter(|(_, value)| !value.is_empty());
+            known.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+        }
     }
 }

@@ -12,6 +12,8 @@ use crate::failures::FailureRow;
 pub(super) struct FailureView {
     pub(super) at: String,
     pub(super) ago: String,
+    /// When the server got it.
+    pub(super) received: String,
     /// Stage, code, kind of transaction.
     pub(super) what: String,
     /// Network, carrier, signal, firmware.
@@ -78,6 +80,7 @@ pub(super) fn failure(shell: &Shell, row: &FailureRow) -> FailureView {
     FailureView {
         at: shell.moments.absolute(row.occurred_at_ms),
         ago: shell.moments.ago(row.occurred_at_ms),
+        received: shell.moments.absolute(row.received_at_ms),
         what: what.join(" · "),
         under: firmware(row).map_or_else(|| network.clone(), |version| format!("{network} · {version}")),
         groups,

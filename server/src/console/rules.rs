@@ -133,12 +133,14 @@ fn assemble(shell: Shell, view: &TablesView, table: TableName, key: &str) -> Rul
     };
     let chosen = shown.rows.iter().find(|row| row.key == key);
     let field = |(index, column): (usize, &String)| {
-        let value = chosen.and_then(|row| row.row.get(column)).cloned().unwrap_or_default();
+        let value = chosen.and_then(|row| row.row.get(column)).map_or("", String::as_str);
+        let options = options(&shell, table, column, value);
         Field {
             name: format!("{COLUMN}{column}"),
             word: shell.word("column", column),
-            options: options(&shell, table, column, &value),
-            value,
+            // What is chosen keeps its name; what is written is read first.
+            value: if options.is_empty() { written(&shell, column, value) } else { value.to_owned() },
+            options,
             is_key: index == 0,
         }
     };
@@ -186,9 +188,13 @@ fn said(shell: &Shell, table: TableName, column: &str, value: &str) -> String {
     match (fixed(table, column), column) {
         (Some((family, _)), _) => shell.word(family, value),
         (None, "carrier") => shell.word("carrier", value),
-        (None, "source" | "note") => phrases(shell, value),
-        (None, _) => value.to_owned(),
+        (None, _) => written(shell, column, value),
     }
+}
+
+/// What is written freely: sources and notes in words, everything else as it is.
+fn written(shell: &Shell, column: &str, value: &str) -> String {
+    if matches!(column, "source" | "note") { phrases(shell, value) } else { value.to_owned() }
 }
 
 /// Sources and notes, part by part: those that come with the program have words; addresses, and what an organization

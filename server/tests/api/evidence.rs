@@ -277,6 +277,7 @@ fn the_pages_speak_of_what_differs_and_never_of_who_is_to_blame() {
         let pack = make(server, &world, "p1");
         let admin = crate::fixtures::token_of(server, crate::fixtures::ADMIN);
         let root = headquarters(server, &admin);
+        let at = format!("/evidence-packs/{}", pack["id"].as_str().unwrap());
         let readers = ["zh-CN", "en"].map(|language| {
             let login = format!("reader.{}", language.to_lowercase());
             let new = json!({
@@ -291,7 +292,7 @@ fn the_pages_speak_of_what_differs_and_never_of_who_is_to_blame() {
             format!("/lookups?sn={SN}"),
             format!("/terminals/{SN}/transactions/p1"),
             format!("/terminals/{SN}/transactions/e1"),
-            format!("/evidence-packs/{}", pack["id"].as_str().unwrap()),
+            at.clone(),
         ] {
             for reader in &readers {
                 let page = reader.get(&address).expect(200).text();
@@ -303,6 +304,13 @@ fn the_pages_speak_of_what_differs_and_never_of_who_is_to_blame() {
                     assert!(page.contains(OTHER) && page.contains("R1"), "{address}");
                 }
             }
+        }
+        let words = [
+            "结算商户与绑定不一致（渠道侧，CHN.SWITCH）",
+            "Settled merchant differs from the binding (channel side, CHN.SWITCH)",
+        ];
+        for (reader, words) in readers.iter().zip(words) {
+            assert!(reader.get(&at).expect(200).text().contains(words), "{words}");
         }
     });
 }

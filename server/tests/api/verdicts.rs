@@ -453,6 +453,7 @@ fn the_console_shows_why_and_changes_a_row_of_the_rules() {
 
         let rules = browser.get("/rules?table=thresholds&key=weak_rsrp_dbm").expect(200).text();
         assert!(rules.contains("value=\"-115\"") && rules.contains("出厂"), "{rules}");
+        assert!(rules.contains("依据可信度") && rules.contains("自定规则") && !rules.contains("own rule"), "{rules}");
         let csrf = browser.csrf();
         let fields = |version: &'static str, what: &'static str| {
             vec![

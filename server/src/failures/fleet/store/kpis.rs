@@ -63,13 +63,19 @@ pub(in super::super) fn online(
         "CAST(COALESCE(SUM(CASE WHEN last_seen_ms + interval_s * 1500 >= {} THEN 1 ELSE 0 END), 0) AS BIGINT)",
         now.0
     );
-    let counts = terminal_states::table
-        .filter(terminal_states::last_seen_ms.ge(since_ms))
-        .filter(terminal_states::org_path.ge(scope.from()))
-        .filter(terminal_states::org_path.lt(scope.below()))
-        .filter(terminal_states::lifecycle.eq_any(["bound", "active"]))
-        .select((sql::<BigInt>(&online), count_star()));
-    Ok(counts.first(conn)?)
+    let (mut calling, mut all) = (0, 0);
+    for (from_ms, before_ms) in super::silence::parts(conn, since_ms)? {
+        let counts: (i64, i64) = terminal_states::table
+            .filter(terminal_states::last_seen_ms.ge(from_ms))
+            .filter(terminal_states::last_seen_ms.lt(before_ms))
+            .filter(terminal_states::org_path.ge(scope.from()))
+            .filter(terminal_states::org_path.lt(scope.below()))
+            .filter(terminal_states::lifecycle.eq_any(["bound", "active"]))
+            .select((sql::<BigInt>(&online), count_star()))
+            .first(conn)?;
+        (calling, all) = (calling + counts.0, all + counts.1);
+    }
+    Ok((calling, all))
 }
 
 /// Incidents resolved since `since_ms` and how long they took on average. By `incidents_by_state`.

@@ -693,6 +693,7 @@ incident-title-expiry = Running out: { $subject }
 evidence-affected = Affected
 evidence-alpha = Alpha
 evidence-arm = Arm
+evidence-attribute = Attribute
 evidence-cells = Cells
 evidence-conditions = Conditions
 evidence-control = Control
@@ -2079,6 +2080,9 @@ explain-p = p, corrected
 evidence-unexplained = Unexplained
 evidence-class = Failures of
 evidence-baseline = Compared with
+evidence-history = its own history
+evidence-contrast = the other terminals at that time (no history yet: of low confidence)
+evidence-unknown = not reported
 evidence-without_one = Without one condition
 evidence-also_fits = Also fits
 ## Alerts: channels, rules, hours and the delivery log

@@ -642,6 +642,7 @@ incident-title-expiry = 即将到期：{ $subject }
 evidence-affected = 涉及
 evidence-alpha = 显著水平
 evidence-arm = 组别
+evidence-attribute = 维度
 evidence-cells = 分组数据
 evidence-conditions = 条件
 evidence-control = 对照组
@@ -1992,6 +1993,9 @@ explain-p = 校正后的 p 值
 evidence-unexplained = 未解释
 evidence-class = 失败类别
 evidence-baseline = 对比基准
+evidence-history = 历史同期
+evidence-contrast = 同时段的其余终端（没有历史数据，仅供参考）
+evidence-unknown = 未上报
 evidence-without_one = 去掉一个条件
 evidence-also_fits = 也符合
 ## Alerts: channels, rules, hours and the delivery log

@@ -35,11 +35,11 @@ pub(super) struct Group {
 pub(super) fn attribute(shell: &Shell, name: &str, value: &str) -> String {
     match name {
         "access" | "carrier" | "signal" => shell.word(name, value),
-        "in_update" => {
-            let key = if value == "1" || value == "true" { "condition-in-update" } else { "condition-not-in-update" };
-            shell.say(key)
+        "in_update" if value == "yes" => shell.say("condition-in-update"),
+        "in_update" if value == "no" => shell.say("condition-not-in-update"),
+        _ if value.is_empty() || value == "unknown" => {
+            format!("{} {}", shell.word("attribute", name), shell.say("evidence-unknown"))
         }
-        _ if value.is_empty() => format!("{} –", shell.word("attribute", name)),
         _ => format!("{} {value}", shell.word("attribute", name)),
     }
 }

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use super::conditions;
 use super::i18n::grouped;
 use super::shell::Shell;
 use crate::failures;
@@ -21,6 +22,7 @@ pub(super) const WORDS: &[&str] = &[
     "stage",
     "arm",
     "conditions",
+    "attribute",
     "value",
     "observed",
     "threshold",
@@ -87,6 +89,10 @@ pub(super) const WORDS: &[&str] = &[
 ];
 /// Verdicts that have words.
 pub(super) const VERDICTS: [&str; 3] = ["pass", "fail", "insufficient"];
+/// What failures are compared with, in words.
+pub(super) const BASELINES: [&str; 2] = ["history", "contrast"];
+/// Numbers that are parts of a whole, shown in per cent.
+const SHARES: [&str; 7] = ["coverage", "unexplained", "share", "share_low", "share_high", "silent_share", "usual"];
 /// Rows of one table that are shown.
 const ROWS_MAX: usize = 50;
 /// Columns of one table that are shown.
@@ -128,7 +134,10 @@ pub(super) fn view(shell: &Shell, evidence: &Value) -> EvidenceView {
         match value {
             Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_object) => {
                 let rows: Vec<&Map<String, Value>> = items.iter().filter_map(Value::as_object).collect();
-                view.tables.push(table(shell, name, &rows));
+                let mut table = table(shell, name, &rows);
+                // Sets that differ only in terminals read the same.
+                table.rows.dedup();
+                view.tables.push(table);
             }
             Value::Object(inner) if groups.len() == 1 => {
                 let named = |(inner_name, value): (&String, &Value)| {
@@ -165,8 +174,10 @@ fn table(shell: &Shell, name: &str, items: &[&Map<String, Value>]) -> Table {
         }
     }
     columns.sort_by_key(|column| rank(column));
-    let cell = |item: &Map<String, Value>, column: &str| {
-        item.get(column).map_or_else(String::new, |value| text(shell, column, value))
+    let cell = |item: &Map<String, Value>, column: &str| match (column, item.get("attribute"), item.get(column)) {
+        ("value", Some(Value::String(attribute)), Some(Value::String(value))) => measured(shell, attribute, value),
+        (_, _, Some(value)) => text(shell, column, value),
+        (_, _, None) => String::new(),
     };
     Table {
         title: word(shell, name),
@@ -205,12 +216,16 @@ fn text(shell: &Shell, name: &str, value: &Value) -> String {
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(at_ms), _) if name.ends_with("_at_ms") => shell.moments.absolute(at_ms),
             (Some(n), _) => grouped(n),
+            (None, Some(n)) if SHARES.contains(&name) => format!("{}%", rounded(n * 100.0)),
             (None, Some(n)) => rounded(n),
             (None, None) => number.to_string(),
         },
         Value::String(text) => match name {
             "verdict" if VERDICTS.contains(&text.as_str()) => shell.word("evidence", text),
-            "field" => word(shell, text),
+            "field" | "attribute" => word(shell, text),
+            "class" => conditions::outcome(shell, text),
+            "baseline" if BASELINES.contains(&text.as_str()) => shell.word("evidence", text),
+            "conditions" => set(shell, text),
             "group" if WORDS.contains(&text.as_str()) => word(shell, text),
             "carrier" | "access" | "signal" | "split" => shell.word(name, text),
             _ => text.clone(),
@@ -218,6 +233,26 @@ fn text(shell: &Shell, name: &str, value: &Value) -> String {
         Value::Array(items) => items.iter().map(|item| text(shell, name, item)).collect::<Vec<_>>().join(" · "),
         Value::Object(_) => value.to_string(),
     }
+}
+
+/// The value of an attribute whose name stands beside it.
+fn measured(shell: &Shell, attribute: &str, value: &str) -> String {
+    match (attribute, value) {
+        ("access" | "carrier" | "signal", _) => shell.word(attribute, value),
+        ("in_update", "yes") => shell.say("evidence-yes"),
+        ("in_update", "no") => shell.say("evidence-no"),
+        (_, "unknown" | "") => shell.say("evidence-unknown"),
+        _ => value.to_owned(),
+    }
+}
+
+/// `model=a · signal=poor` in words.
+fn set(shell: &Shell, text: &str) -> String {
+    let condition = |part: &str| match part.split_once('=') {
+        Some((attribute, value)) => conditions::attribute(shell, attribute, value),
+        None => part.to_owned(),
+    };
+    text.split(" · ").map(condition).collect::<Vec<_>>().join(" · ")
 }
 
 /// Three figures, as far as they say something: `0.00123`, `8.5`, `120.4`.

@@ -433,7 +433,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("rule-state", names(&["on", "off"])),
         ("rule-delivery", names(&Urgency::ALL.map(Urgency::as_str))),
         ("rule-step", names(&["1", "2", "3"])),
-        ("evidence", names(&[evidence::WORDS, &evidence::VERDICTS].concat())),
+        ("evidence", names(&[evidence::WORDS, &evidence::VERDICTS, &evidence::BASELINES].concat())),
         ("actor", names(&["operator", "api_key", "terminal", "system"])),
         (
             "object",

@@ -221,7 +221,8 @@ impl Shell {
         use Permission as P;
         let entry = |href: &'static str, key, icon, permission| {
             let path = self.address.split('?').next().unwrap_or_default();
-            let is_current = if href == "/" { path == "/" } else { path.starts_with(href) };
+            // `/m` is not the beginning of `/merchants`.
+            let is_current = path.strip_prefix(href).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             self.may(permission).then_some(Entry { href, key, icon, is_current })
         };
         let groups = [

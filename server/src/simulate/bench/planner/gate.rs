@@ -18,7 +18,7 @@ use crate::rollouts::{self, NewRollout, RolloutDetail};
 /// Share of the fleet in the first stage, per cent: enough on both sides to tell them apart.
 const FIRST_PERCENT: i64 = 20;
 /// Fewest terminals of a fleet of which a fifth can clear the outcome: 320 at a budget of 1 %.
-pub(super) const TERMINALS_MIN: i64 = 5_000;
+pub(super) const TERMINALS_MIN: i64 = 2_000;
 /// Terminals not yet configured whose payments fail; those of one store count once.
 const FAILING: i64 = 150;
 /// What is passed over of the watch time and the soak, ms: both are a minute, and commits are kept by minute.

@@ -18,7 +18,7 @@ use crate::failures::feed::store::Transaction;
 use crate::failures::verdicts::Source;
 use crate::operators::Scope;
 
-/// Failures of the terminals of one batch that are looked through.
+/// Failures, and successes, that one statement reads.
 const EVENTS_MAX: i64 = 20_000;
 /// Slots deleted in one transaction.
 const DELETED_MAX: i64 = 2_000;
@@ -117,15 +117,21 @@ macro_rules! payment_columns {
     };
 }
 
-/// The terminals' own events in a time. By `failures_by_terminal` and `payments_by_terminal`.
-pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i64) -> Result<Vec<Event>, db::Error> {
+/// The terminals' own events in a time; `None` when there are more than [`EVENTS_MAX`]. By `failures_by_terminal` and
+/// `payments_by_terminal`.
+pub(super) fn events(
+    conn: &mut Conn,
+    terminals: &[i64],
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Option<Vec<Event>>, db::Error> {
     type Columns = (i64, String, i64, Option<i64>, String);
     let rows: Vec<Columns> = failures::table
         .filter(failures::terminal_id.eq_any(terminals))
         .filter(failures::occurred_at_ms.ge(from_ms))
         .filter(failures::occurred_at_ms.lt(to_ms))
         .order((failures::terminal_id, failures::received_at_ms))
-        .limit(EVENTS_MAX)
+        .limit(EVENTS_MAX + 1)
         .select((
             failures::terminal_id,
             failures::event_id,
@@ -134,6 +140,9 @@ pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i6
             failures::event,
         ))
         .load(conn)?;
+    if is_cut(&rows) {
+        return Ok(None);
+    }
     let failed = rows.into_iter().filter_map(|(terminal_id, event_id, at_ms, amount_fen, event)| {
         let numbers: Numbers = serde_json::from_str(&event).ok()?;
         Some(Event {
@@ -154,11 +163,18 @@ pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i6
         .filter(payments::at_ms.ge(from_ms))
         .filter(payments::at_ms.lt(to_ms))
         .order((payments::terminal_id, payments::at_ms))
-        .limit(EVENTS_MAX)
+        .limit(EVENTS_MAX + 1)
         .select(payment_columns!())
         .load::<PaymentColumns>(conn)?;
+    if is_cut(&rows) {
+        return Ok(None);
+    }
     events.extend(rows.into_iter().map(payment));
-    Ok(events)
+    Ok(Some(events))
+}
+
+fn is_cut<T>(rows: &[T]) -> bool {
+    i64::try_from(rows.len()).is_ok_and(|n| n > EVENTS_MAX)
 }
 
 type PaymentColumns = (i64, String, i64, i64, Option<String>, Option<String>, Option<String>, Option<String>);
@@ -439,14 +455,14 @@ pub(super) fn judgement(conn: &mut Conn, terminal_id: Option<i64>, item: &str) -
     Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
 }
 
-/// Since when each of these terminals reports successes; none for those that do not. By `payments_by_terminal`.
-pub(super) fn reporting_since(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, i64>, db::Error> {
-    let rows: Vec<(i64, i64)> = payments::table
+/// From when to when each of these terminals reported successes; none for those that do not. By `payments_by_terminal`.
+pub(super) fn reporting(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
+    let rows: Vec<(i64, i64, i64)> = payments::table
         .filter(payments::terminal_id.eq_any(terminals))
         .group_by(payments::terminal_id)
-        .select((payments::terminal_id, sql::<BigInt>("MIN(payments.at_ms)")))
+        .select((payments::terminal_id, sql::<BigInt>("MIN(payments.at_ms)"), sql::<BigInt>("MAX(payments.at_ms)")))
         .load(conn)?;
-    Ok(rows.into_iter().collect())
+    Ok(rows.into_iter().map(|(id, from_ms, to_ms)| (id, (from_ms, to_ms))).collect())
 }
 
 /// Deletes slots of hours before `before_ms`; returns how many went. By `exposure_slots_by_time`.

@@ -453,3 +453,80 @@ fn another_look_that_finds_the_same_leaves_a_resolved_incident_closed() {
         assert_eq!(incident()["occurrences"], 2);
     });
 }
+
+#[test]
+fn a_terminal_that_no_longer_reports_says_nothing_of_what_the_channel_settles() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let terminal = server.get("/api/v1/terminals?q=S1", ops).expect(200).json()["items"][0].clone();
+        let id = terminal["id"].as_i64().unwrap();
+        let begin_ms = server.clock.now().0;
+        let day = 86_400_000;
+        reported(server, id, "a", begin_ms, 10_000, MERCHANT);
+        reported(server, id, "b", begin_ms + 3 * day, 10_000, MERCHANT);
+        server.clock.advance_ms(20 * day);
+        // Fifteen days ago: two days after the last report.
+        import(server, ops, channel, file(server, &[("1", "S1", MERCHANT, "77", "77", "0", "0", 360)]).as_bytes());
+        let found = summary(server, ops);
+        assert_eq!((&found["s3_missing"], &found["fine"]), (&json!(0), &json!(1)), "{found}");
+        assert_eq!(incidents(server, ops, "settlement_missing"), Vec::<Value>::new());
+        // It reports again, and still knows nothing of that payment.
+        reported(server, id, "c", begin_ms + 19 * day, 10_000, MERCHANT);
+        server.clock.advance_ms(day + 60_000);
+        comes_to(server, ops, "s3_missing", 1);
+    });
+}
+
+/// More successes of a terminal than are read at once, one each eight seconds.
+fn reported_many(server: &TestServer, id: i64, begin_ms: i64) {
+    let text = format!(
+        "WITH RECURSIVE seq(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM seq WHERE i < 20000) \
+         INSERT INTO payments (terminal_id, event_id, occurred_at_ms, at_ms, received_at_ms, org_path, \
+         transaction_type, amount_fen) SELECT {id}, 'many' || i, {begin_ms} + i * 8000, {begin_ms} + i * 8000, \
+         {begin_ms} + i * 8000, '/101/102/', 'sale', 1 FROM seq"
+    );
+    let write = server.state.db.write(move |conn| {
+        diesel::sql_query(text).execute(conn)?;
+        Ok::<_, db::Error>(())
+    });
+    server.block_on(write).unwrap();
+}
+
+#[test]
+fn a_terminal_with_very_many_events_hides_nobody_elses() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1", "S2"]);
+        let (channel, _) = channel(server, &tree);
+        let id = |sn: &str| {
+            let page = server.get(&format!("/api/v1/terminals?q={sn}"), ops).expect(200).json();
+            page["items"][0]["id"].as_i64().unwrap()
+        };
+        let (busy, quiet) = (id("S1"), id("S2"));
+        let begin_ms = server.clock.now().0;
+        let (hour, day) = (3_600_000, 86_400_000);
+        reported(server, busy, "first", begin_ms, 100, MERCHANT);
+        reported_many(server, busy, begin_ms + 6 * hour);
+        reported(server, busy, "last", begin_ms + 10 * day, 100, MERCHANT);
+        reported(server, quiet, "first", begin_ms, 100, MERCHANT);
+        reported(server, quiet, "this", begin_ms + 29 * hour, 30_000, MERCHANT);
+        reported(server, quiet, "last", begin_ms + 10 * day, 100, MERCHANT);
+        server.clock.advance_ms(11 * day);
+        // Both 29 hours after the beginning; the busy terminal's is among more than can be read.
+        let rows =
+            [("1", "S1", MERCHANT, "77", "77", "0", "0", 235), ("2", "S2", MERCHANT, "300", "300", "0", "0", 235)];
+        import(server, ops, channel, file(server, &rows).as_bytes());
+        let found = summary(server, ops);
+        assert_eq!(
+            (&found["matched"], &found["s3_missing"], &found["fine"]),
+            (&json!(1), &json!(0), &json!(2)),
+            "{found}"
+        );
+        let of_busy = shown(server, ops, "fine").into_iter().find(|row| row["sn"] == "S1").unwrap();
+        assert_eq!(of_busy["match_quality"], "none");
+    });
+}

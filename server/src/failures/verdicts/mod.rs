@@ -172,6 +172,21 @@ fn put(conn: &mut Conn, new: &[NewVerdict], unjudged: Unjudged, now: Now) -> Res
     Ok(changed)
 }
 
+/// Takes back, within the caller's transaction, what was said of these things while no terminal was known for them.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn take_back_unknown(conn: &mut Conn, source: Source, items: &[String]) -> Result<(), db::Error> {
+    let mut counts: BTreeMap<CountKey, i64> = BTreeMap::new();
+    for before in store::take_back_unknown(conn, source, items)? {
+        *counts.entry(before.count_key(source)).or_default() -= 1;
+    }
+    for (key, by) in counts {
+        store::count(conn, &key, by)?;
+    }
+    Ok(())
+}
+
 /// Counts, in the order of the keys, and the incidents of what is news.
 fn settle(conn: &mut Conn, counts: BTreeMap<CountKey, i64>, news: &[&NewVerdict], now: Now) -> Result<(), db::Error> {
     for (key, by) in counts {

@@ -320,6 +320,8 @@ pub(super) fn replace(conn: &mut Conn, before: &Stored, new: &NewVerdict, now: N
         .filter(verdicts::revision.eq(before.revision));
     let written = diesel::update(row)
         .set((
+            verdicts::org_path.eq(&new.org_path),
+            verdicts::received_at_ms.eq(new.received_at_ms),
             verdicts::rule.eq(summary.rule),
             verdicts::symptom.eq(summary.symptom.as_str()),
             verdicts::cause.eq(new.judgement.cause().as_str()),
@@ -334,6 +336,20 @@ pub(super) fn replace(conn: &mut Conn, before: &Stored, new: &NewVerdict, now: N
         ))
         .execute(conn)?;
     if written == 1 { Ok(()) } else { Err(db::Error::Query(diesel::result::Error::RollbackTransaction)) }
+}
+
+/// Deletes the verdicts about these things that name no terminal, and returns them. By primary key.
+pub(super) fn take_back_unknown(conn: &mut Conn, source: Source, items: &[String]) -> Result<Vec<Stored>, db::Error> {
+    let taken: Vec<Stored> = verdicts::table
+        .filter(verdicts::source.eq(source.as_str()))
+        .filter(verdicts::terminal_id.eq(0))
+        .filter(verdicts::item.eq_any(items))
+        .select(stored_columns!())
+        .load(conn)?;
+    for row in &taken {
+        diesel::delete(verdicts::table.find((source.as_str(), row.terminal_id, &row.item))).execute(conn)?;
+    }
+    Ok(taken)
 }
 
 /// Adds to a count.

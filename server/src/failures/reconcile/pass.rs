@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::gather::{Gathered, Known};
-use super::matching;
 use super::store::{self, Compared};
+use super::{again, late, matching};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db, settings};
 use crate::failures::classify::{
@@ -44,11 +44,14 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     if !store::leads(conn)? {
         return Ok(false);
     }
+    if again::step(conn, now)? {
+        return Ok(true);
+    }
     let mut due = store::due(conn, now, BATCH)?;
     if due.is_empty() {
         return Ok(false);
     }
-    store::resolve_terminals(conn, &mut due)?;
+    late::resolve(conn, &mut due)?;
     let known = Known::read(conn, &due)?;
     let mut found: Vec<(i64, String)> = Vec::new();
     let mut tables: HashMap<String, Arc<InForce>> = HashMap::new();
@@ -64,9 +67,11 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
         };
         let gathered = known.gather(payment, now);
         let judgement = judge_settlement(&gathered.facts, &in_force.tables);
+        if !store::compared(conn, payment, &compared(payment, &gathered, &judgement, now))? {
+            continue;
+        }
         review(conn, payment, &gathered, &judgement, &known)?;
         found.extend(payment.terminal_id.zip(gathered.matched_event.clone()));
-        store::compared(conn, payment, &compared(payment, &gathered, &judgement, now))?;
         if judgement.verdict.is_some() || is_judged(payment) {
             new.push(verdict(payment, gathered, judgement, in_force));
         }

@@ -1,5 +1,7 @@
 //! SQL of the comparison.
 
+pub(super) mod again;
+
 use std::collections::{HashMap, HashSet};
 
 use diesel::dsl::sql;
@@ -55,29 +57,22 @@ pub(super) fn due(conn: &mut Conn, now: Now, limit: i64) -> Result<Vec<Transacti
         .load(conn)?)
 }
 
-/// Finds the terminals of payments that came before their terminals were registered.
-pub(super) fn resolve_terminals(conn: &mut Conn, batch: &mut [Transaction]) -> Result<(), db::Error> {
-    let sns: Vec<&str> =
-        batch.iter().filter(|payment| payment.terminal_id.is_none()).map(|payment| payment.sn.as_str()).collect();
-    if sns.is_empty() {
-        return Ok(());
-    }
-    let found: Vec<(String, i64, String)> = terminals::table
-        .filter(terminals::sn.eq_any(&sns))
-        .select((terminals::sn, terminals::id, terminals::org_path))
-        .load(conn)?;
-    let by_sn: HashMap<String, (i64, String)> = found.into_iter().map(|(sn, id, path)| (sn, (id, path))).collect();
-    for payment in batch.iter_mut().filter(|payment| payment.terminal_id.is_none()) {
-        // Only what is below the channel's organization, which such a payment still has.
-        let known = by_sn.get(&payment.sn).filter(|(_, path)| path.starts_with(&payment.org_path));
-        let Some((id, org_path)) = known else { continue };
-        payment.terminal_id = Some(*id);
-        payment.org_path.clone_from(org_path);
-        diesel::update(channel_transactions::table.find(payment.id))
-            .set((channel_transactions::terminal_id.eq(*id), channel_transactions::org_path.eq(org_path)))
-            .execute(conn)?;
-    }
-    Ok(())
+/// Writes down whose a payment is that came before its terminal was registered; `false` when a channel told something else
+/// of it meanwhile.
+pub(super) fn resolve(
+    conn: &mut Conn,
+    payment: &Transaction,
+    terminal_id: i64,
+    org_path: &str,
+) -> Result<bool, db::Error> {
+    let as_read = channel_transactions::table
+        .find(payment.id)
+        .filter(channel_transactions::digest.eq(&payment.digest))
+        .filter(channel_transactions::terminal_id.is_null());
+    let written = diesel::update(as_read)
+        .set((channel_transactions::terminal_id.eq(terminal_id), channel_transactions::org_path.eq(org_path)))
+        .execute(conn)?;
+    Ok(written == 1)
 }
 
 /// Paths of the channels' organizations.
@@ -313,9 +308,10 @@ pub(super) struct Compared {
     pub due_ms: Option<i64>,
 }
 
-/// Writes it.
-pub(super) fn compared(conn: &mut Conn, payment: &Transaction, found: &Compared) -> Result<(), db::Error> {
-    diesel::update(channel_transactions::table.find(payment.id))
+/// Writes it; `false` when a channel told something else of the payment meanwhile, which is then still due.
+pub(super) fn compared(conn: &mut Conn, payment: &Transaction, found: &Compared) -> Result<bool, db::Error> {
+    let as_read = channel_transactions::table.find(payment.id).filter(channel_transactions::digest.eq(&payment.digest));
+    let written = diesel::update(as_read)
         .set((
             channel_transactions::match_quality.eq(found.quality),
             channel_transactions::matched_event.eq(&found.matched_event),
@@ -325,17 +321,7 @@ pub(super) fn compared(conn: &mut Conn, payment: &Transaction, found: &Compared)
             channel_transactions::due_ms.eq(found.due_ms),
         ))
         .execute(conn)?;
-    Ok(())
-}
-
-/// Payments under a number are looked at again. By `channel_transactions_by_merchant`.
-pub(super) fn look_again(conn: &mut Conn, scope: &Scope, number: &str, now: Now) -> Result<usize, db::Error> {
-    let under = channel_transactions::table
-        .filter(channel_transactions::merchant_no.eq(number))
-        .filter(channel_transactions::org_path.ge(scope.from()))
-        .filter(channel_transactions::org_path.lt(scope.below()))
-        .filter(channel_transactions::status.ne("processing"));
-    Ok(diesel::update(under).set(channel_transactions::due_ms.eq(now.0)).execute(conn)?)
+    Ok(written == 1)
 }
 
 /// Counts of a time, by state and what payments show. By `channel_transactions_by_org`.

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use serde_json::{Value, json};
 use tillward_server::db;
-use tillward_server::db::schema::{channel_transactions, payments};
+use tillward_server::db::schema::payments;
 use tillward_server::failures::reconcile;
 
 use super::{MERCHANT, channel, counts, import, moment, summary, terminals};
@@ -11,16 +11,16 @@ use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::seed::{MODEL, Tree};
 
 /// A number of the fee-free class, in the same region and of the same institution.
-const REDUCED: &str = "850331083980612";
+pub(super) const REDUCED: &str = "850331083980612";
 
-const HEADINGS: &str =
+pub(super) const HEADINGS: &str =
     "流水号,机具序列号,商户编号,商户名称,交易金额,结算金额,手续费,提现费,服务费,交易时间,交易状态,应答码";
 
 /// Number, serial number, merchant, amount, settled, fee, second order, hours ago.
-type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str, &'a str, i64);
+pub(super) type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str, &'a str, i64);
 
 /// A file of rows.
-fn file(server: &TestServer, rows: &[Row<'_>]) -> String {
+pub(super) fn file(server: &TestServer, rows: &[Row<'_>]) -> String {
     let mut text = format!("{HEADINGS}\n");
     for (number, sn, merchant, amount, settled, fee, second, hours) in rows {
         let at = moment(server.clock.now().0 - hours * 3_600_000);
@@ -29,45 +29,22 @@ fn file(server: &TestServer, rows: &[Row<'_>]) -> String {
     text
 }
 
-fn shown(server: &TestServer, token: &str, result: &str) -> Vec<Value> {
+pub(super) fn shown(server: &TestServer, token: &str, result: &str) -> Vec<Value> {
     let page = server.get(&format!("/api/v1/settlements?result={result}&size=100"), token).expect(200).json();
     page["items"].as_array().unwrap().clone()
 }
 
 /// Waits until payments were looked at again.
-fn comes_to(server: &TestServer, token: &str, what: &str, n: i64) {
+pub(super) fn comes_to(server: &TestServer, token: &str, what: &str, n: i64) {
     wait_until(what, || server.get("/api/v1/reconciliation", token).expect(200).json()[what] == n);
 }
 
-fn incidents(server: &TestServer, token: &str, kind: &str) -> Vec<Value> {
+pub(super) fn incidents(server: &TestServer, token: &str, kind: &str) -> Vec<Value> {
     let page = server.get(&format!("/api/v1/incidents?kind={kind}"), token).expect(200).json();
     page["items"].as_array().unwrap().clone()
 }
 
-/// Has every payment looked at once more, as a routine look does, and waits for its end.
-fn look_again(server: &TestServer) {
-    let now_ms = server.clock.now().0;
-    let write = server.state.db.write(move |conn| {
-        diesel::update(channel_transactions::table).set(channel_transactions::due_ms.eq(now_ms)).execute(conn)?;
-        Ok::<_, db::Error>(())
-    });
-    server.block_on(write).unwrap();
-    none_due(server);
-}
-
-/// Waits until no payment is due.
-fn none_due(server: &TestServer) {
-    wait_until("every payment is looked at", || {
-        let now_ms = server.clock.now().0;
-        let read = server.state.db.read(move |conn| {
-            let due = channel_transactions::table.filter(channel_transactions::due_ms.le(now_ms));
-            Ok::<i64, db::Error>(due.count().get_result(conn)?)
-        });
-        server.block_on(read).unwrap() == 0
-    });
-}
-
-fn numbers(server: &TestServer, token: &str) -> Vec<Value> {
+pub(super) fn numbers(server: &TestServer, token: &str) -> Vec<Value> {
     server.get("/api/v1/merchant-numbers", token).expect(200).json()["items"].as_array().unwrap().clone()
 }
 
@@ -335,7 +312,7 @@ fn a_download_opens_in_a_spreadsheet_and_holds_no_formula() {
 }
 
 /// A success as a terminal reports it.
-fn reported(server: &TestServer, id: i64, event: &str, at_ms: i64, amount_fen: i64, sent: &str) {
+pub(super) fn reported(server: &TestServer, id: i64, event: &str, at_ms: i64, amount_fen: i64, sent: &str) {
     let (event, sent) = (event.to_owned(), sent.to_owned());
     let write = server.state.db.write(move |conn| {
         diesel::insert_into(payments::table)
@@ -429,104 +406,5 @@ fn a_terminal_that_sends_another_number_has_drifted_and_the_channel_is_not_blame
         assert_eq!(row["match_quality"], "weak");
         assert_eq!(incidents(server, &tree.east_ops, "config_drift").len(), 1);
         assert_eq!(incidents(server, &tree.east_ops, "merchant_switch").len(), 0);
-    });
-}
-
-#[test]
-fn another_look_that_finds_the_same_leaves_a_resolved_incident_closed() {
-    on_each_database(|server| {
-        let tree = Tree::plant(server);
-        let ops = &tree.east_ops;
-        terminals(server, &tree, &["S1"]);
-        let (channel, _) = channel(server, &tree);
-        let short = |settled: &str| file(server, &[("1", "S1", MERCHANT, "100", settled, "0", "0", 5)]);
-        import(server, ops, channel, short("87.66").as_bytes());
-        summary(server, ops);
-        let path = format!("/api/v1/incidents/{}", incidents(server, ops, "amount_short")[0]["id"]);
-        server.post(&format!("{path}/resolve"), ops, &json!({"note": "已补款"})).expect(200);
-        look_again(server);
-        let incident = || server.get(&path, ops).expect(200).json()["incident"].clone();
-        assert_eq!((&incident()["state"], &incident()["occurrences"]), (&json!("resolved"), &json!(1)));
-        // What the channel tells now is another difference.
-        import(server, ops, channel, short("80").as_bytes());
-        wait_until("it is open again", || incident()["state"] == "open");
-        assert_eq!(incident()["occurrences"], 2);
-    });
-}
-
-#[test]
-fn a_terminal_that_no_longer_reports_says_nothing_of_what_the_channel_settles() {
-    on_each_database(|server| {
-        let tree = Tree::plant(server);
-        let ops = &tree.east_ops;
-        terminals(server, &tree, &["S1"]);
-        let (channel, _) = channel(server, &tree);
-        let terminal = server.get("/api/v1/terminals?q=S1", ops).expect(200).json()["items"][0].clone();
-        let id = terminal["id"].as_i64().unwrap();
-        let begin_ms = server.clock.now().0;
-        let day = 86_400_000;
-        reported(server, id, "a", begin_ms, 10_000, MERCHANT);
-        reported(server, id, "b", begin_ms + 3 * day, 10_000, MERCHANT);
-        server.clock.advance_ms(20 * day);
-        // Fifteen days ago: two days after the last report.
-        import(server, ops, channel, file(server, &[("1", "S1", MERCHANT, "77", "77", "0", "0", 360)]).as_bytes());
-        let found = summary(server, ops);
-        assert_eq!((&found["s3_missing"], &found["fine"]), (&json!(0), &json!(1)), "{found}");
-        assert_eq!(incidents(server, ops, "settlement_missing"), Vec::<Value>::new());
-        // It reports again, and still knows nothing of that payment.
-        reported(server, id, "c", begin_ms + 19 * day, 10_000, MERCHANT);
-        server.clock.advance_ms(day + 60_000);
-        comes_to(server, ops, "s3_missing", 1);
-    });
-}
-
-/// More successes of a terminal than are read at once, one each eight seconds.
-fn reported_many(server: &TestServer, id: i64, begin_ms: i64) {
-    let text = format!(
-        "WITH RECURSIVE seq(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM seq WHERE i < 20000) \
-         INSERT INTO payments (terminal_id, event_id, occurred_at_ms, at_ms, received_at_ms, org_path, \
-         transaction_type, amount_fen) SELECT {id}, 'many' || i, {begin_ms} + i * 8000, {begin_ms} + i * 8000, \
-         {begin_ms} + i * 8000, '/101/102/', 'sale', 1 FROM seq"
-    );
-    let write = server.state.db.write(move |conn| {
-        diesel::sql_query(text).execute(conn)?;
-        Ok::<_, db::Error>(())
-    });
-    server.block_on(write).unwrap();
-}
-
-#[test]
-fn a_terminal_with_very_many_events_hides_nobody_elses() {
-    on_each_database(|server| {
-        let tree = Tree::plant(server);
-        let ops = &tree.east_ops;
-        terminals(server, &tree, &["S1", "S2"]);
-        let (channel, _) = channel(server, &tree);
-        let id = |sn: &str| {
-            let page = server.get(&format!("/api/v1/terminals?q={sn}"), ops).expect(200).json();
-            page["items"][0]["id"].as_i64().unwrap()
-        };
-        let (busy, quiet) = (id("S1"), id("S2"));
-        let begin_ms = server.clock.now().0;
-        let (hour, day) = (3_600_000, 86_400_000);
-        reported(server, busy, "first", begin_ms, 100, MERCHANT);
-        reported_many(server, busy, begin_ms + 6 * hour);
-        reported(server, busy, "last", begin_ms + 10 * day, 100, MERCHANT);
-        reported(server, quiet, "first", begin_ms, 100, MERCHANT);
-        reported(server, quiet, "this", begin_ms + 29 * hour, 30_000, MERCHANT);
-        reported(server, quiet, "last", begin_ms + 10 * day, 100, MERCHANT);
-        server.clock.advance_ms(11 * day);
-        // Both 29 hours after the beginning; the busy terminal's is among more than can be read.
-        let rows =
-            [("1", "S1", MERCHANT, "77", "77", "0", "0", 235), ("2", "S2", MERCHANT, "300", "300", "0", "0", 235)];
-        import(server, ops, channel, file(server, &rows).as_bytes());
-        let found = summary(server, ops);
-        assert_eq!(
-            (&found["matched"], &found["s3_missing"], &found["fine"]),
-            (&json!(1), &json!(0), &json!(2)),
-            "{found}"
-        );
-        let of_busy = shown(server, ops, "fine").into_iter().find(|row| row["sn"] == "S1").unwrap();
-        assert_eq!(of_busy["match_quality"], "none");
     });
 }

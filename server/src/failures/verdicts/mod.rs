@@ -147,7 +147,7 @@ fn put(conn: &mut Conn, new: &[NewVerdict], unjudged: Unjudged, now: Now) -> Res
     sorted.sort_by_key(|one| (one.source, one.terminal_id, &one.item));
     keep_tables(conn, &sorted, now)?;
     let mut counts: BTreeMap<CountKey, i64> = BTreeMap::new();
-    let mut news = Vec::new();
+    let mut news: Vec<&NewVerdict> = Vec::new();
     let mut changed = 0;
     for one in sorted {
         match (store::find(conn, one)?, unjudged) {

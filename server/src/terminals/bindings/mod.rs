@@ -111,6 +111,14 @@ pub fn of_terminals(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Binding>, db::Er
     store::of_terminals(conn, ids)
 }
 
+/// Terminals that are or were bound to this merchant number, after `after`, in order, at most `limit`.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn terminals_of(conn: &mut Conn, merchant_no: &str, after: i64, limit: i64) -> Result<Vec<i64>, db::Error> {
+    store::terminals_of(conn, merchant_no, after, limit)
+}
+
 /// Bindings to this merchant number that ended after `from_ms` or are open, by terminal, at most `limit`. For whoever looks
 /// at one merchant over all organizations. By `terminal_bindings_by_merchant`.
 ///
@@ -118,14 +126,6 @@ pub fn of_terminals(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Binding>, db::Er
 /// [`db::Error`].
 pub fn of_merchant(conn: &mut Conn, merchant_no: &str, from_ms: i64, limit: i64) -> Result<Vec<Binding>, db::Error> {
     store::of_merchant(conn, merchant_no, from_ms, limit)
-}
-
-/// Terminals that are or were bound to this merchant number, after `after`, in order, at most `limit`.
-///
-/// # Errors
-/// [`db::Error`].
-pub fn terminals_of(conn: &mut Conn, merchant_no: &str, after: i64, limit: i64) -> Result<Vec<i64>, db::Error> {
-    store::terminals_of(conn, merchant_no, after, limit)
 }
 
 /// Of these merchant numbers, those that terminals are or were bound to, each with the path of an organization that has

@@ -1,10 +1,13 @@
 //! What comes later reaches payments that were compared before: bindings, contracts, terminals, corrections; and another
 //! look that finds nothing else tells nobody.
 
+use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use serde_json::{Value, json};
-use tillward_server::db;
 use tillward_server::db::schema::{channel_transactions, verdict_counts, verdicts};
+use tillward_server::db::{self, Conn};
 
 use super::settled::{HEADINGS, REDUCED, comes_to, file, incidents, numbers, reported, shown};
 use super::{MERCHANT, channel, import, moment, summary, terminals};
@@ -252,5 +255,42 @@ fn a_payment_whose_time_is_corrected_counts_in_its_new_hour_alone() {
             none_due(server);
             assert_eq!(judged(server), (vec![id_of(server, ops, "S1")], vec![1]));
         }
+    });
+}
+
+/// Statements that wait for a lock of another transaction.
+fn waiting_for_locks(server: &TestServer) -> i64 {
+    let read = server.state.db.read(|conn| {
+        let text = "(SELECT COUNT(*) FROM pg_stat_activity \
+                    WHERE wait_event_type = 'Lock' AND datname = current_database())";
+        match conn {
+            Conn::Sqlite(_) => Ok(0),
+            Conn::Postgres(c) => Ok::<i64, db::Error>(diesel::select(sql::<BigInt>(text)).get_result(c)?),
+        }
+    });
+    server.block_on(read).unwrap()
+}
+
+#[test]
+fn what_a_channel_tells_while_its_payment_is_compared_is_compared_next() {
+    on_each_database(|server| {
+        // On SQLite one transaction writes after the other.
+        let Some(url) = server.state.config.database_url.clone() else { return };
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        import(server, ops, channel, file(server, &[("1", "S1", MERCHANT, "100", "100", "0", "0", 5)]).as_bytes());
+        assert_eq!(summary(server, ops)["fine"], 1);
+        let (mut lead, mut feed) = (PgConnection::establish(&url).unwrap(), PgConnection::establish(&url).unwrap());
+        // Nobody compares while the lead is taken.
+        lead.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(61846521493);").unwrap();
+        let now_ms = server.clock.now().0;
+        feed.batch_execute(&format!("UPDATE channel_transactions SET due_ms = {now_ms}")).unwrap();
+        feed.batch_execute("BEGIN; UPDATE channel_transactions SET settle_fen = 8766, digest = 'another';").unwrap();
+        lead.batch_execute("COMMIT").unwrap();
+        wait_until("a comparison waits for the correction", || waiting_for_locks(server) > 0);
+        feed.batch_execute("COMMIT").unwrap();
+        comes_to(server, ops, "s2_short", 1);
     });
 }

@@ -15,6 +15,7 @@ use tillward_protocol::FieldError;
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_id};
+use crate::failures::reconcile;
 use crate::operators::{Caller, Scope};
 use crate::organizations;
 use crate::text;
@@ -145,6 +146,7 @@ pub fn create(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewMerchant,
         version: 1,
     };
     store::insert(conn, &merchant, &home.path)?;
+    reconcile::compare_merchant_again(conn, &merchant.merchant_no, &home.path)?;
     note(conn, actor, "merchants.create", &merchant, &home.path, now)?;
     Ok(merchant)
 }
@@ -175,6 +177,7 @@ pub fn update(
     if expected != merchant.version - 1 || !store::replace(conn, &merchant, expected)? {
         return Err(Error::Conflict("somebody changed this merchant since you read it; read it again"));
     }
+    reconcile::compare_merchant_again(conn, &merchant.merchant_no, &org_path)?;
     note(conn, actor, "merchants.update", &merchant, &org_path, now)?;
     Ok(merchant)
 }

@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod files;
+mod later;
 mod month;
 mod pages;
 mod settled;

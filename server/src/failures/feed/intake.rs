@@ -336,10 +336,7 @@ impl Counted {
         if !is_final || was_final {
             return None;
         }
-        let detail: serde_json::Value = serde_json::from_str(&payment.detail).unwrap_or_default();
-        let code = detail.get("response_code").and_then(|code| code.as_str());
-        let outcome =
-            is_failed.then(|| code.map_or_else(|| "channel:failure".to_owned(), |code| format!("code:{code}")));
+        let outcome = payment.outcome();
         Some(Self { terminal_id: payment.terminal_id?, at_ms: payment.at_ms, is_failed, outcome })
     }
 

@@ -53,6 +53,18 @@ pub(in crate::failures) struct Transaction {
     pub due_ms: Option<i64>,
 }
 
+impl Transaction {
+    /// Outcome under which it is counted among the failures: `code:91`; none for what did not fail.
+    pub(in crate::failures) fn outcome(&self) -> Option<String> {
+        if self.status != "failure" {
+            return None;
+        }
+        let detail: serde_json::Value = serde_json::from_str(&self.detail).unwrap_or_default();
+        let code = detail.get("response_code").and_then(|code| code.as_str());
+        Some(code.map_or_else(|| "channel:failure".to_owned(), |code| format!("code:{code}")))
+    }
+}
+
 /// Where a known payment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kept {

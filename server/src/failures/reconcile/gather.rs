@@ -1,6 +1,6 @@
 //! What the rules need to know of a batch of payments: bindings, contracts, other numbers, the terminals' own events.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::matching::{self, Event, Quality, Sought};
 use super::store;
@@ -15,6 +15,9 @@ use crate::merchants::{self, Merchant};
 use crate::operators::Scope;
 use crate::terminals::bindings::{self, Binding};
 
+/// Terminals whose events are read by one statement: those of one file's days are not many.
+const TERMINALS_AT_ONCE: usize = 5;
+
 /// A batch's surroundings.
 pub(super) struct Known {
     /// Organizations of the channels, as paths.
@@ -24,9 +27,17 @@ pub(super) struct Known {
     numbers: Vec<MerchantNumber>,
     /// Numbers that terminals are bound to, with the organizations of these terminals.
     bound: Vec<(String, String)>,
-    events: HashMap<i64, Vec<Event>>,
-    /// Terminals that report successes, each since when.
-    reporting_since_ms: HashMap<i64, i64>,
+    events: Events,
+    /// Terminals that report successes, each from when to when.
+    reporting_ms: HashMap<i64, (i64, i64)>,
+}
+
+/// The terminals' own events around the payments of a batch.
+#[derive(Default)]
+struct Events {
+    by_terminal: HashMap<i64, Vec<Event>>,
+    /// Terminals with too many of them: what was not found may still be among those that were not read.
+    unread: HashSet<i64>,
 }
 
 /// What was found out about one payment before it is judged.
@@ -38,6 +49,8 @@ pub(super) struct Gathered {
     pub(super) lacking: Option<&'static str>,
     /// The bound number.
     pub(super) bound_no: Option<String>,
+    /// The terminal reported successes before and none since: it may still tell of this one.
+    pub(super) is_awaited: bool,
 }
 
 impl Known {
@@ -53,27 +66,22 @@ impl Known {
         let settled: Vec<String> = distinct(batch.iter().filter_map(|payment| payment.merchant_no.clone()));
         let all: Vec<String> = distinct(bound.iter().chain(&settled).cloned());
         let everything = Scope::everything();
-        let from_ms = batch.iter().map(|payment| payment.at_ms).min().unwrap_or(0) - matching::DAY_MS;
-        let to_ms = batch.iter().map(|payment| payment.at_ms).max().unwrap_or(0) + matching::DAY_MS;
-        let mut events: HashMap<i64, Vec<Event>> = HashMap::new();
-        for event in store::events(conn, &terminals, from_ms, to_ms)? {
-            events.entry(event.terminal_id).or_default().push(event);
-        }
         Ok(Self {
             channels: store::channel_paths(conn, &channel_ids)?,
             merchants: merchants::of_numbers(conn, &everything, &all)?,
             numbers: numbers::of_bound(conn, &bound)?,
             bound: bindings::bound_numbers(conn, &settled)?,
-            reporting_since_ms: store::reporting_since(conn, &terminals)?,
+            reporting_ms: store::reporting(conn, &terminals)?,
+            events: Events::around(conn, batch)?,
             bindings: by_terminal,
-            events,
         })
     }
 
     /// The facts of one payment.
     pub(super) fn gather(&self, payment: &Transaction, now: Now) -> Gathered {
         let binding = payment.terminal_id.and_then(|id| self.binding(id, payment.at_ms));
-        let events = payment.terminal_id.and_then(|id| self.events.get(&id)).map(Vec::as_slice).unwrap_or_default();
+        let events = payment.terminal_id.and_then(|id| self.events.by_terminal.get(&id));
+        let events = events.map(Vec::as_slice).unwrap_or_default();
         let (quality, event) = match payment.terminal_id {
             Some(terminal_id) => matching::find(&sought(payment, terminal_id), events),
             None => (Quality::None, None),
@@ -110,6 +118,7 @@ impl Known {
             matched_event: event.map(|event| event.event_id.clone()),
             lacking,
             bound_no: binding.map(|binding| binding.merchant_no.clone()),
+            is_awaited: event.is_none() && self.may_still_report(payment),
         }
     }
 
@@ -153,14 +162,57 @@ impl Known {
         })
     }
 
-    /// What the terminal says; nothing where it does not report successes and no failure of it is the payment.
+    /// What the terminal says; nothing where it did not report successes around that time, where its events were too many
+    /// to be read, and where no failure of it is the payment.
     fn terminal_side(&self, payment: &Transaction, event: Option<&Event>) -> Option<TerminalSide> {
         if let Some(event) = event {
             return Some(if event.succeeded { TerminalSide::Succeeded } else { TerminalSide::Failed(None) });
         }
-        let since_ms = self.reporting_since_ms.get(&payment.terminal_id?)?;
-        // The first hours after a policy was switched on say nothing of what was under way.
-        (payment.at_ms > since_ms + matching::DAY_MS).then_some(TerminalSide::NotSeen)
+        let terminal_id = payment.terminal_id.filter(|id| !self.events.unread.contains(id))?;
+        let (since_ms, until_ms) = self.reporting_ms.get(&terminal_id)?;
+        // The first hours after a policy was switched on say nothing of what was under way; nor does silence after the
+        // last report: it may be switched off, or the terminal may not have called yet.
+        let is_around = payment.at_ms > since_ms + matching::DAY_MS && payment.at_ms + matching::DAY_MS <= *until_ms;
+        is_around.then_some(TerminalSide::NotSeen)
+    }
+
+    /// Whether the terminal reported before this payment, and nothing after it.
+    fn may_still_report(&self, payment: &Transaction) -> bool {
+        let reporting_ms = payment.terminal_id.and_then(|id| self.reporting_ms.get(&id));
+        reporting_ms.is_some_and(|(since_ms, until_ms)| {
+            payment.at_ms > since_ms + matching::DAY_MS && *until_ms < payment.at_ms + matching::DAY_MS
+        })
+    }
+}
+
+impl Events {
+    /// Reads a day before and after each payment: of a few terminals at once, and of fewer payments where those have more
+    /// events than one statement may return. An event may be there twice; that changes no match.
+    fn around(conn: &mut Conn, batch: &[Transaction]) -> Result<Self, db::Error> {
+        let wanted: Vec<(i64, i64)> =
+            distinct(batch.iter().filter_map(|payment| Some((payment.terminal_id?, payment.at_ms))));
+        let terminals: Vec<i64> = distinct(wanted.iter().map(|(terminal_id, _)| *terminal_id));
+        let of = |some: &[i64]| wanted.iter().filter(|(id, _)| some.contains(id)).copied().collect::<Vec<_>>();
+        let mut left: Vec<Vec<(i64, i64)>> = terminals.chunks(TERMINALS_AT_ONCE).map(of).collect();
+        let mut events = Self::default();
+        while let Some(mut payments) = left.pop() {
+            let terminals: Vec<i64> = distinct(payments.iter().map(|(terminal_id, _)| *terminal_id));
+            let from_ms = payments.iter().map(|(_, at_ms)| *at_ms).min().unwrap_or(0) - matching::DAY_MS;
+            let to_ms = payments.iter().map(|(_, at_ms)| *at_ms).max().unwrap_or(0) + matching::DAY_MS;
+            match store::events(conn, &terminals, from_ms, to_ms)? {
+                Some(found) => {
+                    for event in found {
+                        events.by_terminal.entry(event.terminal_id).or_default().push(event);
+                    }
+                }
+                None if payments.len() > 1 => {
+                    left.push(payments.split_off(payments.len() / 2));
+                    left.push(payments);
+                }
+                None => events.unread.extend(terminals),
+            }
+        }
+        Ok(events)
     }
 }
 

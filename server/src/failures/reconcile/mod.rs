@@ -5,13 +5,16 @@
 //! verdict in the same transaction. A merchant number that is new opens a review and accuses nobody ([`decide`]); a
 //! difference that is a fee is no fault. How much was compared always stands beside what was found.
 
+mod again;
 mod gather;
 pub mod http;
+mod late;
 pub mod matching;
 mod pass;
 mod store;
 mod view;
 
+pub use again::{compare_merchant_again, compare_terminals_again};
 pub use pass::{MISSING_AFTER_MS, look_for_missing, pass};
 pub use view::{
     Coverage, DAYS_MAX, Filter, Settlement, SettlementDetail, SettlementKey, Summary, find, last_days, list, summary,
@@ -22,7 +25,7 @@ use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::merchants::Error;
 use crate::merchants::numbers::{self, Act, MerchantNumber, NewMerchantNumber};
-use crate::operators::{Caller, Scope};
+use crate::operators::Caller;
 
 /// Does `act` to another number of a merchant; payments under it are looked at again.
 ///
@@ -38,7 +41,7 @@ pub fn decide(
 ) -> Result<MerchantNumber, Error> {
     store::wait_to_lead(conn)?;
     let number = numbers::find(conn, &caller.scope, id)?;
-    store::look_again(conn, &Scope::subtree(number.org_path), &number.number, now)?;
+    again::compare_number_again(conn, &number.number, &number.org_path)?;
     numbers::act(conn, caller, actor, id, act, now)
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::gather::{Gathered, Known};
-use super::matching;
 use super::store::{self, Compared};
+use super::{again, late, matching};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db, settings};
 use crate::failures::classify::{
@@ -18,7 +18,8 @@ use crate::merchants::numbers::{self, Seen};
 
 /// Payments of one batch: some 50 ms of writing.
 const BATCH: i64 = 200;
-/// A payment whose terminal is not known is looked at again so long after it came, ms: it may be registered late.
+/// A payment whose terminal is not known, or has not reported since, is looked at again so long after it came, ms: the
+/// terminal may be registered late, or be out of reach for days.
 const UNKNOWN_KEPT_MS: i64 = 7 * 86_400_000;
 /// How often, ms.
 const UNKNOWN_AGAIN_MS: i64 = 86_400_000;
@@ -43,11 +44,14 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     if !store::leads(conn)? {
         return Ok(false);
     }
+    if again::step(conn, now)? {
+        return Ok(true);
+    }
     let mut due = store::due(conn, now, BATCH)?;
     if due.is_empty() {
         return Ok(false);
     }
-    store::resolve_terminals(conn, &mut due)?;
+    late::resolve(conn, &mut due)?;
     let known = Known::read(conn, &due)?;
     let mut found: Vec<(i64, String)> = Vec::new();
     let mut tables: HashMap<String, Arc<InForce>> = HashMap::new();
@@ -63,9 +67,11 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
         };
         let gathered = known.gather(payment, now);
         let judgement = judge_settlement(&gathered.facts, &in_force.tables);
+        if !store::compared(conn, payment, &compared(payment, &gathered, &judgement, now))? {
+            continue;
+        }
         review(conn, payment, &gathered, &judgement, &known)?;
         found.extend(payment.terminal_id.zip(gathered.matched_event.clone()));
-        store::compared(conn, payment, &compared(payment, &gathered, &judgement, now))?;
         if judgement.verdict.is_some() || is_judged(payment) {
             new.push(verdict(payment, gathered, judgement, in_force));
         }
@@ -228,11 +234,13 @@ fn shows(payment: &Transaction, gathered: &Gathered, judgement: &Judgement) -> S
     }
 }
 
-/// When a payment is looked at next: while its terminal is unknown, and when one side alone has known it for too long.
+/// When a payment is looked at next: while its terminal is unknown or may still tell of it, and when one side alone has
+/// known it for too long.
 fn due_again(payment: &Transaction, gathered: &Gathered, now: Now) -> Option<i64> {
-    if payment.terminal_id.is_none() {
-        let again_ms = now.0 + UNKNOWN_AGAIN_MS;
-        return (again_ms < payment.received_at_ms + UNKNOWN_KEPT_MS).then_some(again_ms);
+    let again_ms = now.0 + UNKNOWN_AGAIN_MS;
+    if payment.terminal_id.is_none() || gathered.is_awaited {
+        let until_ms = payment.received_at_ms.max(payment.at_ms) + UNKNOWN_KEPT_MS;
+        return (again_ms < until_ms).then_some(again_ms);
     }
     let missing_ms = payment.at_ms + MISSING_AFTER_MS;
     let is_one_sided = gathered.facts.terminal.is_some() && now.0 < missing_ms;

@@ -1,5 +1,7 @@
 //! SQL of the comparison.
 
+pub(super) mod again;
+
 use std::collections::{HashMap, HashSet};
 
 use diesel::dsl::sql;
@@ -18,7 +20,7 @@ use crate::failures::feed::store::Transaction;
 use crate::failures::verdicts::Source;
 use crate::operators::Scope;
 
-/// Failures of the terminals of one batch that are looked through.
+/// Failures, and successes, that one statement reads.
 const EVENTS_MAX: i64 = 20_000;
 /// Slots deleted in one transaction.
 const DELETED_MAX: i64 = 2_000;
@@ -55,29 +57,22 @@ pub(super) fn due(conn: &mut Conn, now: Now, limit: i64) -> Result<Vec<Transacti
         .load(conn)?)
 }
 
-/// Finds the terminals of payments that came before their terminals were registered.
-pub(super) fn resolve_terminals(conn: &mut Conn, batch: &mut [Transaction]) -> Result<(), db::Error> {
-    let sns: Vec<&str> =
-        batch.iter().filter(|payment| payment.terminal_id.is_none()).map(|payment| payment.sn.as_str()).collect();
-    if sns.is_empty() {
-        return Ok(());
-    }
-    let found: Vec<(String, i64, String)> = terminals::table
-        .filter(terminals::sn.eq_any(&sns))
-        .select((terminals::sn, terminals::id, terminals::org_path))
-        .load(conn)?;
-    let by_sn: HashMap<String, (i64, String)> = found.into_iter().map(|(sn, id, path)| (sn, (id, path))).collect();
-    for payment in batch.iter_mut().filter(|payment| payment.terminal_id.is_none()) {
-        // Only what is below the channel's organization, which such a payment still has.
-        let known = by_sn.get(&payment.sn).filter(|(_, path)| path.starts_with(&payment.org_path));
-        let Some((id, org_path)) = known else { continue };
-        payment.terminal_id = Some(*id);
-        payment.org_path.clone_from(org_path);
-        diesel::update(channel_transactions::table.find(payment.id))
-            .set((channel_transactions::terminal_id.eq(*id), channel_transactions::org_path.eq(org_path)))
-            .execute(conn)?;
-    }
-    Ok(())
+/// Writes down whose a payment is that came before its terminal was registered; `false` when a channel told something else
+/// of it meanwhile.
+pub(super) fn resolve(
+    conn: &mut Conn,
+    payment: &Transaction,
+    terminal_id: i64,
+    org_path: &str,
+) -> Result<bool, db::Error> {
+    let as_read = channel_transactions::table
+        .find(payment.id)
+        .filter(channel_transactions::digest.eq(&payment.digest))
+        .filter(channel_transactions::terminal_id.is_null());
+    let written = diesel::update(as_read)
+        .set((channel_transactions::terminal_id.eq(terminal_id), channel_transactions::org_path.eq(org_path)))
+        .execute(conn)?;
+    Ok(written == 1)
 }
 
 /// Paths of the channels' organizations.
@@ -117,15 +112,21 @@ macro_rules! payment_columns {
     };
 }
 
-/// The terminals' own events in a time. By `failures_by_terminal` and `payments_by_terminal`.
-pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i64) -> Result<Vec<Event>, db::Error> {
+/// The terminals' own events in a time; `None` when there are more than [`EVENTS_MAX`]. By `failures_by_terminal` and
+/// `payments_by_terminal`.
+pub(super) fn events(
+    conn: &mut Conn,
+    terminals: &[i64],
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Option<Vec<Event>>, db::Error> {
     type Columns = (i64, String, i64, Option<i64>, String);
     let rows: Vec<Columns> = failures::table
         .filter(failures::terminal_id.eq_any(terminals))
         .filter(failures::occurred_at_ms.ge(from_ms))
         .filter(failures::occurred_at_ms.lt(to_ms))
         .order((failures::terminal_id, failures::received_at_ms))
-        .limit(EVENTS_MAX)
+        .limit(EVENTS_MAX + 1)
         .select((
             failures::terminal_id,
             failures::event_id,
@@ -134,6 +135,9 @@ pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i6
             failures::event,
         ))
         .load(conn)?;
+    if is_cut(&rows) {
+        return Ok(None);
+    }
     let failed = rows.into_iter().filter_map(|(terminal_id, event_id, at_ms, amount_fen, event)| {
         let numbers: Numbers = serde_json::from_str(&event).ok()?;
         Some(Event {
@@ -154,11 +158,18 @@ pub(super) fn events(conn: &mut Conn, terminals: &[i64], from_ms: i64, to_ms: i6
         .filter(payments::at_ms.ge(from_ms))
         .filter(payments::at_ms.lt(to_ms))
         .order((payments::terminal_id, payments::at_ms))
-        .limit(EVENTS_MAX)
+        .limit(EVENTS_MAX + 1)
         .select(payment_columns!())
         .load::<PaymentColumns>(conn)?;
+    if is_cut(&rows) {
+        return Ok(None);
+    }
     events.extend(rows.into_iter().map(payment));
-    Ok(events)
+    Ok(Some(events))
+}
+
+fn is_cut<T>(rows: &[T]) -> bool {
+    i64::try_from(rows.len()).is_ok_and(|n| n > EVENTS_MAX)
 }
 
 type PaymentColumns = (i64, String, i64, i64, Option<String>, Option<String>, Option<String>, Option<String>);
@@ -297,9 +308,10 @@ pub(super) struct Compared {
     pub due_ms: Option<i64>,
 }
 
-/// Writes it.
-pub(super) fn compared(conn: &mut Conn, payment: &Transaction, found: &Compared) -> Result<(), db::Error> {
-    diesel::update(channel_transactions::table.find(payment.id))
+/// Writes it; `false` when a channel told something else of the payment meanwhile, which is then still due.
+pub(super) fn compared(conn: &mut Conn, payment: &Transaction, found: &Compared) -> Result<bool, db::Error> {
+    let as_read = channel_transactions::table.find(payment.id).filter(channel_transactions::digest.eq(&payment.digest));
+    let written = diesel::update(as_read)
         .set((
             channel_transactions::match_quality.eq(found.quality),
             channel_transactions::matched_event.eq(&found.matched_event),
@@ -309,17 +321,7 @@ pub(super) fn compared(conn: &mut Conn, payment: &Transaction, found: &Compared)
             channel_transactions::due_ms.eq(found.due_ms),
         ))
         .execute(conn)?;
-    Ok(())
-}
-
-/// Payments under a number are looked at again. By `channel_transactions_by_merchant`.
-pub(super) fn look_again(conn: &mut Conn, scope: &Scope, number: &str, now: Now) -> Result<usize, db::Error> {
-    let under = channel_transactions::table
-        .filter(channel_transactions::merchant_no.eq(number))
-        .filter(channel_transactions::org_path.ge(scope.from()))
-        .filter(channel_transactions::org_path.lt(scope.below()))
-        .filter(channel_transactions::status.ne("processing"));
-    Ok(diesel::update(under).set(channel_transactions::due_ms.eq(now.0)).execute(conn)?)
+    Ok(written == 1)
 }
 
 /// Counts of a time, by state and what payments show. By `channel_transactions_by_org`.
@@ -439,14 +441,14 @@ pub(super) fn judgement(conn: &mut Conn, terminal_id: Option<i64>, item: &str) -
     Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
 }
 
-/// Since when each of these terminals reports successes; none for those that do not. By `payments_by_terminal`.
-pub(super) fn reporting_since(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, i64>, db::Error> {
-    let rows: Vec<(i64, i64)> = payments::table
+/// From when to when each of these terminals reported successes; none for those that do not. By `payments_by_terminal`.
+pub(super) fn reporting(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
+    let rows: Vec<(i64, i64, i64)> = payments::table
         .filter(payments::terminal_id.eq_any(terminals))
         .group_by(payments::terminal_id)
-        .select((payments::terminal_id, sql::<BigInt>("MIN(payments.at_ms)")))
+        .select((payments::terminal_id, sql::<BigInt>("MIN(payments.at_ms)"), sql::<BigInt>("MAX(payments.at_ms)")))
         .load(conn)?;
-    Ok(rows.into_iter().collect())
+    Ok(rows.into_iter().map(|(id, from_ms, to_ms)| (id, (from_ms, to_ms))).collect())
 }
 
 /// Deletes slots of hours before `before_ms`; returns how many went. By `exposure_slots_by_time`.

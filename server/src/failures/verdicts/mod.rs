@@ -121,7 +121,7 @@ pub fn record_all(conn: &mut Conn, new: &[NewVerdict], now: Now) -> Result<usize
 }
 
 /// Stores what the rules say now, within the caller's transaction, in place of what they said before where there was
-/// something. In all else as [`record_all`].
+/// something. Opens incidents for what was not said before, and in all else does as [`record_all`].
 ///
 /// # Errors
 /// [`db::Error`]; the caller's transaction must then be given up.
@@ -147,33 +147,54 @@ fn put(conn: &mut Conn, new: &[NewVerdict], unjudged: Unjudged, now: Now) -> Res
     sorted.sort_by_key(|one| (one.source, one.terminal_id, &one.item));
     keep_tables(conn, &sorted, now)?;
     let mut counts: BTreeMap<CountKey, i64> = BTreeMap::new();
-    let mut written = Vec::with_capacity(sorted.len());
+    let mut news: Vec<&NewVerdict> = Vec::new();
     let mut changed = 0;
     for one in sorted {
         match (store::find(conn, one)?, unjudged) {
+            // What was said earlier stays beside the verdict; the same again is nothing earlier.
+            (Some(before), _) if before.is_same(one) => continue,
             (Some(before), _) => {
                 store::replace(conn, &before, one, now)?;
                 *counts.entry(before.count_key(one.source)).or_default() -= 1;
                 changed += i64::from(before.cause != one.judgement.cause().as_str());
+                // Another look that finds the same tells nobody: what people closed stays closed.
+                news.extend(before.is_news(one).then_some(one));
             }
-            (None, Unjudged::Insert) if store::insert(conn, one, now)? => changed += 1,
+            (None, Unjudged::Insert) if store::insert(conn, one, now)? => {
+                changed += 1;
+                news.push(one);
+            }
             (None, Unjudged::Insert | Unjudged::Skip) => continue,
         }
         *counts.entry(CountKey::of(one)).or_default() += 1;
-        written.push(one);
     }
-    settle(conn, counts, &written, now)?;
+    settle(conn, counts, &news, now)?;
     Ok(changed)
 }
 
-/// Counts, in the order of the keys, and incidents.
-fn settle(conn: &mut Conn, counts: BTreeMap<CountKey, i64>, judged: &[&NewVerdict], now: Now) -> Result<(), db::Error> {
+/// Takes back, within the caller's transaction, what was said of these things while no terminal was known for them.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn take_back_unknown(conn: &mut Conn, source: Source, items: &[String]) -> Result<(), db::Error> {
+    let mut counts: BTreeMap<CountKey, i64> = BTreeMap::new();
+    for before in store::take_back_unknown(conn, source, items)? {
+        *counts.entry(before.count_key(source)).or_default() -= 1;
+    }
+    for (key, by) in counts {
+        store::count(conn, &key, by)?;
+    }
+    Ok(())
+}
+
+/// Counts, in the order of the keys, and the incidents of what is news.
+fn settle(conn: &mut Conn, counts: BTreeMap<CountKey, i64>, news: &[&NewVerdict], now: Now) -> Result<(), db::Error> {
     for (key, by) in counts {
         if by != 0 {
             store::count(conn, &key, by)?;
         }
     }
-    for one in judged {
+    for one in news {
         findings::open(conn, one, now)?;
         counted(one);
     }

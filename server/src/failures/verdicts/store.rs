@@ -3,6 +3,8 @@
 pub(super) mod facts;
 pub(super) mod tables;
 
+use std::collections::BTreeSet;
+
 use diesel::dsl::{exists, not, sql};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -13,6 +15,7 @@ use super::{CountKey, EARLIER_MAX, NewVerdict, Source, Summary};
 use crate::clock::Now;
 use crate::db::schema::{failures, settings, terminals, verdict_counts, verdicts};
 use crate::db::{self, Conn};
+use crate::failures::classify::{FindingKind, Judgement, Severity};
 use crate::on_backend;
 use crate::operators::Scope;
 
@@ -249,6 +252,36 @@ impl Stored {
             symptom: self.symptom.clone(),
         }
     }
+
+    /// Whether `new` says the very same of the same payment or failure, by the same tables.
+    pub(super) fn is_same(&self, new: &NewVerdict) -> bool {
+        self.judgement == json(&new.judgement)
+            && self.tables_hash == new.tables.tables.version
+            && self.org_path == new.org_path
+            && self.received_at_ms == new.received_at_ms
+    }
+
+    /// Whether `new` says what nobody was told yet: another rule, cause, severity or standing, another finding, or to
+    /// another organization. An age that grew is no news.
+    pub(super) fn is_news(&self, new: &NewVerdict) -> bool {
+        let summary = Summary::of(new);
+        let says_the_same = self.rule.as_deref() == summary.rule
+            && self.cause == new.judgement.cause().as_str()
+            && self.severity == summary.severity.as_str()
+            && self.standing == summary.standing.as_str()
+            && self.org_path == new.org_path;
+        let before: Judgement = serde_json::from_str(&self.judgement).unwrap_or_default();
+        !says_the_same || !found(&new.judgement).is_subset(&found(&before))
+    }
+}
+
+/// The findings of a judgement, each with what shows it first.
+fn found(judgement: &Judgement) -> BTreeSet<(FindingKind, Severity, Option<(&str, &str)>)> {
+    let findings = judgement.findings.iter().map(|finding| {
+        let shown = finding.reasons.first().map(|reason| (reason.observed.as_str(), reason.threshold.as_str()));
+        (finding.kind, finding.severity, shown)
+    });
+    findings.collect()
 }
 
 /// The verdict about the same thing, by primary key.
@@ -287,6 +320,8 @@ pub(super) fn replace(conn: &mut Conn, before: &Stored, new: &NewVerdict, now: N
         .filter(verdicts::revision.eq(before.revision));
     let written = diesel::update(row)
         .set((
+            verdicts::org_path.eq(&new.org_path),
+            verdicts::received_at_ms.eq(new.received_at_ms),
             verdicts::rule.eq(summary.rule),
             verdicts::symptom.eq(summary.symptom.as_str()),
             verdicts::cause.eq(new.judgement.cause().as_str()),
@@ -301,6 +336,20 @@ pub(super) fn replace(conn: &mut Conn, before: &Stored, new: &NewVerdict, now: N
         ))
         .execute(conn)?;
     if written == 1 { Ok(()) } else { Err(db::Error::Query(diesel::result::Error::RollbackTransaction)) }
+}
+
+/// Deletes the verdicts about these things that name no terminal, and returns them. By primary key.
+pub(super) fn take_back_unknown(conn: &mut Conn, source: Source, items: &[String]) -> Result<Vec<Stored>, db::Error> {
+    let taken: Vec<Stored> = verdicts::table
+        .filter(verdicts::source.eq(source.as_str()))
+        .filter(verdicts::terminal_id.eq(0))
+        .filter(verdicts::item.eq_any(items))
+        .select(stored_columns!())
+        .load(conn)?;
+    for row in &taken {
+        diesel::delete(verdicts::table.find((source.as_str(), row.terminal_id, &row.item))).execute(conn)?;
+    }
+    Ok(taken)
 }
 
 /// Adds to a count.

@@ -16,6 +16,7 @@ use super::{Error, fields};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn};
+use crate::failures::reconcile;
 use crate::operators::Scope;
 
 /// Bindings of one terminal that are shown, the newest.
@@ -88,7 +89,11 @@ pub(super) fn note(conn: &mut Conn, records: &[(&Record, Why<'_>)], now: Now) ->
         });
     }
     store::end(conn, &ended, now)?;
-    store::insert(conn, &begun)
+    store::insert(conn, &begun)?;
+    // What was paid before anybody said whose these terminals are can be compared now.
+    let first: Vec<i64> =
+        begun.iter().filter(|binding| binding.from_ms == 0).map(|binding| binding.terminal_id).collect();
+    reconcile::compare_terminals_again(conn, &first)
 }
 
 fn is_same(before: &Binding, record: &Record) -> bool {
@@ -104,6 +109,14 @@ fn is_same(before: &Binding, record: &Record) -> bool {
 /// [`db::Error`].
 pub fn of_terminals(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Binding>, db::Error> {
     store::of_terminals(conn, ids)
+}
+
+/// Terminals that are or were bound to this merchant number, after `after`, in order, at most `limit`.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn terminals_of(conn: &mut Conn, merchant_no: &str, after: i64, limit: i64) -> Result<Vec<i64>, db::Error> {
+    store::terminals_of(conn, merchant_no, after, limit)
 }
 
 /// Bindings to this merchant number that ended after `from_ms` or are open, by terminal, at most `limit`. For whoever looks
@@ -196,6 +209,7 @@ pub fn correct(
         reason,
     };
     store::insert(conn, std::slice::from_ref(&binding))?;
+    reconcile::compare_terminals_again(conn, &[terminal_id])?;
     let deed = Deed {
         action: "terminals.binding",
         object_kind: "terminal",

@@ -68,6 +68,18 @@ pub(super) fn of_merchant(
     Ok(rows.into_iter().map(Binding::from).collect())
 }
 
+/// Terminals after `after` that are or were bound to this number, in order. By `terminal_bindings_by_merchant`.
+pub(super) fn terminals_of(conn: &mut Conn, merchant_no: &str, after: i64, limit: i64) -> Result<Vec<i64>, db::Error> {
+    Ok(terminal_bindings::table
+        .filter(terminal_bindings::merchant_no.eq(merchant_no))
+        .filter(terminal_bindings::terminal_id.gt(after))
+        .select(terminal_bindings::terminal_id)
+        .distinct()
+        .order(terminal_bindings::terminal_id)
+        .limit(limit)
+        .load(conn)?)
+}
+
 /// Which of these terminals have any binding.
 pub(super) fn ever_bound(conn: &mut Conn, ids: &[i64]) -> Result<HashSet<i64>, db::Error> {
     let rows: Vec<i64> = terminal_bindings::table

@@ -11,16 +11,16 @@ use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::seed::{MODEL, Tree};
 
 /// A number of the fee-free class, in the same region and of the same institution.
-const REDUCED: &str = "850331083980612";
+pub(super) const REDUCED: &str = "850331083980612";
 
-const HEADINGS: &str =
+pub(super) const HEADINGS: &str =
     "流水号,机具序列号,商户编号,商户名称,交易金额,结算金额,手续费,提现费,服务费,交易时间,交易状态,应答码";
 
 /// Number, serial number, merchant, amount, settled, fee, second order, hours ago.
-type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str, &'a str, i64);
+pub(super) type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str, &'a str, i64);
 
 /// A file of rows.
-fn file(server: &TestServer, rows: &[Row<'_>]) -> String {
+pub(super) fn file(server: &TestServer, rows: &[Row<'_>]) -> String {
     let mut text = format!("{HEADINGS}\n");
     for (number, sn, merchant, amount, settled, fee, second, hours) in rows {
         let at = moment(server.clock.now().0 - hours * 3_600_000);
@@ -29,22 +29,22 @@ fn file(server: &TestServer, rows: &[Row<'_>]) -> String {
     text
 }
 
-fn shown(server: &TestServer, token: &str, result: &str) -> Vec<Value> {
+pub(super) fn shown(server: &TestServer, token: &str, result: &str) -> Vec<Value> {
     let page = server.get(&format!("/api/v1/settlements?result={result}&size=100"), token).expect(200).json();
     page["items"].as_array().unwrap().clone()
 }
 
 /// Waits until payments were looked at again.
-fn comes_to(server: &TestServer, token: &str, what: &str, n: i64) {
+pub(super) fn comes_to(server: &TestServer, token: &str, what: &str, n: i64) {
     wait_until(what, || server.get("/api/v1/reconciliation", token).expect(200).json()[what] == n);
 }
 
-fn incidents(server: &TestServer, token: &str, kind: &str) -> Vec<Value> {
+pub(super) fn incidents(server: &TestServer, token: &str, kind: &str) -> Vec<Value> {
     let page = server.get(&format!("/api/v1/incidents?kind={kind}"), token).expect(200).json();
     page["items"].as_array().unwrap().clone()
 }
 
-fn numbers(server: &TestServer, token: &str) -> Vec<Value> {
+pub(super) fn numbers(server: &TestServer, token: &str) -> Vec<Value> {
     server.get("/api/v1/merchant-numbers", token).expect(200).json()["items"].as_array().unwrap().clone()
 }
 
@@ -312,7 +312,7 @@ fn a_download_opens_in_a_spreadsheet_and_holds_no_formula() {
 }
 
 /// A success as a terminal reports it.
-fn reported(server: &TestServer, id: i64, event: &str, at_ms: i64, amount_fen: i64, sent: &str) {
+pub(super) fn reported(server: &TestServer, id: i64, event: &str, at_ms: i64, amount_fen: i64, sent: &str) {
     let (event, sent) = (event.to_owned(), sent.to_owned());
     let write = server.state.db.write(move |conn| {
         diesel::insert_into(payments::table)

@@ -197,7 +197,7 @@ fn payment(
         return Err(FieldError::new("at_ms", "lies more than thirteen months back"));
     }
     let text = |field: &str| row.text(field).map(str::to_owned);
-    let merchant_no = typed(row, "merchant_no", |no| no.len() <= 20 && no.bytes().all(|b| b.is_ascii_alphanumeric()))?;
+    let merchant_no = typed(row, "merchant_no", is_merchant_no)?;
     let mcc = typed(row, "mcc", |mcc| mcc.len() == 4 && mcc.bytes().all(|b| b.is_ascii_digit()))?;
     let amount_fen = row.number("amount_fen").ok_or_else(|| FieldError::new("amount_fen", "must not be empty"))?;
     let mut payment = Transaction {
@@ -239,6 +239,12 @@ fn payment(
     // What is under way is not compared yet.
     payment.due_ms = (payment.status != "processing").then_some(now.0);
     Ok(payment)
+}
+
+/// Merchant numbers have 15 digits, as some card numbers have; of any other length it is no card number.
+fn is_merchant_no(no: &str) -> bool {
+    let is_plain = no.len() <= 20 && no.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_plain && (no.len() == 15 || !pan::contains_card_data(no))
 }
 
 fn is_short_id(id: &str) -> bool {

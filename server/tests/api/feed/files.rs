@@ -100,6 +100,35 @@ fn a_broken_row_is_named_by_its_line_and_nothing_else_is_lost() {
 }
 
 #[test]
+fn card_numbers_that_a_spreadsheet_keeps_as_numbers_are_in_no_table_and_no_list_of_errors() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let at = moment(now(server) - 3_600_000);
+        let rows = format!(
+            "{HEADINGS}\n\
+             T1,4111111111111111,,,1.00,,,{at},成功,4111111111111111\n\
+             T2,S1,4111111111111111,,1.00,,,{at},成功,\n"
+        );
+        let done = import(server, &tree.east_ops, channel, &workbook(&rows));
+        assert_eq!((counts(&done), &done["card_cells"]), ([0, 0, 0, 2], &json!(3)), "{done}");
+        let text = server.get(done["errors_url"].as_str().unwrap(), &tree.east_ops).expect(200).text();
+        for reason in ["sn: was rounded by a spreadsheet", "merchant_no: was rounded by a spreadsheet"] {
+            assert!(text.contains(reason), "{reason} in {text}");
+        }
+        assert!(!text.contains("111111"), "{text}");
+        // As text it is no merchant number either.
+        let done = import(server, &tree.east_ops, channel, rows.replace("T1,4111111111111111", "T1,S1").as_bytes());
+        assert_eq!(counts(&done), [1, 0, 0, 1], "{done}");
+        let text = server.get(done["errors_url"].as_str().unwrap(), &tree.east_ops).expect(200).text();
+        assert!(text.contains("merchant_no: does not look like one") && !text.contains("111111"), "{text}");
+        let kept = server.get("/api/v1/settlements", &tree.east_ops).expect(200).text();
+        assert!(!kept.contains("111111"), "{kept}");
+    });
+}
+
+#[test]
 fn the_same_file_and_the_same_rows_count_once() {
     on_each_database(|server| {
         let tree = Tree::plant(server);

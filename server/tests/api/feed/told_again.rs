@@ -1,0 +1,52 @@
+//! Payments that are told more than once: what stays, what is judged anew, and by what they are known again.
+
+use serde_json::{Value, json};
+
+use super::{MERCHANT, channel, counts, import, moment, terminals};
+use crate::harness::{TestServer, on_each_database};
+use crate::seed::Tree;
+
+const HEADINGS: &str = "流水号,机具序列号,商户编号,商户名称,交易金额,结算金额,手续费,交易时间,交易状态,参考号";
+
+/// The only payment of this amount.
+fn settlement(server: &TestServer, token: &str, amount_fen: i64) -> Value {
+    let page = server.get("/api/v1/settlements?size=100", token).expect(200).json();
+    let rows: Vec<Value> =
+        page["items"].as_array().unwrap().iter().filter(|row| row["amount_fen"] == amount_fen).cloned().collect();
+    assert_eq!(rows.len(), 1, "{page}");
+    rows[0].clone()
+}
+
+#[test]
+fn a_row_that_says_less_takes_nothing_back() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let at_ms = server.clock.now().hour_ms() - 30 * 3_600_000 + 60_000;
+        let at = moment(at_ms);
+        let rich = format!(
+            "{HEADINGS}\n\
+             1,S1,{MERCHANT},张记面馆,100,99.40,0.60,{at},成功,\n\
+             2,S1,{MERCHANT},张记面馆,200,,,{at},失败,\n\
+             3,S1,{MERCHANT},张记面馆,300,298.20,1.80,{at},成功,\n\
+             3,S1,,,300,,,{at},,REF3\n"
+        );
+        assert_eq!(counts(&import(server, ops, channel, rich.as_bytes())), [3, 1, 0, 0]);
+        // A day alone, no state, no settlement.
+        let day = at.get(..10).unwrap();
+        let poor = format!(
+            "流水号,机具序列号,交易金额,交易日期,参考号\n1,S1,100,{day},REF1\n2,S1,200,{day},\n3,S1,300,{day},\n"
+        );
+        assert_eq!(counts(&import(server, ops, channel, poor.as_bytes())), [0, 1, 2, 0]);
+        let paid = settlement(server, ops, 10_000);
+        assert_eq!((&paid["settle_fen"], &paid["fee_fen"]), (&json!(9_940), &json!(60)), "{paid}");
+        assert_eq!((&paid["merchant_no"], &paid["merchant_name"]), (&json!(MERCHANT), &json!("张记面馆")));
+        assert_eq!((&paid["at_ms"], &paid["ref_no"]), (&json!(at_ms), &json!("REF1")));
+        assert_eq!(settlement(server, ops, 20_000)["status"], "failure");
+        let twice = settlement(server, ops, 30_000);
+        assert_eq!((&twice["settle_fen"], &twice["merchant_no"]), (&json!(29_820), &json!(MERCHANT)), "{twice}");
+        assert_eq!((&twice["status"], &twice["ref_no"]), (&json!("success"), &json!("REF3")));
+    });
+}

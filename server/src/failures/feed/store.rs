@@ -99,7 +99,8 @@ pub(super) fn insert(conn: &mut Conn, new: &[Transaction]) -> Result<(), db::Err
     Ok(())
 }
 
-/// What a channel says now of a payment that is known; it is looked at anew.
+/// What a channel says now of a payment that is known; it is looked at anew when it is due. What it shows stays until then:
+/// by that it is known which payments were judged and counted before.
 pub(super) fn update(conn: &mut Conn, id: i64, payment: &Transaction) -> Result<(), db::Error> {
     diesel::update(channel_transactions::table.find(id))
         .set((
@@ -129,7 +130,6 @@ pub(super) fn update(conn: &mut Conn, id: i64, payment: &Transaction) -> Result<
             channel_transactions::detail.eq(&payment.detail),
             channel_transactions::import_id.eq(&payment.import_id),
             channel_transactions::received_at_ms.eq(payment.received_at_ms),
-            channel_transactions::result.eq(&payment.result),
             channel_transactions::due_ms.eq(payment.due_ms),
         ))
         .execute(conn)?;

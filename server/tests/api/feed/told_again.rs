@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{MERCHANT, channel, counts, import, moment, terminals};
-use crate::harness::{TestServer, on_each_database};
+use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::seed::Tree;
 
+/// A number of the fee-free class, in the same region and of the same institution.
+const REDUCED: &str = "850331083980612";
 const HEADINGS: &str = "流水号,机具序列号,商户编号,商户名称,交易金额,结算金额,手续费,交易时间,交易状态,参考号";
 
 /// The only payment of this amount.
@@ -48,5 +50,43 @@ fn a_row_that_says_less_takes_nothing_back() {
         let twice = settlement(server, ops, 30_000);
         assert_eq!((&twice["settle_fen"], &twice["merchant_no"]), (&json!(29_820), &json!(MERCHANT)), "{twice}");
         assert_eq!((&twice["status"], &twice["ref_no"]), (&json!("success"), &json!("REF3")));
+    });
+}
+
+#[test]
+fn a_payment_that_is_corrected_is_judged_anew_and_counts_once_under_review() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let at = moment(server.clock.now().0 - 5 * 3_600_000);
+        let file = |first: &str, second: &str| {
+            let line = |number: u32, merchant: &str, money: &str| {
+                format!("{number},S1,{merchant},张记面馆,{money},{at},成功,\n")
+            };
+            format!("{HEADINGS}\n{}{}", line(1, MERCHANT, first), line(2, REDUCED, second))
+        };
+        let first = file("100,87.66,0", "200,,");
+        assert_eq!(counts(&import(server, ops, channel, first.as_bytes())), [2, 0, 0, 0]);
+        let found = super::summary(server, ops);
+        assert_eq!((&found["s2_short"], &found["review"]), (&json!(1), &json!(1)), "{found}");
+        let corrected = file("100,100,0", "200,198.80,1.20");
+        assert_eq!(counts(&import(server, ops, channel, corrected.as_bytes())), [0, 2, 0, 0]);
+        // Both are looked at in one transaction.
+        wait_until("the first is in order", || {
+            server.get("/api/v1/reconciliation?days=60", ops).expect(200).json()["fine"] == 1
+        });
+        let detail = format!("/api/v1/settlements/{}", settlement(server, ops, 10_000)["id"]);
+        let why = server.get(&detail, ops).expect(200).json();
+        assert_eq!(
+            (&why["settlement"]["result"], &why["judgement"]["verdict"]),
+            (&json!("fine"), &Value::Null),
+            "{why}"
+        );
+        let under_review = settlement(server, ops, 20_000);
+        assert_eq!((&under_review["result"], &under_review["settle_fen"]), (&json!("review"), &json!(19_880)));
+        let numbers = server.get("/api/v1/merchant-numbers", ops).expect(200).json();
+        assert_eq!(numbers["items"][0]["payments"], 1, "{numbers}");
     });
 }

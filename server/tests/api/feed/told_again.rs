@@ -1,10 +1,14 @@
 //! Payments that are told more than once: what stays, what is judged anew, and by what they are known again.
 
+use std::sync::{Arc, Barrier};
+
 use serde_json::{Value, json};
+use tillward_server::checkin::{self, Slot};
+use tillward_server::db;
 
 use super::{MERCHANT, channel, counts, import, moment, terminals};
 use crate::harness::{TestServer, on_each_database, wait_until};
-use crate::seed::Tree;
+use crate::seed::{MODEL, Tree};
 
 /// A number of the fee-free class, in the same region and of the same institution.
 const REDUCED: &str = "850331083980612";
@@ -88,5 +92,47 @@ fn a_payment_that_is_corrected_is_judged_anew_and_counts_once_under_review() {
         assert_eq!((&under_review["result"], &under_review["settle_fen"]), (&json!("review"), &json!(19_880)));
         let numbers = server.get("/api/v1/merchant-numbers", ops).expect(200).json();
         assert_eq!(numbers["items"][0]["payments"], 1, "{numbers}");
+    });
+}
+
+/// Ten hours of each of a hundred terminals, all of them told as failed or as well.
+fn tell(conn: &mut db::Conn, before_ms: i64, is_failed: bool) -> Result<(), db::Error> {
+    let slot = |n: i64| Slot {
+        terminal_id: 5_000 + n / 10,
+        org_path: "/101/102/",
+        model: MODEL,
+        hardware: None,
+        region: "",
+        at_ms: before_ms - (1 + n % 10) * 3_600_000,
+        is_failed,
+        outcome: None,
+    };
+    let slots: Vec<Slot<'_>> = (0..1_000).map(slot).collect();
+    checkin::note_slots(conn, &slots)
+}
+
+#[test]
+fn an_hour_that_two_servers_tell_of_at_once_counts_once() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let hour_ms = server.clock.now().hour_ms();
+        // SQLite has one writer at a time.
+        let is_parallel = server.state.db.sqlite_path().is_none();
+        let together = Arc::new(Barrier::new(2));
+        let write = |is_failed: bool| {
+            let together = Arc::clone(&together);
+            server.state.db.write(move |conn| {
+                if is_parallel {
+                    together.wait();
+                }
+                tell(conn, hour_ms, is_failed)
+            })
+        };
+        let (well, failed) = server.block_on(async { tokio::join!(write(false), write(true)) });
+        well.unwrap();
+        failed.unwrap();
+        let found = server.get("/api/v1/failures/overview?hours=24", &tree.east_ops).expect(200).json();
+        assert_eq!(found["exposures"].as_f64(), Some(1_000.0), "{found}");
+        assert_eq!(found["failures"].as_f64(), Some(1_000.0), "{found}");
     });
 }

@@ -309,12 +309,16 @@ fn file_name(name: &str) -> String {
     tillward_protocol::pan::mask(kept.trim())
 }
 
-/// The saved mapping where the file has its columns, else what its headings say with the saved unit and words.
+/// The saved mapping where the file has its columns, else what its headings say with the saved words. Headings that were
+/// not there before and name their unit are right about it.
 fn suited(fields: &'static [Field], saved: Option<Mapping>, headings: &[String]) -> Mapping {
     let guessed = Mapping::of_headings(fields, headings);
     match saved {
         Some(saved) if Reader::new(fields, &saved, headings).is_ok() => saved,
-        Some(saved) => Mapping { columns: guessed.columns, ..saved },
+        Some(saved) => {
+            let unit = guessed.named_unit(fields).unwrap_or(saved.unit);
+            Mapping { columns: guessed.columns, unit, ..saved }
+        }
         None => guessed,
     }
 }

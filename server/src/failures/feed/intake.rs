@@ -259,16 +259,22 @@ fn typed(row: &Row, field: &str, is_good: impl Fn(&str) -> bool) -> Result<Optio
     }
 }
 
+/// Orders inside: the one that has a kind, and those that have columns of their own.
 fn second_orders(row: &Row) -> Option<String> {
-    let amount_fen = row.number("second_fen");
     let kind = row.text("second_kind");
-    match amount_fen {
-        Some(amount_fen) if amount_fen != 0 => {
-            Some(json!([{"kind": kind.unwrap_or_default(), "amount_fen": amount_fen}]).to_string())
-        }
-        Some(_) => Some("[]".to_owned()),
-        None => None,
-    }
+    // A lone column of service fees is what the kind is about.
+    let service = kind.filter(|_| row.number("second_fen").is_none());
+    let columns = [
+        ("second_fen", kind.unwrap_or_default()),
+        ("sim_fen", "流量费"),
+        ("deposit_fen", "押金"),
+        ("service_fen", service.unwrap_or("服务费")),
+    ];
+    let told: Vec<(&str, i64)> =
+        columns.into_iter().filter_map(|(field, kind)| Some((kind, row.number(field)?))).collect();
+    let orders = told.iter().filter(|(_, amount_fen)| *amount_fen != 0);
+    let orders: Vec<_> = orders.map(|(kind, amount_fen)| json!({"kind": kind, "amount_fen": amount_fen})).collect();
+    (!told.is_empty()).then(|| json!(orders).to_string())
 }
 
 fn detail(row: &Row) -> String {

@@ -205,6 +205,35 @@ fn a_mapping_is_asked_for_once_and_remembered_for_the_channel() {
 }
 
 #[test]
+fn a_file_whose_headings_name_another_unit_than_the_last_is_read_in_its_own() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let at = moment(now(server) - 7_200_000);
+        let text = |number: i64, unit: &str, amount: &str, fee_unit: &str| {
+            format!("流水号,机具序列号,交易金额({unit}),手续费({fee_unit}),交易时间\n{number},S1,{amount},1,{at}\n")
+        };
+        let first = text(1, "元", "100", "元");
+        let held = send(server, &tree.east_ops, channel, "start=hold", first.as_bytes()).expect(202).json();
+        // Its mapping is remembered.
+        let start = format!("/api/v1/imports/{}/start", held["id"].as_str().unwrap());
+        server.post(&start, &tree.east_ops, &json!({})).expect(200);
+        assert_eq!(counts(&ended(server, &tree.east_ops, &held["id"])), [1, 0, 0, 0]);
+        let next = import(server, &tree.east_ops, channel, text(2, "分", "20000", "分").as_bytes());
+        assert_eq!((counts(&next), &next["mapping"]["unit"]), ([1, 0, 0, 0], &json!("fen")), "{next}");
+        let page = server.get("/api/v1/settlements", &tree.east_ops).expect(200).json();
+        let mut amounts: Vec<i64> =
+            page["items"].as_array().unwrap().iter().map(|row| row["amount_fen"].as_i64().unwrap()).collect();
+        amounts.sort_unstable();
+        assert_eq!(amounts, [10_000, 20_000]);
+        let mixed = send(server, &tree.east_ops, channel, "", text(3, "元", "300", "分").as_bytes());
+        let mixed = mixed.expect(202).json();
+        assert_eq!((&mixed["state"], &mixed["problem"]["field"]), (&json!("draft"), &json!("fee_fen")), "{mixed}");
+    });
+}
+
+#[test]
 fn a_preview_shows_the_first_rows_as_they_are_understood() {
     on_each_database(|server| {
         let tree = Tree::plant(server);

@@ -1417,9 +1417,6 @@ feed-mapping-offset = Time zone (minutes ahead of UTC)
 feed-mapping-offset-hint = Beijing time is 480.
 feed-mapping-rows-path = Path of the list
 feed-mapping-rows-path-hint = For callbacks only, for example data.list.
-feed-mapping-number-length = Length of transaction numbers
-feed-mapping-number-hint = With it the numbers are kept as they are, otherwise only as a hash.
-feed-mapping-number-prefix = They begin with
 feed-mapping-words = Words for states
 feed-mapping-words-hint = One a line, for example status:S=success.
 feed-unit-yuan = yuan

@@ -1336,9 +1336,6 @@ feed-mapping-offset = 时区（比 UTC 快的分钟数）
 feed-mapping-offset-hint = 北京时间为 480。
 feed-mapping-rows-path = 列表路径
 feed-mapping-rows-path-hint = 仅回调需要，例如 data.list。
-feed-mapping-number-length = 流水号长度
-feed-mapping-number-hint = 填写后按原样保存流水号；不填则只保存哈希。
-feed-mapping-number-prefix = 流水号开头
 feed-mapping-words = 状态用词
 feed-mapping-words-hint = 每行一个，例如 status:S=success。
 feed-unit-yuan = 元

@@ -320,7 +320,11 @@ fn suited(fields: &'static [Field], saved: Option<Mapping>, headings: &[String])
         return Mapping { columns: guessed.columns, unit, ..saved };
     }
     let is_there = |column: &str| headings.iter().any(|heading| plain(heading) == plain(column));
+    let read: Vec<String> = saved.columns.values().map(|column| plain(column)).collect();
     for (field, heading) in guessed.columns {
+        if read.contains(&plain(&heading)) {
+            continue;
+        }
         if let Some(column) = saved.columns.get_mut(&field).filter(|column| !is_there(column.as_str())) {
             *column = heading;
             saved.unit = unit;

@@ -63,8 +63,8 @@ pub struct Word {
     pub means: String,
 }
 
-/// How transaction numbers of a channel look. Only then are they kept as they are; otherwise as a hash, because
-/// nothing else could tell one from a card number.
+/// How transaction numbers of a channel look. Mappings that were saved with it stay good; numbers are kept as hashes
+/// whatever they look like, because nothing could tell one from a card number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NumberForm {

@@ -7,7 +7,7 @@ use tillward_protocol::{FieldError, pan};
 
 use super::fields::{self, FIELDS};
 use super::store::{self, Kept, Known, Transaction};
-use super::told::{Told, finish, ref_key};
+use super::told::{self, Told, finish};
 use crate::checkin::{self, Slot};
 use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_ids};
@@ -82,12 +82,12 @@ pub(super) fn take(
             Err(error) => outcomes.push((index, Outcome::Refused(error))),
         }
     }
-    let keys: Vec<&str> = fresh.iter().map(|(_, told)| told.payment.ref_key.as_str()).collect();
+    let keys: Vec<&str> = fresh.iter().flat_map(|(_, told)| told.keys.iter().map(String::as_str)).collect();
     let mut known = store::known(conn, from.channel_id, &keys)?;
     let mut new: Vec<Transaction> = Vec::new();
     let mut counted: Vec<Counted> = Vec::new();
     for (index, told) in fresh {
-        let before = known.get(&told.payment.ref_key).cloned();
+        let before = told.keys.iter().find_map(|key| known.get(key)).cloned();
         let payment = match &before {
             Some(before) => told.beside(&before.payment, mapping.utc_offset_min, now),
             None => told.payment,
@@ -237,9 +237,11 @@ fn payment(
         severity: "info".to_owned(),
         due_ms: None,
     };
-    payment.ref_key = ref_key(mapping.number_form.as_ref(), row, &payment, mapping.utc_offset_min);
+    let terminal_no = terminal.and_then(|terminal| terminal.terminal_no.as_deref());
+    let keys = told::keys(row, &payment, terminal_no, mapping.utc_offset_min);
+    payment.ref_key = keys.first().cloned().unwrap_or_default();
     finish(&mut payment, now);
-    Ok(Told { payment, has_status: row.text("status").is_some(), has_sn: row.text("sn").is_some() })
+    Ok(Told { payment, keys, has_status: row.text("status").is_some(), has_sn: row.text("sn").is_some() })
 }
 
 /// Merchant numbers have 15 digits, as some card numbers have; of any other length it is no card number.

@@ -6,13 +6,14 @@ use tillward_protocol::crypto::sha256;
 
 use super::store::Transaction;
 use crate::clock::Now;
-use crate::imports::mapping::NumberForm;
 use crate::imports::{Row, values};
 
 /// What one row tells of a payment.
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) payment: Transaction,
+    /// By what it may be known already, see [`keys`].
+    pub(super) keys: Vec<String>,
     /// Whether the row itself says where the payment stands.
     pub(super) has_status: bool,
     /// Whether the row itself names a serial number.
@@ -22,7 +23,8 @@ pub(super) struct Told {
 impl Told {
     /// The payment as it is known after this row: of what the row does not say stays what was told before.
     pub(super) fn beside(self, before: &Transaction, utc_offset_min: i64, now: Now) -> Transaction {
-        let Self { mut payment, has_status, has_sn } = self;
+        let Self { mut payment, has_status, has_sn, .. } = self;
+        payment.ref_key.clone_from(&before.ref_key);
         // What is listed without a word on it was settled; that it failed was a word.
         if !has_status && before.status == "failure" {
             payment.status.clone_from(&before.status);
@@ -76,21 +78,38 @@ pub(super) fn finish(payment: &mut Transaction, now: Now) {
     payment.due_ms = (payment.status != "processing").then_some(now.0);
 }
 
-/// Which payment a row is about, within its channel. A transaction number is kept as it is only where the mapping says
-/// what they look like; otherwise nothing tells one from a card number, and a hash stands for it.
-pub(super) fn ref_key(form: Option<&NumberForm>, row: &Row, payment: &Transaction, utc_offset_min: i64) -> String {
+/// What tells a payment from the others of its channel, as a row writes it; first of all the key of a payment that is new,
+/// then those under which it may be kept already.
+///
+/// Nothing that people edit is part of the first: neither the mapping, whose callbacks and files differ, nor which terminal
+/// a number stands for. A transaction number is never kept as it is, for nothing tells one from a card number.
+pub(super) fn keys(row: &Row, payment: &Transaction, terminal_no: Option<&str>, utc_offset_min: i64) -> Vec<String> {
     if let Some(number) = row.text("trans_no") {
-        let is_known = form.is_some_and(|form| number.len() == form.length && number.starts_with(&form.prefix));
-        return if is_known { format!("t:{number}") } else { format!("h:{}", hashed(&[number])) };
+        // Numbers of a known form were once kept as they are.
+        return vec![format!("h:{}", hashed(&[number])), format!("t:{number}")];
     }
+    let mut keys = Vec::new();
+    // The other names are those by which files and callbacks beside this one may call the same terminal.
+    for name in [row.text("sn"), row.text("terminal_no"), Some(payment.sn.as_str()), terminal_no].into_iter().flatten()
+    {
+        let key = key_beside(row, payment, name, utc_offset_min);
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
+/// The key of a payment without a number, at the terminal that is called so.
+fn key_beside(row: &Row, payment: &Transaction, name: &str, utc_offset_min: i64) -> String {
     let day = values::day_of(payment.at_ms, utc_offset_min);
     if let Some(ref_no) = &payment.ref_no {
-        return format!("r:{}", hashed(&[ref_no, &day, &payment.sn]));
+        return format!("r:{}", hashed(&[ref_no, &day, name]));
     }
     let (at, amount) = (payment.at_ms.to_string(), payment.amount_fen.to_string());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let order_type = row.text("order_type").unwrap_or_default();
-    let parts = [payment.sn.as_str(), &at, &amount, &text(&payment.trace_no), &text(&payment.batch_no), order_type];
+    let parts = [name, &at, &amount, &text(&payment.trace_no), &text(&payment.batch_no), order_type];
     format!("c:{}", hashed(&parts))
 }
 

@@ -296,9 +296,11 @@ struct Counted {
 impl Counted {
     fn of(payment: &Transaction, before: Option<&Known>) -> Option<Self> {
         let is_final = payment.status != "processing";
-        let was_final = before.is_some_and(|before| before.payment.status != "processing");
+        // What nobody knew the terminal of was counted for none.
+        let was_counted = before.map(|before| &before.payment);
+        let was_counted = was_counted.is_some_and(|it| it.status != "processing" && it.terminal_id.is_some());
         let is_failed = payment.status == "failure";
-        if !is_final || was_final {
+        if !is_final || was_counted {
             return None;
         }
         let detail: serde_json::Value = serde_json::from_str(&payment.detail).unwrap_or_default();

@@ -2,11 +2,14 @@
 
 use std::sync::{Arc, Barrier};
 
+use diesel::prelude::*;
 use serde_json::{Value, json};
+use tillward_protocol::crypto::sha256;
 use tillward_server::checkin::{self, Slot};
 use tillward_server::db;
+use tillward_server::db::schema::channel_transactions;
 
-use super::{MERCHANT, channel, counts, import, moment, terminals};
+use super::{MERCHANT, channel, counts, import, moment, signed, terminals};
 use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::seed::{MODEL, Tree};
 
@@ -134,5 +137,80 @@ fn an_hour_that_two_servers_tell_of_at_once_counts_once() {
         let found = server.get("/api/v1/failures/overview?hours=24", &tree.east_ops).expect(200).json();
         assert_eq!(found["exposures"].as_f64(), Some(1_000.0), "{found}");
         assert_eq!(found["failures"].as_f64(), Some(1_000.0), "{found}");
+    });
+}
+
+/// Gives the only payment of the database another key, as an earlier version would have.
+fn rekey(server: &TestServer, key: String) {
+    let write = server.state.db.write(move |conn| {
+        let written = diesel::update(channel_transactions::table)
+            .set(channel_transactions::ref_key.eq(&key))
+            .execute(conn)
+            .map_err(db::Error::from)?;
+        assert_eq!(written, 1);
+        Ok::<_, db::Error>(())
+    });
+    server.block_on(write).unwrap();
+}
+
+#[test]
+fn a_number_is_the_same_in_files_and_callbacks_and_as_it_was_once_kept() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1"]);
+        let (channel, secret) = channel(server, &tree);
+        let save = |source: &str, mapping: Value| {
+            server.post(&format!("/api/v1/import-mappings?source={source}"), ops, &mapping).expect(200);
+        };
+        let columns = json!({"trans_no": "流水号", "sn": "机具序列号", "amount_fen": "交易金额", "at_ms": "交易时间"});
+        // One of the two says what the numbers look like.
+        save(&channel.to_string(), json!({"columns": columns, "number_form": {"length": 10, "prefix": "20"}}));
+        let paths = json!({"trans_no": "no", "sn": "sn", "amount_fen": "amount", "at_ms": "time"});
+        save(&format!("{channel}/callback"), json!({"columns": paths, "unit": "fen"}));
+        let at_ms = server.clock.now().hour_ms() - 5 * 3_600_000;
+        let body = json!({"no": "2000000001", "sn": "S1", "amount": 9_900, "time": at_ms}).to_string();
+        let signed = signed(&secret, server.clock.now().seconds(), body.as_bytes());
+        let mut headers: Vec<(&str, &str)> = signed.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        headers.push(("content-type", "application/json"));
+        let path = format!("/channel/v1/{channel}/transactions");
+        let taken = server.send("POST", &path, "", &headers, body.as_bytes()).expect(200).json();
+        assert_eq!(taken["accepted"], 1, "{taken}");
+        let file = format!("流水号,机具序列号,交易金额,交易时间\n2000000001,S1,99,{}\n", moment(at_ms));
+        assert_eq!(counts(&import(server, ops, channel, file.as_bytes())), [0, 0, 1, 0]);
+        rekey(server, "t:2000000001".to_owned());
+        assert_eq!(counts(&import(server, ops, channel, file.as_bytes())), [0, 0, 1, 0]);
+    });
+}
+
+#[test]
+fn a_payment_is_known_again_whichever_terminal_its_number_stands_for() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        let (channel, _) = channel(server, &tree);
+        let at = moment(server.clock.now().hour_ms() - 5 * 3_600_000);
+        let file = |heading: &str, name: &str| format!("{heading},交易金额,交易时间,参考号\n{name},100,{at},REF1\n");
+        let by_no = file("终端号", "12345678");
+        let told = |file: &str| counts(&import(server, ops, channel, file.as_bytes()));
+        let key = |name: &str| {
+            let digest = hex::encode(sha256(format!("REF1\n{}\n{name}", at.get(..10).unwrap()).as_bytes()));
+            format!("r:{}", digest.get(..32).unwrap())
+        };
+        assert_eq!(told(&by_no), [1, 0, 0, 0]);
+        // Registered later than the payment came.
+        let terminal = json!({"sn": "S1", "model": MODEL, "merchant_no": MERCHANT, "terminal_no": "12345678"});
+        let terminal = server.post("/api/v1/terminals", ops, &terminal).expect(201).json();
+        assert_eq!(told(&by_no), [0, 1, 0, 0]);
+        assert_eq!(settlement(server, ops, 10_000)["terminal_id"], terminal["id"]);
+        assert_eq!(told(&file("机具序列号", "S1")), [0, 0, 1, 0], "called by its own name");
+        rekey(server, key("S1"));
+        assert_eq!(told(&by_no), [0, 0, 1, 0], "kept under the name of its terminal, as once");
+        rekey(server, key("12345678"));
+        let change = json!({"version": terminal["version"], "terminal_no": "87654321"}).to_string();
+        let path = format!("/api/v1/terminals/{}", terminal["id"]);
+        server.send("PATCH", &path, ops, &[("content-type", "application/json")], change.as_bytes()).expect(200);
+        assert_eq!(told(&by_no), [0, 0, 1, 0], "the number stands for no terminal any more");
+        assert_eq!(settlement(server, ops, 10_000)["terminal_id"], terminal["id"]);
     });
 }

@@ -1,7 +1,8 @@
 //! An uploaded file as one plain table: CSV in any usual encoding or XLSX in, CSV in UTF-8 out. Pure.
 //!
 //! Everything after this reads the plain table only. Card data never gets into it: cells of columns that are not ids are
-//! scanned on the way, masked and counted; so are numbers in any column that a spreadsheet rounded. A file with too many rows or columns is refused before anything is kept.
+//! scanned on the way, masked and counted; so are numbers in any column that a spreadsheet rounded. A file with too many
+//! rows or columns is refused before anything is kept.
 
 use tillward_protocol::{FieldError, pan};
 

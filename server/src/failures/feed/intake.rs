@@ -186,19 +186,7 @@ fn payment(
     if named.is_empty() {
         return Err(FieldError::new("sn", "must not be empty"));
     }
-    let at_ms = match (row.number("at_ms"), row.text("date")) {
-        (Some(at_ms), _) => at_ms,
-        (None, Some(date)) => {
-            values::moment(date, mapping.utc_offset_min, None).map_err(|problem| FieldError::new("date", problem))?
-        }
-        (None, None) => return Err(FieldError::new("at_ms", "must not be empty")),
-    };
-    if at_ms > now.0 + AHEAD_MS_MAX {
-        return Err(FieldError::new("at_ms", "lies in the future; look at the time zone"));
-    }
-    if at_ms < now.0 - BACK_MS_MAX {
-        return Err(FieldError::new("at_ms", "lies more than thirteen months back"));
-    }
+    let at_ms = moment(mapping, row, now)?;
     let text = |field: &str| row.text(field).map(str::to_owned);
     let merchant_no = typed(row, "merchant_no", is_merchant_no)?;
     let mcc = typed(row, "mcc", |mcc| mcc.len() == 4 && mcc.bytes().all(|b| b.is_ascii_digit()))?;
@@ -242,6 +230,24 @@ fn payment(
     payment.ref_key = keys.first().cloned().unwrap_or_default();
     finish(&mut payment, now);
     Ok(Told { payment, keys, has_status: row.text("status").is_some(), has_sn: row.text("sn").is_some() })
+}
+
+/// When it was, within the time that payments are taken for.
+fn moment(mapping: &Mapping, row: &Row, now: Now) -> Result<i64, FieldError> {
+    let at_ms = match (row.number("at_ms"), row.text("date")) {
+        (Some(at_ms), _) => at_ms,
+        (None, Some(date)) => {
+            values::moment(date, mapping.utc_offset_min, None).map_err(|problem| FieldError::new("date", problem))?
+        }
+        (None, None) => return Err(FieldError::new("at_ms", "must not be empty")),
+    };
+    if at_ms > now.0 + AHEAD_MS_MAX {
+        return Err(FieldError::new("at_ms", "lies in the future; look at the time zone"));
+    }
+    if at_ms < now.0 - BACK_MS_MAX {
+        return Err(FieldError::new("at_ms", "lies more than thirteen months back"));
+    }
+    Ok(at_ms)
 }
 
 /// Merchant numbers have 15 digits, as some card numbers have; of any other length it is no card number.

@@ -108,10 +108,14 @@ pub async fn set_up(db: &Db, set_up: SetUp, now: Now) -> Result<Operator, Error>
 }
 
 fn check_token(conn: &mut Conn, hash: &str) -> Result<(), Error> {
-    if is_set_up(conn)? {
-        return Err(Error::AlreadySetUp);
-    }
     let kept = settings::get(conn, SETTING)?.unwrap_or_default();
     let same: bool = kept.as_bytes().ct_eq(hash.as_bytes()).into();
-    if same { Ok(()) } else { Err(Error::WrongBootstrapToken) }
+    // Asked second: whoever used the token up since then is there by now.
+    if is_set_up(conn)? {
+        Err(Error::AlreadySetUp)
+    } else if same {
+        Ok(())
+    } else {
+        Err(Error::WrongBootstrapToken)
+    }
 }

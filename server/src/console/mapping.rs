@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::shell::Shell;
 use crate::http::problem::Problem;
-use crate::imports::mapping::{Field, Holds, Mapping, NumberForm, Word, plain};
+use crate::imports::mapping::{Field, Holds, Mapping, Word, plain};
 use crate::imports::values::{RateUnit, Unit};
 
 /// One field with its column.
@@ -24,8 +24,6 @@ pub(super) struct MappingForm {
     pub(super) offset_min: i64,
     /// Words as lines of `field:says=means`.
     pub(super) words: String,
-    pub(super) number_length: String,
-    pub(super) number_prefix: String,
     pub(super) rows_path: String,
 }
 
@@ -61,7 +59,6 @@ fn form(
         }
     };
     let word = |word: &Word| format!("{}:{}={}", word.field, word.says, word.means);
-    let number = mapping.number_form.as_ref();
     MappingForm {
         lines: fields.iter().map(line).collect(),
         units: vec![("yuan", mapping.unit == Unit::Yuan), ("fen", mapping.unit == Unit::Fen)],
@@ -71,8 +68,6 @@ fn form(
         ],
         offset_min: mapping.utc_offset_min,
         words: mapping.words.iter().map(word).collect::<Vec<_>>().join("\n"),
-        number_length: number.map(|form| form.length.to_string()).unwrap_or_default(),
-        number_prefix: number.map(|form| form.prefix.clone()).unwrap_or_default(),
         rows_path: mapping.rows_path.clone().unwrap_or_default(),
     }
 }
@@ -95,13 +90,6 @@ pub(super) fn sent(
     let number = |name: &'static str, text: String| {
         text.parse::<i64>().map_err(|_| Problem::invalid(name, "is not a whole number"))
     };
-    let number_form = match text("number_length") {
-        None => None,
-        Some(length) => Some(NumberForm {
-            length: usize::try_from(number("number_form", length)?).unwrap_or(0),
-            prefix: text("number_prefix").unwrap_or_default(),
-        }),
-    };
     Ok(Mapping {
         columns: columns.collect(),
         unit: if text("unit").as_deref() == Some("fen") { Unit::Fen } else { Unit::Yuan },
@@ -113,7 +101,7 @@ pub(super) fn sent(
         utc_offset_min: text("utc_offset_min")
             .map_or(Ok(before.utc_offset_min), |text| number("utc_offset_min", text))?,
         words: text("words").map_or(Ok(Vec::new()), |text| text.lines().map(word).collect())?,
-        number_form,
+        number_form: before.number_form.clone(),
         rows_path: text("rows_path"),
     })
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tillward_protocol::FieldError;
 use tillward_protocol::crypto::sha256;
 
-use super::mapping::Reader;
+use super::mapping::{Reader, plain};
 use super::sheet::{self, Sheet};
 use super::store::{self, Job};
 use super::{Error, FILE_BYTES_MAX, Field, Kind, Mapping};
@@ -309,14 +309,28 @@ fn file_name(name: &str) -> String {
     tillward_protocol::pan::mask(kept.trim())
 }
 
-/// The saved mapping where the file has its columns, else what its headings say with the saved unit and words.
+/// The saved mapping where the file has its columns, else what its headings say with the saved words. A column that is
+/// called otherwise than it was is read by its new heading; headings that were not there before and name their unit are
+/// right about it.
 fn suited(fields: &'static [Field], saved: Option<Mapping>, headings: &[String]) -> Mapping {
     let guessed = Mapping::of_headings(fields, headings);
-    match saved {
-        Some(saved) if Reader::new(fields, &saved, headings).is_ok() => saved,
-        Some(saved) => Mapping { columns: guessed.columns, ..saved },
-        None => guessed,
+    let Some(mut saved) = saved else { return guessed };
+    let unit = guessed.named_unit(fields).unwrap_or(saved.unit);
+    if Reader::new(fields, &saved, headings).is_err() {
+        return Mapping { columns: guessed.columns, unit, ..saved };
     }
+    let is_there = |column: &str| headings.iter().any(|heading| plain(heading) == plain(column));
+    let read: Vec<String> = saved.columns.values().map(|column| plain(column)).collect();
+    for (field, heading) in guessed.columns {
+        if read.contains(&plain(&heading)) {
+            continue;
+        }
+        if let Some(column) = saved.columns.get_mut(&field).filter(|column| !is_there(column.as_str())) {
+            *column = heading;
+            saved.unit = unit;
+        }
+    }
+    saved
 }
 
 /// Whether a file of these headings can be read so.
@@ -477,9 +491,7 @@ pub fn errors_after(conn: &mut Conn, scope: &Scope, id: &str, block: i64) -> Res
 
 pub(super) fn shown(job: Job) -> Import {
     let (headings, mapping) = (job.headings(), job.mapping());
-    let is_read = |heading: &String| {
-        mapping.columns.values().any(|column| super::mapping::plain(column) == super::mapping::plain(heading))
-    };
+    let is_read = |heading: &String| mapping.columns.values().any(|column| plain(column) == plain(heading));
     Import {
         // Only this program writes them, from the same types.
         kind: Kind::parse(&job.kind).unwrap_or(Kind::ChannelFeed),

@@ -63,8 +63,8 @@ pub struct Word {
     pub means: String,
 }
 
-/// How transaction numbers of a channel look. Only then are they kept as they are; otherwise as a hash, because
-/// nothing else could tell one from a card number.
+/// How transaction numbers of a channel look. Mappings that were saved with it stay good; numbers are kept as hashes
+/// whatever they look like, because nothing could tell one from a card number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NumberForm {
@@ -153,6 +153,13 @@ impl Mapping {
             mapping.columns.remove("date").map(|column| mapping.columns.insert("at_ms".to_owned(), column));
         }
         mapping
+    }
+
+    /// The unit that the headings of its columns of money name, if any does.
+    pub fn named_unit(&self, fields: &[Field]) -> Option<Unit> {
+        let money = fields.iter().filter(|field| field.holds == Holds::Money);
+        let mut columns = money.filter_map(|field| self.columns.get(field.name));
+        columns.find_map(|column| without_unit(&plain(column)).1)
     }
 
     /// Checks a mapping that came from outside against the fields of its kind.
@@ -261,7 +268,8 @@ pub struct Reader {
 
 impl Reader {
     /// # Errors
-    /// [`FieldError`] for a mapping that is wrong in itself, and for a column that the file does not have.
+    /// [`FieldError`] for a mapping that is wrong in itself, for a column that the file does not have, and for columns of
+    /// money whose headings name two units.
     pub fn new(fields: &'static [Field], mapping: &Mapping, headings: &[String]) -> Result<Self, FieldError> {
         mapping.check(fields)?;
         let plain_headings: Vec<String> = headings.iter().map(|heading| plain(heading)).collect();
@@ -274,6 +282,7 @@ impl Reader {
                 None => return Err(FieldError::new(name, "has no such column in this file")),
             }
         }
+        one_unit(&columns, &plain_headings)?;
         // Days first: a time of day is read with them.
         columns.sort_by_key(|(field, _)| field.holds != Holds::Day);
         Ok(Self { fields, columns, mapping: mapping.clone() })
@@ -358,6 +367,21 @@ impl Reader {
     }
 }
 
+/// A file is read in one unit: headings that name two are no such file.
+fn one_unit(columns: &[(Field, usize)], plain_headings: &[String]) -> Result<(), FieldError> {
+    let mut named = None;
+    for (field, index) in columns.iter().filter(|(field, _)| field.holds == Holds::Money) {
+        let Some(unit) = plain_headings.get(*index).and_then(|heading| without_unit(heading).1) else { continue };
+        if *named.get_or_insert(unit) != unit {
+            return Err(FieldError::new(
+                field.name,
+                "is in another unit than other amounts; choose columns of one unit",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What spreadsheets and channels write where there is nothing.
 fn is_empty(text: &str) -> bool {
     matches!(text.trim(), "" | "-" | "--" | "null" | "NULL" | "'" | "\\N")
@@ -370,6 +394,7 @@ mod tests {
     const FIELDS: &[Field] = &[
         Field { name: "sn", holds: Holds::Id { chars_max: 50 }, is_required: true, headings: &["sn", "机具号"] },
         Field { name: "amount_fen", holds: Holds::Money, is_required: true, headings: &["amount", "交易金额"] },
+        Field { name: "fee_fen", holds: Holds::Money, is_required: false, headings: &["手续费"] },
         Field { name: "date", holds: Holds::Day, is_required: false, headings: &["交易日期"] },
         Field { name: "at_ms", holds: Holds::Moment, is_required: false, headings: &["交易时间"] },
         Field {
@@ -399,7 +424,18 @@ mod tests {
         assert_eq!((row.text("sn"), row.number("amount_fen")), (Some("0012"), Some(618_187)));
         assert_eq!((row.text("status"), row.number("at_ms")), (Some("success"), Some(1_795_341_900_000)));
         let in_fen = Mapping::of_headings(FIELDS, &headings(&["SN", "交易金额(分)"]));
-        assert_eq!(in_fen.unit, Unit::Fen);
+        assert_eq!((in_fen.unit, in_fen.named_unit(FIELDS)), (Unit::Fen, Some(Unit::Fen)));
+        assert_eq!(Mapping::of_headings(FIELDS, &headings(&["SN", "交易金额"])).named_unit(FIELDS), None);
+    }
+
+    #[test]
+    fn headings_that_name_two_units_are_read_in_neither() {
+        let names = headings(&["SN", "交易金额(元)", "手续费(分)"]);
+        let mapping = Mapping::of_headings(FIELDS, &names);
+        assert_eq!(Reader::new(FIELDS, &mapping, &names).unwrap_err().field, "fee_fen");
+        let mut columns = mapping.columns.clone();
+        columns.remove("fee_fen");
+        assert!(Reader::new(FIELDS, &Mapping { columns, ..mapping }, &names).is_ok());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! An uploaded file as one plain table: CSV in any usual encoding or XLSX in, CSV in UTF-8 out. Pure.
 //!
 //! Everything after this reads the plain table only. Card data never gets into it: cells of columns that are not ids are
-//! scanned on the way, masked and counted. A file with too many rows or columns is refused before anything is kept.
+//! scanned on the way, masked and counted; so are numbers in any column that a spreadsheet rounded. A file with too many
+//! rows or columns is refused before anything is kept.
 
 use tillward_protocol::{FieldError, pan};
 
 use super::mapping::{Field, Mapping, Reader, plain};
-use super::xlsx;
+use super::{values, xlsx};
 use crate::terminals::fields::clean_text;
 
 /// Most rows of one file below its headings.
@@ -178,10 +179,14 @@ impl Table {
         kept.push(line.to_string());
         for (index, cell) in cells.into_iter().take(self.headings.len()).enumerate() {
             let cell = if cell.len() > CELL_CHARS_MAX { cell.chars().take(CELL_CHARS_MAX).collect() } else { cell };
-            let is_scanned = !self.is_id.get(index).copied().unwrap_or(false);
-            if is_scanned && cell.len() >= 13 && pan::contains_card_data(&cell) {
+            // What was rounded is no id that could be read.
+            let is_card = match self.is_id.get(index) {
+                Some(true) => values::is_rounded_card(&cell),
+                Some(false) | None => values::has_card_data(&cell),
+            };
+            if is_card {
                 self.card_cells += 1;
-                kept.push(pan::mask(&cell));
+                kept.push(values::masked(&cell));
             } else {
                 kept.push(cell);
             }
@@ -258,6 +263,16 @@ mod tests {
         let kept = text(&sheet);
         assert!(kept.starts_with("2,4111111111111111,张记 ****"), "{kept}");
         assert!(!kept.contains("6222"), "{kept}");
+    }
+
+    #[test]
+    fn card_numbers_that_a_spreadsheet_rounded_are_kept_in_no_column() {
+        let file = "SN,商户名称,备注\n4.111111111111111E+15,6.22202123456789E+18,4.11111111111111E+15\n5.70228E+18,,\n";
+        let sheet = read(file.as_bytes().to_vec(), FIELDS, None).unwrap();
+        assert_eq!(sheet.card_cells, 3);
+        let kept = text(&sheet);
+        assert!(!kept.contains("111") && !kept.contains("222"), "{kept}");
+        assert!(kept.contains("3,5.70228E+18,"), "{kept}");
     }
 
     #[test]

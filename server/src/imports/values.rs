@@ -3,6 +3,8 @@
 //! What a cell says is never guessed silently: what fits no known writing is refused with a sentence that a person can act
 //! on, and a number that a spreadsheet rounded is refused rather than taken.
 
+use tillward_protocol::pan;
+
 use crate::terminals::fields::{clean_id, clean_text};
 
 /// What is wrong with a cell: a sentence about it.
@@ -35,6 +37,10 @@ pub enum RateUnit {
 pub const UTC_OFFSET_MIN_MAX: i64 = 14 * 60;
 /// Most fen that one cell may hold: more than any payment, far below what overflows.
 const FEN_MAX: i64 = 1_000_000_000_000;
+/// Shortest card number, digits (ISO/IEC 7812).
+const CARD_DIGITS_MIN: usize = 13;
+/// Longest card number, digits.
+const CARD_DIGITS_MAX: usize = 19;
 /// One day, ms.
 const DAY_MS: i64 = 86_400_000;
 /// Day number of 1970-01-01 in spreadsheets whose day 1 is 1900-01-01.
@@ -66,11 +72,48 @@ pub fn text(cell: &str, chars_max: usize) -> String {
 /// `5.70228E+18`: what a spreadsheet makes of a long number.
 pub fn is_rounded(text: &str) -> bool {
     let Some((mantissa, exponent)) = text.split_once(['E', 'e']) else { return false };
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    // Digits that were masked are still those of a number.
+    let is_number =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'*'));
     // `12E5` may be a serial number; with a point or a plus it is none.
     is_number(mantissa)
         && exponent.trim_start_matches('+').bytes().all(|b| b.is_ascii_digit())
         && (mantissa.contains('.') || exponent.starts_with('+'))
+}
+
+/// Whether a cell holds card data: as [`pan::contains_card_data`] says, or as a rounded number.
+pub fn has_card_data(cell: &str) -> bool {
+    is_rounded_card(cell) || (cell.len() >= CARD_DIGITS_MIN && pan::contains_card_data(cell))
+}
+
+/// Whether a cell is a rounded number (`4.11111111111111E+15`) that is as long as a card number and begins like one. Its
+/// check digit may be among those that were lost, and then says nothing.
+pub fn is_rounded_card(cell: &str) -> bool {
+    let cleaned = clean_id(cell);
+    if !is_rounded(&cleaned) {
+        return false;
+    }
+    let Some((mantissa, exponent)) = cleaned.split_once(['E', 'e']) else { return false };
+    let Ok(exponent) = exponent.trim_start_matches('+').parse::<usize>() else { return false };
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let length = whole.len().saturating_add(exponent);
+    if length > CARD_DIGITS_MAX {
+        return false;
+    }
+    let digits: String = whole.chars().chain(part.chars()).chain(std::iter::repeat('0')).take(length).collect();
+    let Some(first) = digits.get(..length.saturating_sub(1)) else { return false };
+    ('0'..='9').any(|last| pan::contains_card_data(&format!("{first}{last}")))
+}
+
+/// A cell without the card data in it. A rounded number is still seen to be one.
+pub fn masked(cell: &str) -> String {
+    if !is_rounded_card(cell) {
+        return pan::mask(cell);
+    }
+    let cleaned = clean_id(cell);
+    let (mantissa, exponent) = cleaned.split_once(['E', 'e']).unwrap_or((cleaned.as_str(), ""));
+    let hidden: String = mantissa.chars().map(|c| if c == '.' { c } else { '*' }).collect();
+    format!("{hidden}E{exponent}")
 }
 
 /// Money in fen.
@@ -342,6 +385,29 @@ mod tests {
         assert!(id("12E5", 10).is_ok());
         assert!(id("a b", 10).is_err());
         assert!(id("123456", 5).is_err());
+    }
+
+    #[test]
+    fn a_rounded_number_that_may_be_a_card_number_is_masked_and_still_seen_to_be_rounded() {
+        for card in [
+            "4.111111111111111E+15",
+            "4.11111111111111E+15",
+            "6.22202123456789E+18",
+            "6.22202E+18",
+            "'5.5555555555554E+15",
+            "3.78282246310005E+14",
+        ] {
+            assert!(has_card_data(card), "{card}");
+            let hidden = masked(card);
+            assert!(!hidden.split('E').next().unwrap().contains(|c: char| c.is_ascii_digit()), "{hidden}");
+            assert!(id(&hidden, 50).unwrap_err().contains("rounded"), "{hidden}");
+        }
+        for other in ["5.70228E+18", "8.50331053110612E+14", "4.1E+3", "4.1E+21", "8.9860012345678E+18", "4.E", "99.5"]
+        {
+            assert!(!has_card_data(other), "{other}");
+            assert_eq!(masked(other), other);
+        }
+        assert_eq!(masked("卡 4111111111111111"), "卡 ****************");
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::io::Cursor;
 
 use bytes::Bytes;
 use serde_json::json;
-use tillward_protocol::{FieldError, pan};
+use tillward_protocol::FieldError;
 
 use super::jobs::{FieldProblem, deed};
 use super::mapping::Reader;
 use super::store::{self, Counts, Job, RefusedRow};
-use super::values::harmless;
+use super::values::{harmless, masked};
 use super::{BLOCK_ROWS, Error, Kind, Outcome, Row, State, Target};
 use crate::audit::{self, Actor};
 use crate::blobs::Blobs;
@@ -183,7 +183,7 @@ impl Blocks {
 
 fn refused(line: u64, cells: Vec<String>, error: FieldError) -> RefusedRow {
     // Whatever a cell held, what is handed back holds no card number.
-    let cells = cells.iter().map(|cell| pan::mask(cell)).collect();
+    let cells = cells.iter().map(|cell| masked(cell)).collect();
     RefusedRow { line, field: error.field, problem: error.problem, cells }
 }
 

@@ -221,6 +221,8 @@ pub struct Registered {
     pub id: i64,
     /// Serial number.
     pub sn: String,
+    /// The channel's number.
+    pub terminal_no: Option<String>,
     /// Organization, as a path.
     pub org_path: String,
     /// Model code.
@@ -243,7 +245,7 @@ pub fn registered_by_sn(
     sns: &[&str],
 ) -> Result<HashMap<String, Registered>, db::Error> {
     let found = store::registered(conn, scope, store::Named::Sn(sns))?;
-    Ok(found.into_iter().map(|(_, terminal)| (terminal.sn.clone(), terminal)).collect())
+    Ok(found.into_iter().map(|terminal| (terminal.sn.clone(), terminal)).collect())
 }
 
 /// Terminals of the scope by the channel's numbers; `None` for a number that several have.
@@ -256,8 +258,8 @@ pub fn registered_by_no(
     terminal_nos: &[&str],
 ) -> Result<HashMap<String, Option<Registered>>, db::Error> {
     let mut by_no: HashMap<String, Option<Registered>> = HashMap::new();
-    for (terminal_no, terminal) in store::registered(conn, scope, store::Named::TerminalNo(terminal_nos))? {
-        let Some(terminal_no) = terminal_no else { continue };
+    for terminal in store::registered(conn, scope, store::Named::TerminalNo(terminal_nos))? {
+        let Some(terminal_no) = terminal.terminal_no.clone() else { continue };
         by_no.entry(terminal_no).and_modify(|one| *one = None).or_insert(Some(terminal));
     }
     Ok(by_no)

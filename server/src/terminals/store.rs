@@ -187,12 +187,8 @@ pub(super) enum Named<'a> {
     TerminalNo(&'a [&'a str]),
 }
 
-/// Terminals of the scope with the channel's number of each. By the unique index on `sn` or by `terminals_by_terminal_no`.
-pub(super) fn registered(
-    conn: &mut Conn,
-    scope: &Scope,
-    named: Named<'_>,
-) -> Result<Vec<(Option<String>, Registered)>, db::Error> {
+/// Terminals of the scope. By the unique index on `sn` or by `terminals_by_terminal_no`.
+pub(super) fn registered(conn: &mut Conn, scope: &Scope, named: Named<'_>) -> Result<Vec<Registered>, db::Error> {
     let mut query = terminals::table
         .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
         .filter(terminals::org_path.ge(scope.from()))
@@ -217,7 +213,7 @@ pub(super) fn registered(
         .load(conn)?;
     let terminal = |(terminal_no, id, sn, org_path, model, hardware, region, first_seen_ms): Columns| {
         let calls = first_seen_ms.is_some_and(|at_ms| at_ms > 0);
-        (terminal_no, Registered { id, sn, org_path, model, hardware, region, calls })
+        Registered { id, sn, terminal_no, org_path, model, hardware, region, calls }
     };
     Ok(rows.into_iter().map(terminal).collect())
 }

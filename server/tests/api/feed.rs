@@ -7,6 +7,7 @@ mod month;
 mod pages;
 mod settled;
 mod switches;
+mod told_again;
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};

@@ -12,7 +12,6 @@ use super::{postgres, sqlite};
 use crate::clock::Now;
 use crate::db::schema::exposure_slots;
 use crate::db::{self, Conn};
-use crate::on_backend;
 
 /// What a batch says of one terminal's hour.
 struct Hour<'a> {
@@ -28,29 +27,35 @@ pub(crate) fn note(conn: &mut Conn, slots: &[Slot<'_>]) -> Result<(), db::Error>
         return Ok(());
     }
     let hours = by_hour(slots);
-    let known = known(conn, &hours)?;
+    let mut known = known(conn, &hours)?;
     let mut cohorts: BTreeMap<i64, Cohort> = BTreeMap::new();
     let mut cells: BTreeMap<(i64, i64), Cell> = BTreeMap::new();
     let mut new = Vec::new();
-    let mut now_failed = Vec::new();
+    for (&key, hour) in hours.iter().filter(|(key, _)| !known.contains_key(*key)) {
+        let cohort = cohort(hour.slot);
+        let id = cohort.id();
+        cohorts.entry(id).or_insert(cohort);
+        new.push((key, id, hour.failed > 0));
+    }
+    let kept = keep(conn, &new)?;
+    if kept.len() < new.len() {
+        // Another server told of the rest at the same moment, and its transaction is through by now.
+        known.extend(self::known(conn, &hours)?);
+    }
+    let own: BTreeMap<(i64, i64), i64> = new.iter().map(|(key, id, _)| (*key, *id)).collect();
     for (&(terminal_id, hour_ms), hour) in &hours {
+        let key = (terminal_id, hour_ms);
+        let is_new = kept.contains(&key);
         let has_failed = hour.failed > 0;
-        let (cohort_id, exposures, failed_exposures) = match known.get(&(terminal_id, hour_ms)) {
-            None => {
-                let cohort = cohort(hour.slot);
-                let id = cohort.id();
-                cohorts.entry(id).or_insert(cohort);
-                new.push((terminal_id, hour_ms, id, has_failed));
-                (id, 1, i64::from(has_failed))
-            }
-            Some(&(cohort_id, failed)) => {
-                let is_news = has_failed && !failed;
-                if is_news {
-                    now_failed.push((terminal_id, hour_ms));
-                }
-                (cohort_id, 0, i64::from(is_news))
-            }
+        let told = known.get(&key).filter(|_| !is_new);
+        let is_news = match told {
+            Some((_, failed)) => has_failed && !failed && now_failed(conn, key)?,
+            None => is_new && has_failed,
         };
+        let Some(cohort_id) = told.map(|(cohort_id, _)| *cohort_id).or_else(|| own.get(&key).copied()) else {
+            continue;
+        };
+        let (exposures, failed_exposures) = (i64::from(is_new), i64::from(is_news));
         let cell = cells.entry((hour_ms, cohort_id)).or_default();
         cell.exposures += exposures;
         cell.failed_exposures += failed_exposures;
@@ -61,7 +66,6 @@ pub(crate) fn note(conn: &mut Conn, slots: &[Slot<'_>]) -> Result<(), db::Error>
             *cell.outcomes.entry((*outcome).to_owned()).or_default() += count;
         }
     }
-    keep(conn, &new, &now_failed)?;
     add(conn, &cohorts, &cells)
 }
 
@@ -116,8 +120,9 @@ pub(super) fn cohort(slot: &Slot<'_>) -> Cohort {
     }
 }
 
-fn keep(conn: &mut Conn, new: &[(i64, i64, i64, bool)], now_failed: &[(i64, i64)]) -> Result<(), db::Error> {
-    let row = |&(terminal_id, hour_ms, cohort_id, failed): &(i64, i64, i64, bool)| {
+/// Keeps new slots, in the order of their keys, and returns those that no other server was faster with.
+fn keep(conn: &mut Conn, new: &[((i64, i64), i64, bool)]) -> Result<BTreeSet<(i64, i64)>, db::Error> {
+    let row = |&((terminal_id, hour_ms), cohort_id, failed): &((i64, i64), i64, bool)| {
         (
             exposure_slots::terminal_id.eq(terminal_id),
             exposure_slots::hour_ms.eq(hour_ms),
@@ -125,14 +130,32 @@ fn keep(conn: &mut Conn, new: &[(i64, i64, i64, bool)], now_failed: &[(i64, i64)
             exposure_slots::failed.eq(i64::from(failed)),
         )
     };
-    for rows in new.chunks(1_000) {
-        let rows: Vec<_> = rows.iter().map(row).collect();
-        on_backend!(conn, |c| diesel::insert_into(exposure_slots::table).values(rows).execute(c))?;
+    let mut kept = BTreeSet::new();
+    for chunk in new.chunks(1_000) {
+        let rows: Vec<_> = chunk.iter().map(row).collect();
+        match conn {
+            // One writer at a time: what was not there a moment ago is not there now.
+            Conn::Sqlite(c) => {
+                diesel::insert_into(exposure_slots::table).values(rows).execute(c)?;
+                kept.extend(chunk.iter().map(|(key, _, _)| *key));
+            }
+            Conn::Postgres(c) => {
+                let inserted: Vec<(i64, i64)> = diesel::insert_into(exposure_slots::table)
+                    .values(rows)
+                    .on_conflict_do_nothing()
+                    .returning((exposure_slots::terminal_id, exposure_slots::hour_ms))
+                    .get_results(c)?;
+                kept.extend(inserted);
+            }
+        }
     }
-    for key in now_failed {
-        diesel::update(exposure_slots::table.find(*key)).set(exposure_slots::failed.eq(1)).execute(conn)?;
-    }
-    Ok(())
+    Ok(kept)
+}
+
+/// Says of a slot that it failed; `false` when that was said before, by whomever.
+fn now_failed(conn: &mut Conn, key: (i64, i64)) -> Result<bool, db::Error> {
+    let slot = exposure_slots::table.find(key).filter(exposure_slots::failed.eq(0));
+    Ok(diesel::update(slot).set(exposure_slots::failed.eq(1)).execute(conn)? == 1)
 }
 
 fn add(conn: &mut Conn, cohorts: &BTreeMap<i64, Cohort>, cells: &BTreeMap<(i64, i64), Cell>) -> Result<(), db::Error> {

@@ -110,11 +110,10 @@ pub const FIELDS: &[Field] = &[
         Holds::Text { chars_max: 40 },
         &["secondordertype", "二次订单类型", "附加费类型", "服务费类型"],
     ),
-    field(
-        "second_fen",
-        Holds::Money,
-        &["secondorderamount", "二次订单金额", "服务费", "流量费", "流量卡费", "通讯费", "sim卡费", "押金", "附加费"],
-    ),
+    field("second_fen", Holds::Money, &["secondorderamount", "二次订单金额", "附加费"]),
+    field("sim_fen", Holds::Money, &["simfee", "流量费", "流量卡费", "通讯费", "sim卡费"]),
+    field("deposit_fen", Holds::Money, &["deposit", "押金"]),
+    field("service_fen", Holds::Money, &["servicefee", "服务费"]),
     field(
         "pay_type",
         Holds::Text { chars_max: 40 },

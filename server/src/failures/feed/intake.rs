@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use tillward_protocol::crypto::sha256;
 use tillward_protocol::{FieldError, pan};
 
 use super::fields::{self, FIELDS};
 use super::store::{self, Kept, Known, Transaction};
+use super::told::{self, Told, finish};
 use crate::checkin::{self, Slot};
 use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_ids};
-use crate::imports::mapping::NumberForm;
 use crate::imports::{self, Error, Field, Mapping, Outcome, Row, Target, values};
 use crate::operators::Scope;
 use crate::organizations::Organization;
@@ -76,19 +75,24 @@ pub(super) fn take(
     let scope = Scope::subtree(from.org_path);
     let terminals = Terminals::of(conn, &scope, rows)?;
     let mut outcomes = Vec::with_capacity(rows.len());
-    let mut fresh: Vec<(usize, Transaction)> = Vec::with_capacity(rows.len());
+    let mut fresh: Vec<(usize, Told)> = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate() {
         match payment(from, mapping, row, &terminals, now) {
-            Ok(payment) => fresh.push((index, payment)),
+            Ok(told) => fresh.push((index, told)),
             Err(error) => outcomes.push((index, Outcome::Refused(error))),
         }
     }
-    let keys: Vec<&str> = fresh.iter().map(|(_, payment)| payment.ref_key.as_str()).collect();
+    let keys: Vec<&str> = fresh.iter().flat_map(|(_, told)| told.keys.iter().map(String::as_str)).collect();
     let mut known = store::known(conn, from.channel_id, &keys)?;
     let mut new: Vec<Transaction> = Vec::new();
     let mut counted: Vec<Counted> = Vec::new();
-    for (index, payment) in fresh {
-        let outcome = match known.get(&payment.ref_key) {
+    for (index, told) in fresh {
+        let before = told.keys.iter().find_map(|key| known.get(key)).cloned();
+        let payment = match &before {
+            Some(before) => told.beside(&before.payment, mapping.utc_offset_min, now),
+            None => told.payment,
+        };
+        let outcome = match before {
             None => {
                 counted.extend(Counted::of(&payment, None));
                 known.insert(payment.ref_key.clone(), Known::new(&payment));
@@ -96,14 +100,13 @@ pub(super) fn take(
                 Outcome::Accepted
             }
             Some(before) if before.is_news(&payment) => {
-                counted.extend(Counted::of(&payment, Some(before)));
-                match &before.kept {
+                counted.extend(Counted::of(&payment, Some(&before)));
+                match before.kept {
                     // It stands earlier in this very block.
                     Kept::New => replace(&mut new, &payment),
-                    Kept::Stored(id) => store::update(conn, *id, &payment)?,
+                    Kept::Stored(id) => store::update(conn, id, &payment)?,
                 }
-                let kept = before.kept;
-                known.insert(payment.ref_key.clone(), Known { kept, ..Known::new(&payment) });
+                known.insert(payment.ref_key.clone(), Known { kept: before.kept, payment });
                 Outcome::Changed
             }
             Some(_) => Outcome::Duplicate,
@@ -173,7 +176,7 @@ fn payment(
     row: &Row,
     terminals: &Terminals,
     now: Now,
-) -> Result<Transaction, FieldError> {
+) -> Result<Told, FieldError> {
     let terminal = terminals.find(row);
     let named = row.text("sn").or_else(|| row.text("terminal_no")).unwrap_or_default();
     // Only a serial number that is registered may look like a card number.
@@ -183,21 +186,9 @@ fn payment(
     if named.is_empty() {
         return Err(FieldError::new("sn", "must not be empty"));
     }
-    let at_ms = match (row.number("at_ms"), row.text("date")) {
-        (Some(at_ms), _) => at_ms,
-        (None, Some(date)) => {
-            values::moment(date, mapping.utc_offset_min, None).map_err(|problem| FieldError::new("date", problem))?
-        }
-        (None, None) => return Err(FieldError::new("at_ms", "must not be empty")),
-    };
-    if at_ms > now.0 + AHEAD_MS_MAX {
-        return Err(FieldError::new("at_ms", "lies in the future; look at the time zone"));
-    }
-    if at_ms < now.0 - BACK_MS_MAX {
-        return Err(FieldError::new("at_ms", "lies more than thirteen months back"));
-    }
+    let at_ms = moment(mapping, row, now)?;
     let text = |field: &str| row.text(field).map(str::to_owned);
-    let merchant_no = typed(row, "merchant_no", |no| no.len() <= 20 && no.bytes().all(|b| b.is_ascii_alphanumeric()))?;
+    let merchant_no = typed(row, "merchant_no", is_merchant_no)?;
     let mcc = typed(row, "mcc", |mcc| mcc.len() == 4 && mcc.bytes().all(|b| b.is_ascii_digit()))?;
     let amount_fen = row.number("amount_fen").ok_or_else(|| FieldError::new("amount_fen", "must not be empty"))?;
     let mut payment = Transaction {
@@ -234,11 +225,35 @@ fn payment(
         severity: "info".to_owned(),
         due_ms: None,
     };
-    payment.ref_key = ref_key(mapping.number_form.as_ref(), row, &payment, mapping.utc_offset_min);
-    payment.digest = digest(&payment);
-    // What is under way is not compared yet.
-    payment.due_ms = (payment.status != "processing").then_some(now.0);
-    Ok(payment)
+    let terminal_no = terminal.and_then(|terminal| terminal.terminal_no.as_deref());
+    let keys = told::keys(row, &payment, terminal_no, mapping.utc_offset_min);
+    payment.ref_key = keys.first().cloned().unwrap_or_default();
+    finish(&mut payment, now);
+    Ok(Told { payment, keys, has_status: row.text("status").is_some(), has_sn: row.text("sn").is_some() })
+}
+
+/// When it was, within the time that payments are taken for.
+fn moment(mapping: &Mapping, row: &Row, now: Now) -> Result<i64, FieldError> {
+    let at_ms = match (row.number("at_ms"), row.text("date")) {
+        (Some(at_ms), _) => at_ms,
+        (None, Some(date)) => {
+            values::moment(date, mapping.utc_offset_min, None).map_err(|problem| FieldError::new("date", problem))?
+        }
+        (None, None) => return Err(FieldError::new("at_ms", "must not be empty")),
+    };
+    if at_ms > now.0 + AHEAD_MS_MAX {
+        return Err(FieldError::new("at_ms", "lies in the future; look at the time zone"));
+    }
+    if at_ms < now.0 - BACK_MS_MAX {
+        return Err(FieldError::new("at_ms", "lies more than thirteen months back"));
+    }
+    Ok(at_ms)
+}
+
+/// Merchant numbers have 15 digits, as some card numbers have; of any other length it is no card number.
+fn is_merchant_no(no: &str) -> bool {
+    let is_plain = no.len() <= 20 && no.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_plain && (no.len() == 15 || !pan::contains_card_data(no))
 }
 
 fn is_short_id(id: &str) -> bool {
@@ -252,72 +267,28 @@ fn typed(row: &Row, field: &str, is_good: impl Fn(&str) -> bool) -> Result<Optio
     }
 }
 
+/// Orders inside: the one that has a kind, and those that have columns of their own.
 fn second_orders(row: &Row) -> Option<String> {
-    let amount_fen = row.number("second_fen");
     let kind = row.text("second_kind");
-    match amount_fen {
-        Some(amount_fen) if amount_fen != 0 => {
-            Some(json!([{"kind": kind.unwrap_or_default(), "amount_fen": amount_fen}]).to_string())
-        }
-        Some(_) => Some("[]".to_owned()),
-        None => None,
-    }
+    // A lone column of service fees is what the kind is about.
+    let service = kind.filter(|_| row.number("second_fen").is_none());
+    let columns = [
+        ("second_fen", kind.unwrap_or_default()),
+        ("sim_fen", "流量费"),
+        ("deposit_fen", "押金"),
+        ("service_fen", service.unwrap_or("服务费")),
+    ];
+    let told: Vec<(&str, i64)> =
+        columns.into_iter().filter_map(|(field, kind)| Some((kind, row.number(field)?))).collect();
+    let orders = told.iter().filter(|(_, amount_fen)| *amount_fen != 0);
+    let orders: Vec<_> = orders.map(|(kind, amount_fen)| json!({"kind": kind, "amount_fen": amount_fen})).collect();
+    (!told.is_empty()).then(|| json!(orders).to_string())
 }
 
 fn detail(row: &Row) -> String {
     let fields = ["pay_type", "order_type", "settle_date", "response_code"];
     let given = fields.into_iter().filter_map(|field| Some((field.to_owned(), json!(row.text(field)?))));
     serde_json::Value::Object(given.collect()).to_string()
-}
-
-/// Which payment a row is about, within its channel. A transaction number is kept as it is only where the mapping says
-/// what they look like; otherwise nothing tells one from a card number, and a hash stands for it.
-fn ref_key(form: Option<&NumberForm>, row: &Row, payment: &Transaction, utc_offset_min: i64) -> String {
-    if let Some(number) = row.text("trans_no") {
-        let is_known = form.is_some_and(|form| number.len() == form.length && number.starts_with(&form.prefix));
-        return if is_known { format!("t:{number}") } else { format!("h:{}", hashed(&[number])) };
-    }
-    let day = values::day_of(payment.at_ms, utc_offset_min);
-    if let Some(ref_no) = &payment.ref_no {
-        return format!("r:{}", hashed(&[ref_no, &day, &payment.sn]));
-    }
-    let (at, amount) = (payment.at_ms.to_string(), payment.amount_fen.to_string());
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let order_type = row.text("order_type").unwrap_or_default();
-    let parts = [payment.sn.as_str(), &at, &amount, &text(&payment.trace_no), &text(&payment.batch_no), order_type];
-    format!("c:{}", hashed(&parts))
-}
-
-/// 128 bits: no two payments of a channel collide.
-fn hashed(parts: &[&str]) -> String {
-    let digest = hex::encode(sha256(parts.join("\n").as_bytes()));
-    digest.get(..32).unwrap_or_default().to_owned()
-}
-
-fn digest(payment: &Transaction) -> String {
-    let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let parts = [
-        payment.sn.clone(),
-        payment.at_ms.to_string(),
-        payment.status.clone(),
-        payment.amount_fen.to_string(),
-        number(payment.settle_fen),
-        number(payment.fee_fen),
-        number(payment.withdraw_fen),
-        text(&payment.second_orders),
-        number(payment.rate_ppm),
-        number(payment.capped),
-        text(&payment.merchant_no),
-        text(&payment.merchant_name),
-        text(&payment.mcc),
-        text(&payment.ref_no),
-        text(&payment.trace_no),
-        text(&payment.batch_no),
-        payment.detail.clone(),
-    ];
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    hashed(&parts)
 }
 
 /// What a row adds to the cells of its terminal's hour: each payment once, when it has come to its end.
@@ -331,9 +302,11 @@ struct Counted {
 impl Counted {
     fn of(payment: &Transaction, before: Option<&Known>) -> Option<Self> {
         let is_final = payment.status != "processing";
-        let was_final = before.is_some_and(|before| before.status != "processing");
+        // What nobody knew the terminal of was counted for none.
+        let was_counted = before.map(|before| &before.payment);
+        let was_counted = was_counted.is_some_and(|it| it.status != "processing" && it.terminal_id.is_some());
         let is_failed = payment.status == "failure";
-        if !is_final || was_final {
+        if !is_final || was_counted {
             return None;
         }
         let outcome = payment.outcome();

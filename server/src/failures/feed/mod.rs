@@ -10,6 +10,7 @@ pub mod fields;
 pub mod http;
 mod intake;
 pub(in crate::failures) mod store;
+mod told;
 
 pub use callback::{SIGNATURE_HEADER, TIMESTAMP_HEADER, TIMESTAMP_WINDOW_S, Taken, receive, verify};
 pub use channels::{Channel, CreatedChannel, NewChannel, create, delete, find, list, renew_secret};

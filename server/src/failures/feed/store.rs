@@ -78,36 +78,29 @@ pub(super) enum Kept {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub kept: Kept,
-    pub digest: String,
-    pub status: String,
+    pub payment: Transaction,
 }
 
 impl Known {
     pub(super) fn new(payment: &Transaction) -> Self {
-        Self { kept: Kept::New, digest: payment.digest.clone(), status: payment.status.clone() }
+        Self { kept: Kept::New, payment: payment.clone() }
     }
 
     /// Whether a row says more than is known: anything else, but never that what has ended is under way again.
     pub(super) fn is_news(&self, payment: &Transaction) -> bool {
-        self.digest != payment.digest && (payment.status != "processing" || self.status == "processing")
+        let known = &self.payment;
+        known.digest != payment.digest && (payment.status != "processing" || known.status == "processing")
     }
 }
 
 /// Payments of these keys. By the unique index on channel and key.
 pub(super) fn known(conn: &mut Conn, channel_id: i64, keys: &[&str]) -> Result<HashMap<String, Known>, db::Error> {
-    let rows: Vec<(i64, String, String, String)> = channel_transactions::table
+    let rows: Vec<Transaction> = channel_transactions::table
         .filter(channel_transactions::channel_id.eq(channel_id))
         .filter(channel_transactions::ref_key.eq_any(keys))
-        .select((
-            channel_transactions::id,
-            channel_transactions::ref_key,
-            channel_transactions::digest,
-            channel_transactions::status,
-        ))
         .load(conn)?;
-    let known =
-        rows.into_iter().map(|(id, key, digest, status)| (key, Known { kept: Kept::Stored(id), digest, status }));
-    Ok(known.collect())
+    let known = |payment: Transaction| (payment.ref_key.clone(), Known { kept: Kept::Stored(payment.id), payment });
+    Ok(rows.into_iter().map(known).collect())
 }
 
 /// New payments, a statement for each [`INSERTED_MAX`].
@@ -118,7 +111,8 @@ pub(super) fn insert(conn: &mut Conn, new: &[Transaction]) -> Result<(), db::Err
     Ok(())
 }
 
-/// What a channel says now of a payment that is known; it is looked at anew.
+/// What a channel says now of a payment that is known; it is looked at anew when it is due. What it shows stays until then:
+/// by that it is known which payments were judged and counted before.
 pub(super) fn update(conn: &mut Conn, id: i64, payment: &Transaction) -> Result<(), db::Error> {
     diesel::update(channel_transactions::table.find(id))
         .set((
@@ -148,7 +142,6 @@ pub(super) fn update(conn: &mut Conn, id: i64, payment: &Transaction) -> Result<
             channel_transactions::detail.eq(&payment.detail),
             channel_transactions::import_id.eq(&payment.import_id),
             channel_transactions::received_at_ms.eq(payment.received_at_ms),
-            channel_transactions::result.eq(&payment.result),
             channel_transactions::due_ms.eq(payment.due_ms),
         ))
         .execute(conn)?;

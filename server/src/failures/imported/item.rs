@@ -139,8 +139,10 @@ impl NewFailure {
         if self.occurred_at_ms < now_ms.saturating_sub(AGE_MS_MAX) {
             return Err(FieldError::new("occurred_at_ms", "is longer ago than failures are kept (180 days)"));
         }
-        if self.id.as_deref().is_some_and(pan::contains_card_data) {
-            return Err(FieldError::new("id", "looks like card data, which is never accepted"));
+        for (field, id) in [("id", &self.id), ("retry_of", &self.retry_of)] {
+            if id.as_deref().is_some_and(pan::contains_card_data) {
+                return Err(FieldError::new(field, "looks like card data, which is never accepted"));
+            }
         }
         let failure = Failure { id: self.event_id(), stage: self.known_stage()?, ..self.rest() };
         failure.check()?;
@@ -277,6 +279,7 @@ mod tests {
             (NewFailure { response_code: Some("5".to_owned()), ..item() }, "response_code"),
             (NewFailure { id: card(), ..item() }, "id"),
             (NewFailure { id: Some(String::new()), ..item() }, "id"),
+            (NewFailure { retry_of: card(), ..item() }, "retry_of"),
             (NewFailure { note: card(), ..item() }, "note"),
             (NewFailure { merchant_name_resp: card(), ..item() }, "merchant_name_resp"),
             (NewFailure { merchant_no_sent: Some("1".to_owned()), ..item() }, "merchant_no_sent"),

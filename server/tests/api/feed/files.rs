@@ -100,6 +100,35 @@ fn a_broken_row_is_named_by_its_line_and_nothing_else_is_lost() {
 }
 
 #[test]
+fn card_numbers_that_a_spreadsheet_keeps_as_numbers_are_in_no_table_and_no_list_of_errors() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let at = moment(now(server) - 3_600_000);
+        let rows = format!(
+            "{HEADINGS}\n\
+             T1,4111111111111111,,,1.00,,,{at},成功,4111111111111111\n\
+             T2,S1,4111111111111111,,1.00,,,{at},成功,\n"
+        );
+        let done = import(server, &tree.east_ops, channel, &workbook(&rows));
+        assert_eq!((counts(&done), &done["card_cells"]), ([0, 0, 0, 2], &json!(3)), "{done}");
+        let text = server.get(done["errors_url"].as_str().unwrap(), &tree.east_ops).expect(200).text();
+        for reason in ["sn: was rounded by a spreadsheet", "merchant_no: was rounded by a spreadsheet"] {
+            assert!(text.contains(reason), "{reason} in {text}");
+        }
+        assert!(!text.contains("111111"), "{text}");
+        // As text it is no merchant number either.
+        let done = import(server, &tree.east_ops, channel, rows.replace("T1,4111111111111111", "T1,S1").as_bytes());
+        assert_eq!(counts(&done), [1, 0, 0, 1], "{done}");
+        let text = server.get(done["errors_url"].as_str().unwrap(), &tree.east_ops).expect(200).text();
+        assert!(text.contains("merchant_no: does not look like one") && !text.contains("111111"), "{text}");
+        let kept = server.get("/api/v1/settlements", &tree.east_ops).expect(200).text();
+        assert!(!kept.contains("111111"), "{kept}");
+    });
+}
+
+#[test]
 fn the_same_file_and_the_same_rows_count_once() {
     on_each_database(|server| {
         let tree = Tree::plant(server);
@@ -172,6 +201,35 @@ fn a_mapping_is_asked_for_once_and_remembered_for_the_channel() {
         assert_eq!((counts(&next), &next["mapping"]["unit"]), ([1, 0, 0, 0], &json!("fen")));
         let rows = server.get("/api/v1/settlements", &tree.east_ops).expect(200).json();
         assert_eq!(rows["items"][0]["amount_fen"], 12_345);
+    });
+}
+
+#[test]
+fn a_file_whose_headings_name_another_unit_than_the_last_is_read_in_its_own() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let at = moment(now(server) - 7_200_000);
+        let text = |number: i64, unit: &str, amount: &str, fee_unit: &str| {
+            format!("流水号,机具序列号,交易金额({unit}),手续费({fee_unit}),交易时间\n{number},S1,{amount},1,{at}\n")
+        };
+        let first = text(1, "元", "100", "元");
+        let held = send(server, &tree.east_ops, channel, "start=hold", first.as_bytes()).expect(202).json();
+        // Its mapping is remembered.
+        let start = format!("/api/v1/imports/{}/start", held["id"].as_str().unwrap());
+        server.post(&start, &tree.east_ops, &json!({})).expect(200);
+        assert_eq!(counts(&ended(server, &tree.east_ops, &held["id"])), [1, 0, 0, 0]);
+        let next = import(server, &tree.east_ops, channel, text(2, "分", "20000", "分").as_bytes());
+        assert_eq!((counts(&next), &next["mapping"]["unit"]), ([1, 0, 0, 0], &json!("fen")), "{next}");
+        let page = server.get("/api/v1/settlements", &tree.east_ops).expect(200).json();
+        let mut amounts: Vec<i64> =
+            page["items"].as_array().unwrap().iter().map(|row| row["amount_fen"].as_i64().unwrap()).collect();
+        amounts.sort_unstable();
+        assert_eq!(amounts, [10_000, 20_000]);
+        let mixed = send(server, &tree.east_ops, channel, "", text(3, "元", "300", "分").as_bytes());
+        let mixed = mixed.expect(202).json();
+        assert_eq!((&mixed["state"], &mixed["problem"]["field"]), (&json!("draft"), &json!("fee_fen")), "{mixed}");
     });
 }
 

@@ -176,6 +176,26 @@ fn fees_that_the_channel_has_no_column_for_are_summed_from_the_differences_that_
 }
 
 #[test]
+fn fees_for_data_deposit_and_service_are_all_taken_off() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let at = moment(server.clock.now().0 - 5 * 3_600_000);
+        let text = format!(
+            "流水号,机具序列号,商户编号,商户名称,交易金额,结算金额,手续费,流量费,押金,服务费,交易时间,交易状态\n\
+             1,S1,{MERCHANT},张记面馆,1000,646,6,48,200,100,{at},成功\n"
+        );
+        import(server, &tree.east_ops, channel, text.as_bytes());
+        let found = summary(server, &tree.east_ops);
+        assert_eq!((&found["fees"], &found["s2_short"], &found["fees_fen"]), (&json!(1), &json!(0), &json!(35_400)));
+        let orders = shown(server, &tree.east_ops, "fee")[0]["second_orders"].clone();
+        let named = [("流量费", 4_800), ("押金", 20_000), ("服务费", 10_000)];
+        assert_eq!(orders, json!(named.map(|(kind, fen)| json!({"kind": kind, "amount_fen": fen}))));
+    });
+}
+
+#[test]
 fn what_cannot_be_compared_is_not_called_in_order() {
     on_each_database(|server| {
         let tree = Tree::plant(server);

@@ -7,6 +7,7 @@ use tillward_server::profiles;
 use super::bare::{BEGIN_MS, Bare, Deed, on_bare_postgres, on_each_bare, perform, walker};
 use super::invariants::{Snapshot, Watchdog, snapshot};
 use super::*;
+use crate::harness::is_anybody_waiting;
 
 fn look(bare: &Bare) -> Snapshot {
     bare.runtime.block_on(bare.one.read(snapshot)).unwrap()
@@ -39,14 +40,6 @@ fn after(bare: &Bare, moments: i64, deeds: Vec<Deed>, now_ms: i64) {
     });
 }
 
-/// Whether anybody waits for a lock.
-fn is_waiting(conn: &mut Conn) -> Result<bool, Error> {
-    let Conn::Postgres(conn) = conn else { return Ok(false) };
-    let waits =
-        "EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
-    Ok(diesel::select(diesel::dsl::sql::<diesel::sql_types::Bool>(waits)).get_result(conn)?)
-}
-
 /// A report holds the assignment `number`, and a pass of the planner comes to wait for it. Then the report wants `further`:
 /// if the planner held any of that, the two would wait for each other.
 fn yields_to_a_report(bare: &Bare, number: i64, further: String, now_ms: i64) {
@@ -54,7 +47,7 @@ fn yields_to_a_report(bare: &Bare, number: i64, further: String, now_ms: i64) {
     let reported = bare.two.write(move |conn| {
         conn.batch_execute(&format!("SELECT id FROM assignments WHERE id = {number} FOR NO KEY UPDATE"))?;
         let pass = handle.spawn(async move { planner::pass(&planners, Now(now_ms)).await });
-        wait_until("the planner waits", || handle.block_on(watching.read(is_waiting)).unwrap());
+        wait_until("the planner waits", || handle.block_on(watching.read(is_anybody_waiting)).unwrap());
         conn.batch_execute(&format!("{further} FOR NO KEY UPDATE"))?;
         Ok::<_, Error>(pass)
     });

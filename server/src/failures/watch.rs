@@ -116,7 +116,7 @@ pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
             };
             db.write(move |conn| {
                 store::insert_found(conn, &found)?;
-                new.into_iter().try_for_each(|incident| incidents::open(conn, incident, now).map(drop))
+                incidents::open_all(conn, new, now).map(drop)
             })
             .await?;
         }

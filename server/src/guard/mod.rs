@@ -77,10 +77,11 @@ impl Guard {
                     *by_organization.entry(org_path).or_default() += n;
                 }
             }
+            let mut new = Vec::with_capacity(by_organization.len());
             for (org_path, n) in by_organization {
-                report(conn, &org_path, n, now)?;
+                new.push(incident(conn, &org_path, n, now)?);
             }
-            Ok::<_, db::Error>(())
+            incidents::open_all(conn, new, now).map(drop)
         });
         told.await.inspect_err(|_| self.put_back(refused))
     }
@@ -95,8 +96,14 @@ pub fn report(conn: &mut Conn, org_path: &str, refused: u64, now: Now) -> Result
     if refused == 0 {
         return Ok(());
     }
+    let new = incident(conn, org_path, refused, now)?;
+    incidents::open(conn, new, now).map(drop)
+}
+
+/// The incident of this day.
+fn incident(conn: &mut Conn, org_path: &str, refused: u64, now: Now) -> Result<NewIncident, db::Error> {
     let name = store::name(conn, org_path)?.unwrap_or_else(|| org_path.to_owned());
-    let incident = NewIncident {
+    Ok(NewIncident {
         kind: Kind::CardData,
         level: Level::P2,
         org_path: org_path.to_owned(),
@@ -107,7 +114,5 @@ pub fn report(conn: &mut Conn, org_path: &str, refused: u64, now: Now) -> Result
         release_id: None,
         terminal_ids: Vec::new(),
         affected: 0,
-    };
-    incidents::open(conn, incident, now)?;
-    Ok(())
+    })
 }

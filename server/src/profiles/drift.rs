@@ -163,17 +163,18 @@ pub fn note(conn: &mut Conn, noted: &[Noted<'_>], now: Now) -> Result<(), db::Er
     store::drifts::enter(conn, &ids(Change::Alarms), DriftState::Alarmed, now)?;
     let repairs = u64::try_from(all(Change::Repairs).count()).unwrap_or(0);
     metrics::counter!("tillward_config_repairs_total").increment(repairs);
+    let mut alarms = Vec::new();
     for each in all(Change::Alarms) {
-        alarm(conn, each, now)?;
+        alarms.push(alarm(conn, each)?);
     }
-    Ok(())
+    metrics::counter!("tillward_config_alarms_total").increment(u64::try_from(alarms.len()).unwrap_or(0));
+    incidents::open_all(conn, alarms, now).map(drop)
 }
 
-/// A terminal did not take its parameters, also not when it was asked again. Called once for each drift.
-fn alarm(conn: &mut Conn, drift: &Noted<'_>, now: Now) -> Result<(), db::Error> {
-    metrics::counter!("tillward_config_alarms_total").increment(1);
+/// The incident of a terminal that did not take its parameters, also not when it was asked again: one for each drift.
+fn alarm(conn: &mut Conn, drift: &Noted<'_>) -> Result<NewIncident, db::Error> {
     let sn = store::drifts::sn(conn, drift.terminal_id)?;
-    let incident = NewIncident {
+    Ok(NewIncident {
         kind: incidents::Kind::ConfigDrift,
         level: Level::P3,
         org_path: drift.org_path.to_owned(),
@@ -184,9 +185,7 @@ fn alarm(conn: &mut Conn, drift: &Noted<'_>, now: Now) -> Result<(), db::Error> 
         release_id: None,
         terminal_ids: vec![drift.terminal_id],
         affected: 1,
-    };
-    incidents::open(conn, incident, now)?;
-    Ok(())
+    })
 }
 
 /// Terminals of the scope that drift, by number, after the terminal `after`.

@@ -79,7 +79,7 @@ pub struct Evidence {
 }
 
 /// Evidence that a person answered for when they went on after a halt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Forgiven {
     /// Journal lines up to this number.
     pub lines: i64,
@@ -89,6 +89,29 @@ pub struct Forgiven {
     pub failed: u64,
     /// When, Unix ms; 0 = never.
     pub at_ms: i64,
+    /// The same by cell, for the next judgement: what is forgiven of a part that was stopped must not be taken off what
+    /// the rest does. Nobody is told of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cells: Vec<ForgivenCell>,
+}
+
+/// What of one cell a person answered for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ForgivenCell {
+    /// The cell.
+    pub cell: i64,
+    /// Terminals that had ended by then.
+    pub finished: u64,
+    /// Of these, failed.
+    pub failed: u64,
+}
+
+impl Evidence {
+    /// As people are told of it: without what only the next judgement needs.
+    pub(super) fn told(mut self) -> Self {
+        self.forgiven.cells.clear();
+        self
+    }
 }
 
 /// What one class of failures says.
@@ -195,9 +218,7 @@ pub(super) fn judge(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<Optio
         e_max: if fleet.stops() > last.stops { 0.0 } else { last.e_max },
         stopped_scopes: (0..).zip(&scopes).filter(|(_, name)| is_stopped(name)).map(|(at, _)| at).collect(),
     };
-    let mut sums = sums(conn, rollout, &fleet, &windows, now)?;
-    sums.outcomes.started = sums.outcomes.started.saturating_sub(forgiven.finished);
-    sums.outcomes.failed = sums.outcomes.failed.saturating_sub(forgiven.failed);
+    let sums = sums(conn, rollout, &fleet, &forgiven, &windows, now)?;
     let soak = Soak { is_over: is_soaked(rollout, now), watched: sums.watched.saturating_add(sums.outcomes.pending) };
     let mut judgement = gate::judge(&folded, &sums.outcomes, &soak, &settings, &earlier);
     let mut evidence = evidence(&judgement, &sums, &scopes, &settings, is_stopped);
@@ -224,11 +245,19 @@ pub(super) fn forgive(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<(),
     let number = |n: i64| u64::try_from(n).unwrap_or(0);
     let counts = store::counts(conn, rollout.id)?;
     let lines = judged_up_to(conn, rollout.id)?;
+    let mut cells: BTreeMap<i64, ForgivenCell> = BTreeMap::new();
+    for count in counts.iter().filter(|count| count.finished != 0) {
+        let of = cells.entry(count.cell).or_insert(ForgivenCell { cell: count.cell, ..ForgivenCell::default() });
+        of.finished += number(count.finished);
+        of.failed += number(count.failed);
+    }
+    let cells: Vec<ForgivenCell> = cells.into_values().collect();
     let forgiven = Forgiven {
         lines,
-        finished: number(counts.iter().map(|count| count.finished).sum()),
-        failed: number(counts.iter().map(|count| count.failed).sum()),
+        finished: cells.iter().map(|cell| cell.finished).sum(),
+        failed: cells.iter().map(|cell| cell.failed).sum(),
         at_ms: now.0,
+        cells,
     };
     let verdict = Verdict::Insufficient.as_str().to_owned();
     let evidence = Evidence { verdict, at_ms: now.0, e: 1.0, e_max: 0.0, forgiven, ..last };
@@ -241,20 +270,32 @@ pub(super) fn is_soaked(rollout: &Stored, now: Now) -> bool {
     rollout.progress.stage_filled_ms.is_some_and(|filled| now.0 >= filled.saturating_add(soak_ms))
 }
 
-/// Sums over the cells that were not stopped.
+/// Sums over the cells that were not stopped, of what nobody answered for yet.
 struct Sums {
     outcomes: Outcomes,
     watched: u64,
     controls: u64,
 }
 
-fn sums(conn: &mut Conn, rollout: &Stored, fleet: &Fleet, windows: &Windows, now: Now) -> Result<Sums, db::Error> {
+fn sums(
+    conn: &mut Conn,
+    rollout: &Stored,
+    fleet: &Fleet,
+    forgiven: &Forgiven,
+    windows: &Windows,
+    now: Now,
+) -> Result<Sums, db::Error> {
     let number = |n: i64| u64::try_from(n).unwrap_or(0);
     let mut outcomes = Outcomes::default();
     for count in fleet.counts().filter(|count| !fleet.is_cell_stopped(count.cell)) {
         outcomes.started += number(count.started);
         outcomes.failed += number(count.failed);
         outcomes.pending += number(count.started.saturating_sub(count.finished));
+    }
+    // Of the very cells that were summed: a stopped part's failures excuse nobody else's.
+    for cell in forgiven.cells.iter().filter(|cell| !fleet.is_cell_stopped(cell.cell)) {
+        outcomes.started = outcomes.started.saturating_sub(cell.finished);
+        outcomes.failed = outcomes.failed.saturating_sub(cell.failed);
     }
     let since = now.0.saturating_sub(windows.hard_ms.max(windows.payment_ms));
     let watched = minutes::watched(conn, rollout.id, since)?;

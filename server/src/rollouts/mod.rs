@@ -26,7 +26,7 @@ use tillward_protocol::FieldError;
 pub use actions::{advance_stage, cancel, override_halt, pause, resume, retry, revise, stop_scope, undo};
 pub use approval::{Kind as RequestKind, Request, approve, reject, start, submit};
 pub use failures::{TerminalFailure, note_failures};
-pub use judging::{ClassEvidence, Evidence, Forgiven, ScopeEvidence};
+pub use judging::{ClassEvidence, Evidence, Forgiven, ForgivenCell, ScopeEvidence};
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{
@@ -384,7 +384,7 @@ fn alarm(conn: &mut Conn, rollout: &Stored, evidence: &Evidence, part: Option<&S
         org_path: rollout.org_path.clone(),
         key,
         subject: rollout.name.clone(),
-        evidence: serde_json::to_value(evidence).unwrap_or_default(),
+        evidence: serde_json::to_value(evidence.clone().told()).unwrap_or_default(),
         rollout_id: Some(rollout.id),
         release_id: rollout.subject.release_id(),
         terminal_ids: Vec::new(),

@@ -142,6 +142,11 @@ async fn time_out(db: &Db, now: Now) -> bool {
     }
     let done = in_turn(db, move |conn| {
         let due = assignments::due(conn, now, CHUNK)?;
+        lock(conn, &due)?;
+        // What follows goes over their terminals twice.
+        let mut terminals: Vec<i64> = due.iter().map(|one| one.terminal_id).collect();
+        terminals.sort_unstable();
+        assignments::lock_terminals(conn, &terminals)?;
         let (closed, late): (Vec<Assignment>, Vec<Assignment>) = due.iter().cloned().partition(|one| {
             one.state.phase().is_withdrawable()
                 && one.window_ends_ms.is_some_and(|ends| ends <= now.0)
@@ -317,6 +322,14 @@ fn untell(
     Ok(())
 }
 
+/// Locks all of a chunk's assignments before anything about them is written: in the order of their numbers and before
+/// their terminals, as reports do, so that a pass and a batch of check-ins never wait for each other in a circle.
+fn lock(conn: &mut Conn, chunk: &[Assignment]) -> Result<(), db::Error> {
+    let mut ids: Vec<i64> = chunk.iter().map(|one| one.id).collect();
+    ids.sort_unstable();
+    assignments::lock(conn, &ids)
+}
+
 /// Steps a chunk of assignments, as few statements as there are different outcomes.
 fn step_all(
     conn: &mut Conn,
@@ -336,9 +349,7 @@ fn step_all(
         }
         ledger.note(assignment, after, Said::default(), now);
     }
-    let mut all: Vec<i64> = groups.iter().flat_map(|(_, ids)| ids).copied().collect();
-    all.sort_unstable();
-    assignments::lock(conn, &all)?;
+    lock(conn, chunk)?;
     for (bulk, ids) in groups {
         assignments::swap_all(conn, &bulk, &ids, now)?;
     }

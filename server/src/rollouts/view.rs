@@ -203,7 +203,7 @@ pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<RolloutDetail, Err
     let reasons = store::pages::reasons(conn, id, &phases)?;
     let row = store::get(conn, scope, id)?.ok_or(Error::NotFound)?;
     let stage_views = stage_views(conn, &row)?;
-    let evidence = store::gate::judgement(conn, id)?;
+    let evidence = store::gate::judgement(conn, id)?.map(Evidence::told);
     let stops = store::gate::stops(conn, id)?;
     let stops = stops
         .into_iter()

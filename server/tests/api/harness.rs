@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection};
+use diesel::{Connection, PgConnection, RunQueryDsl};
 use serde_json::Value;
 use tillward_server::app::Server;
 use tillward_server::clock::Clock;
 use tillward_server::config::Config;
+use tillward_server::db::{self, Conn};
 use tillward_server::http::State;
 
 /// One answer.
@@ -164,6 +165,14 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
         assert!(started.elapsed() < Duration::from_secs(30), "never happened: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether anybody waits for a lock in this database; never on SQLite, where one writes at a time.
+pub fn is_anybody_waiting(conn: &mut Conn) -> Result<bool, db::Error> {
+    let Conn::Postgres(conn) = conn else { return Ok(false) };
+    let waits =
+        "EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
+    Ok(diesel::select(diesel::dsl::sql::<diesel::sql_types::Bool>(waits)).get_result::<bool>(conn)?)
 }
 
 /// A database of its own for one test; dropped with it.

@@ -1,16 +1,17 @@
 //! Incidents: one for one thing, carried on by people, seen by their own organizations alone.
 
+use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 use tillward_server::alerts::{self, ALERTS_KEPT_MS};
 use tillward_server::clock::Now;
-use tillward_server::db;
+use tillward_server::db::{self, Conn};
 use tillward_server::failures::incidents::state::REOPEN_MS_MAX;
 use tillward_server::failures::incidents::{
     self, EVIDENCE_BYTES_MAX, INCIDENTS_KEPT_MS, Kind, Level, NewIncident, TERMINALS_MAX,
 };
 
 use crate::fixtures::{admin, headquarters, operator, organization};
-use crate::harness::{TestServer, on_each_database, wait_until};
+use crate::harness::{TestServer, is_anybody_waiting, on_each_database, wait_until};
 use crate::seed::Tree;
 
 /// The eastern reseller of [`Tree`].
@@ -315,6 +316,59 @@ fn many_rules_at_once_open_one_incident() {
         let detail = get(server, &tree.east_ops, opened[0]);
         assert_eq!(detail["incident"]["occurrences"], 8);
         assert_eq!(alert_kinds(&detail), ["incident_opened"]);
+    });
+}
+
+#[test]
+fn several_opened_at_once_are_as_if_opened_one_by_one() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let known = open(server, halted(1));
+        let now = server.clock.now();
+        let opened = server.block_on(server.state.db.write(move |conn| {
+            let new = vec![halted(2), halted(1), halted(3), NewIncident { level: Level::P2, ..halted(2) }];
+            incidents::open_all(conn, new, now)
+        }));
+        let opened = opened.unwrap();
+        assert_eq!((opened[1], opened[3]), (known, opened[0]), "in the order in which they were given");
+        assert!(opened[0] > known && opened[2] > opened[0], "{opened:?}");
+        for (id, occurrences) in [(known, 2), (opened[0], 2), (opened[2], 1)] {
+            let detail = get(server, &tree.east_ops, id);
+            assert_eq!(detail["incident"]["occurrences"], occurrences);
+            assert_eq!(events(&detail), ["open"]);
+            assert_eq!(alert_kinds(&detail), ["incident_opened"]);
+        }
+        let none = server.block_on(server.state.db.write(move |conn| incidents::open_all(conn, Vec::new(), now)));
+        assert_eq!(none.unwrap(), [] as [i64; 0]);
+    });
+}
+
+#[test]
+fn who_opens_several_waits_for_an_incident_before_anybody_waits_for_them() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let known = open(server, halted(1));
+        let now = server.clock.now();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (db, handle) = (server.state.db.clone(), runtime.handle().clone());
+        // Somebody is at the incident that is there, then others come who open two, then the first makes a new one.
+        let first = runtime.block_on(server.state.db.write(move |conn| {
+            conn.batch_execute(&format!("UPDATE incidents SET version = version WHERE id = {known}"))?;
+            let others = db.clone();
+            let several = handle.spawn(async move {
+                others.write(move |conn| incidents::open_all(conn, vec![halted(2), halted(1)], now)).await
+            });
+            if matches!(conn, Conn::Postgres(_)) {
+                wait_until("the others wait", || handle.block_on(db.read(is_anybody_waiting)).unwrap());
+            }
+            let new = incidents::open(conn, halted(3), now)?;
+            Ok::<_, db::Error>((several, new))
+        }));
+        let (several, new) = first.unwrap();
+        let several = runtime.block_on(several).unwrap().unwrap();
+        assert_eq!(several[1], known);
+        assert_ne!(several[0], new);
+        assert_eq!(get(server, &tree.east_ops, known)["incident"]["occurrences"], 2);
     });
 }
 

@@ -1,6 +1,6 @@
 //! Incidents: what went wrong, grouped under one cause, with its evidence, an owner and a state.
 //!
-//! Rules open them with [`open`], inside the transaction of what they did about it; people carry them on with [`act`].
+//! Rules open them with [`open`] and [`open_all`], inside the transaction of what they did about it; people carry them on with [`act`].
 //! The same thing seen again (same organization, kind and key) adds to its incident, or opens it anew, and never makes a
 //! second one beside it. Whatever opens an incident raises an alert in the same transaction; nobody is told of what was
 //! rolled back, and nothing that happened goes untold. What an incident under way explains is folded under it instead
@@ -17,6 +17,8 @@ mod reminders;
 pub mod state;
 mod store;
 mod view;
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -43,7 +45,7 @@ pub use crate::alerts::Level;
 pub const TEXT_CHARS_MAX: usize = 200;
 /// Terminals that one incident lists: what a person can look at. How many are concerned is counted beside.
 pub const TERMINALS_MAX: usize = 100;
-/// How often [`open`] looks again when another server is at the same incident.
+/// How often [`open_all`] looks again when another server is at the same incident.
 const ATTEMPTS: usize = 3;
 /// Name of the rules in the audit log and the timeline.
 const ACTOR: &str = "incidents";
@@ -82,43 +84,108 @@ pub struct NewIncident {
 /// incident explains is folded under that one, and raises no alert.
 ///
 /// Costs four statements for a repetition, about a dozen for an opening. Call it before the caller's own entry in the audit
-/// log: the log's lock is the last one that a transaction takes, or two of them could wait for each other.
+/// log: the log's lock is the last one that a transaction takes, or two of them could wait for each other. A transaction
+/// that opens several calls [`open_all`].
 ///
 /// # Errors
 /// [`db::Error`]; the caller's transaction must then be given up.
 pub fn open(conn: &mut Conn, new: NewIncident, now: Now) -> Result<i64, db::Error> {
-    let new = NewIncident {
+    open_all(conn, vec![new], now)?.first().copied().ok_or_else(store::raced)
+}
+
+/// As [`open`], for all that a transaction opens; their numbers in the same order. None of them explains another.
+///
+/// Rows that are there already are locked first, in the order of their numbers; then the counter of incidents, that of
+/// alerts, and the audit log last: two transactions that open several never wait for each other in a circle. Nothing for
+/// none.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn open_all(conn: &mut Conn, new: Vec<NewIncident>, now: Now) -> Result<Vec<i64>, db::Error> {
+    let new: Vec<NewIncident> = new.into_iter().map(within_bounds).collect();
+    let written = write(conn, &new, now)?;
+    for (told, new) in written.iter().zip(&new) {
+        tell(conn, told, new, now)?;
+    }
+    for (told, new) in written.iter().zip(&new) {
+        log(conn, told, new, now)?;
+    }
+    Ok(written.iter().map(|told| told.id).collect())
+}
+
+fn within_bounds(new: NewIncident) -> NewIncident {
+    NewIncident {
         key: cut(&new.key),
         subject: cut(&new.subject),
         evidence: evidence::bounded(new.evidence),
         affected: new.affected.max(u64::try_from(new.terminal_ids.len()).unwrap_or(u64::MAX)),
         ..new
-    };
-    for _ in 0..ATTEMPTS {
-        let parent_id = masking::parent(conn, &new)?;
-        let found = store::hold_newest(conn, &new)?;
-        if let Some(found) = found.filter(|found| found.state.takes_up(found.resolved_at_ms, now.0)) {
-            return take_up(conn, &found, &new, parent_id, now);
+    }
+}
+
+/// Writes the rows; what became of each, in the same order.
+fn write<'a>(conn: &mut Conn, new: &'a [NewIncident], now: Now) -> Result<Vec<Told<'a>>, db::Error> {
+    let mut newest: Vec<(Option<i64>, usize, &'a NewIncident)> = Vec::with_capacity(new.len());
+    for (at, new) in new.iter().enumerate() {
+        newest.push((store::newest(conn, new)?, at, new));
+    }
+    newest.sort_by_key(|(id, at, _)| (*id, *at));
+    let mut written: BTreeMap<usize, Told<'a>> = BTreeMap::new();
+    let mut unknown: Vec<(usize, &'a NewIncident, Option<i64>)> = Vec::new();
+    for (id, at, new) in newest {
+        let parent_id = masking::parent(conn, new)?;
+        match again(conn, id, new, parent_id, now)? {
+            Some(told) => {
+                written.insert(at, told);
+            }
+            None => unknown.push((at, new, parent_id)),
         }
-        if let Some(id) = store::insert(conn, &new, parent_id, now)? {
+    }
+    for (at, new, parent_id) in unknown {
+        written.insert(at, begin(conn, new, parent_id, now)?);
+    }
+    Ok(written.into_values().collect())
+}
+
+/// Adds to the incident `id`, the newest about the same thing; `None` where there is none, or where it was over too long
+/// ago.
+fn again<'a>(
+    conn: &mut Conn,
+    id: Option<i64>,
+    new: &'a NewIncident,
+    parent_id: Option<i64>,
+    now: Now,
+) -> Result<Option<Told<'a>>, db::Error> {
+    let Some(id) = id else { return Ok(None) };
+    let found = store::hold(conn, id)?.filter(|found| found.state.takes_up(found.resolved_at_ms, now.0));
+    found.map(|found| take_up(conn, &found, new, parent_id, now)).transpose()
+}
+
+/// Makes a new incident, or adds to the one that another server made at the same moment.
+fn begin<'a>(conn: &mut Conn, new: &'a NewIncident, parent_id: Option<i64>, now: Now) -> Result<Told<'a>, db::Error> {
+    for _ in 0..ATTEMPTS {
+        if let Some(id) = store::insert(conn, new, parent_id, now)? {
             store::add_terminals(conn, id, &new.terminal_ids)?;
             let kind = parent_id.is_none().then_some(AlertKind::IncidentOpened);
             let story = Story { event: "open", evidence: Some(&new.evidence), kind };
-            tell(conn, &Told { id, occurrence: 1, level: new.level }, &new, story, now)?;
-            return Ok(id);
+            return Ok(Told { id, occurrence: 1, level: new.level, story: Some(story) });
+        }
+        let newest = store::newest(conn, new)?;
+        if let Some(told) = again(conn, newest, new, parent_id, now)? {
+            return Ok(told);
         }
     }
     Err(store::raced())
 }
 
 /// The same thing again.
-fn take_up(
+fn take_up<'a>(
     conn: &mut Conn,
     found: &Stored,
-    new: &NewIncident,
+    new: &'a NewIncident,
     parent_id: Option<i64>,
     now: Now,
-) -> Result<i64, db::Error> {
+) -> Result<Told<'a>, db::Error> {
     // `Recur` is possible in every state; if that ever changes, the incident stays as it is.
     let state = step(found.state, Event::Recur).unwrap_or(found.state);
     let level = found.level.min(new.level);
@@ -162,28 +229,27 @@ fn take_up(
         return Err(store::raced());
     }
     store::add_terminals(conn, found.id, &new.terminal_ids)?;
-    let told = Told { id: found.id, occurrence: after.occurrences, level };
     let alert = |kind| parent_id.is_none().then_some(kind);
-    if is_reopened {
+    let story = if is_reopened {
         let kind = alert(AlertKind::IncidentReopened);
-        tell(conn, &told, new, Story { event: "reopen", evidence: Some(&new.evidence), kind }, now)?;
+        Some(Story { event: "reopen", evidence: Some(&new.evidence), kind })
     } else if is_unfolded {
-        let kind = Some(AlertKind::IncidentOpened);
-        tell(conn, &told, new, Story { event: "unfold", evidence: None, kind }, now)?;
+        Some(Story { event: "unfold", evidence: None, kind: Some(AlertKind::IncidentOpened) })
     } else if is_raised {
-        let kind = alert(AlertKind::IncidentRaised);
-        tell(conn, &told, new, Story { event: "raise", evidence: None, kind }, now)?;
-    } else if is_folded {
-        tell(conn, &told, new, Story { event: "fold", evidence: None, kind: None }, now)?;
-    }
-    Ok(found.id)
+        Some(Story { event: "raise", evidence: None, kind: alert(AlertKind::IncidentRaised) })
+    } else {
+        is_folded.then_some(Story { event: "fold", evidence: None, kind: None })
+    };
+    Ok(Told { id: found.id, occurrence: after.occurrences, level, story })
 }
 
 /// What was just written.
-struct Told {
+struct Told<'a> {
     id: i64,
     occurrence: i64,
     level: Level,
+    /// None for a mere repetition.
+    story: Option<Story<'a>>,
 }
 
 /// What happened to it.
@@ -194,8 +260,9 @@ struct Story<'a> {
     kind: Option<AlertKind>,
 }
 
-/// The timeline, the audit log and the alert of one opening.
-fn tell(conn: &mut Conn, told: &Told, new: &NewIncident, story: Story<'_>, now: Now) -> Result<(), db::Error> {
+/// The timeline and the alert of one opening.
+fn tell(conn: &mut Conn, told: &Told<'_>, new: &NewIncident, now: Now) -> Result<(), db::Error> {
+    let Some(story) = &told.story else { return Ok(()) };
     store::append_event(conn, told.id, &store::Who::system(ACTOR), story.event, "", story.evidence, now)?;
     if let Some(kind) = story.kind {
         let alert = NewAlert {
@@ -212,6 +279,12 @@ fn tell(conn: &mut Conn, told: &Told, new: &NewIncident, story: Story<'_>, now: 
         };
         alerts::raise(conn, &alert, now)?;
     }
+    Ok(())
+}
+
+/// The audit log's entry of one opening, after everything else that all of them write.
+fn log(conn: &mut Conn, told: &Told<'_>, new: &NewIncident, now: Now) -> Result<(), db::Error> {
+    let Some(story) = &told.story else { return Ok(()) };
     let deed = Deed {
         action: &format!("incidents.{}", story.event),
         object_kind: "incident",

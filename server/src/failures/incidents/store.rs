@@ -154,17 +154,16 @@ pub(super) fn insert(
     Ok((inserted == 1).then_some(id))
 }
 
-/// The newest incident about the same thing, locked until the transaction ends. By `incidents_by_key`.
-pub(super) fn hold_newest(conn: &mut Conn, new: &NewIncident) -> Result<Option<Stored>, db::Error> {
-    let newest: Option<i64> = incidents::table
+/// The number of the newest incident about the same thing. By `incidents_by_key`.
+pub(super) fn newest(conn: &mut Conn, new: &NewIncident) -> Result<Option<i64>, db::Error> {
+    Ok(incidents::table
         .filter(incidents::org_path.eq(&new.org_path))
         .filter(incidents::kind.eq(new.kind.as_str()))
         .filter(incidents::dedup_key.eq(&new.key))
         .order(incidents::id.desc())
         .select(incidents::id)
         .first(conn)
-        .optional()?;
-    newest.map_or(Ok(None), |id| hold(conn, id))
+        .optional()?)
 }
 
 /// An incident, locked until the transaction ends. By primary key.

@@ -66,7 +66,8 @@ pub(in crate::profiles) fn placed(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Pl
 }
 
 /// As [`placed`]; nobody else changes these terminals, or what they take, until the transaction ends. In the order of
-/// their numbers, so that two cannot wait for each other. On SQLite there is one writer anyway.
+/// their numbers, so that two cannot wait for each other; whoever writes their assignments, too, locks those first, as
+/// check-ins do. On SQLite there is one writer anyway.
 pub(in crate::profiles) fn lock(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Placed>, db::Error> {
     Ok(match conn {
         Conn::Sqlite(c) => placed!(ids).load(c)?,

@@ -11,7 +11,7 @@ use super::super::store::ledger::{CLOSED, Ledger};
 use super::super::store::{self, CHUNK, PASSED, Progress, Stored, assignments};
 use super::super::strategy::Wait;
 use super::super::{BY_GATE, Error, UNREADABLE, advance, alarm, stop_part};
-use super::{BEFORE_INSTALLING, held, planner, stages, step_all, untell};
+use super::{BEFORE_INSTALLING, held, lock, planner, stages, step_all, untell};
 use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::profiles;
@@ -39,6 +39,7 @@ pub(super) fn withdraw(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bo
                 Bulk::of(&one, after, Some((now.0, Wait::Stopped)), None, now)
             };
             return held(conn, rollout, |conn| {
+                lock(conn, &chunk)?;
                 untell(conn, rollout, &chunk, profiles::Unstaged::Follow, now)?;
                 Ok(step_all(conn, &chunk, event, bulk, now)?)
             });
@@ -179,6 +180,7 @@ pub(super) fn close_stopped(conn: &mut Conn, rollout: &Stored, now: Now) -> Resu
     if !store::hold(conn, rollout, &Progress { opened, ..rollout.progress.clone() })? {
         return Ok(false);
     }
+    lock(conn, &chunk)?;
     let event = Step::Cancel(Withdrawal::ScopeStopped);
     // The rest may end well and settle the profile: these keep what they had.
     untell(conn, rollout, &chunk, profiles::Unstaged::Hold, now)?;

@@ -8,7 +8,7 @@ use super::super::store::assignments::{Assignment, Bulk, Circumstances};
 use super::super::store::{self, CHUNK, Stored, Subject, assignments};
 use super::super::strategy::Wait;
 use super::stages::{Turn, turn};
-use super::{is_begun, step_all};
+use super::{is_begun, lock, step_all};
 use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::profiles::{self, LayerKey};
@@ -51,6 +51,7 @@ pub(super) fn offer(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
     if chunk.is_empty() || !store::hold(conn, rollout, &rollout.progress)? {
         return Ok(false);
     }
+    lock(conn, &chunk)?;
     let (offered, put_off) = sort(conn, rollout, chunk, now)?;
     for ((ready_ms, wait), ids) in put_off {
         assignments::put_off(conn, &ids, ready_ms, wait)?;

@@ -9,7 +9,7 @@ use super::super::store::ledger::Ledger;
 use super::super::store::{self, CHUNK, PASSED, Stored, assignments};
 use super::super::strategy::{Opening, Planned, UTC_OFFSET_MIN, Wait};
 use super::super::{Error, advance};
-use super::{is_begun, planner};
+use super::{is_begun, lock, planner};
 use crate::clock::Now;
 use crate::db::{self, Conn};
 
@@ -95,6 +95,7 @@ pub(super) fn open(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, 
     if !store::hold(conn, rollout, &progress)? {
         return Ok(false);
     }
+    lock(conn, &chunk)?;
     let ids: Vec<i64> = chunk.iter().map(|one| one.terminal_id).collect();
     let promised = store::announced(conn, &rollout.strategy.announcements)?;
     let known = assignments::circumstances(conn, &ids)?;

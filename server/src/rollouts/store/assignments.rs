@@ -6,7 +6,9 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
-pub(in crate::rollouts) use super::steps::{Admitted, Bulk, Said, insert, lock, open, put_off, renew, swap, swap_all};
+pub(in crate::rollouts) use super::steps::{
+    Admitted, Bulk, Said, insert, lock, lock_terminals, open, put_off, renew, swap, swap_all,
+};
 use super::{CHUNK, is_live, is_waiting};
 use crate::clock::Now;
 use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminals};

@@ -9,7 +9,7 @@ use super::assignments::Assignment;
 use super::ledger::{CLOSED, Ledger, has_started};
 use super::{CHUNK, is_waiting, raced};
 use crate::clock::Now;
-use crate::db::schema::assignments;
+use crate::db::schema::{assignments, terminals};
 use crate::db::{self, Conn, Sequence, next_ids};
 use crate::on_backend;
 use crate::rollouts::assignment::{Phase, State};
@@ -176,6 +176,17 @@ pub(in crate::rollouts) fn lock(conn: &mut Conn, ids: &[i64]) -> Result<(), db::
         for ids in ids.chunks(CHUNK) {
             let rows = assignments::table.filter(assignments::id.eq_any(ids)).order(assignments::id);
             rows.select(assignments::id).for_no_key_update().load::<i64>(c)?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`lock`], of terminals; whoever writes their assignments, too, locks those first.
+pub(in crate::rollouts) fn lock_terminals(conn: &mut Conn, ids: &[i64]) -> Result<(), db::Error> {
+    if let Conn::Postgres(c) = conn {
+        for ids in ids.chunks(CHUNK) {
+            let rows = terminals::table.filter(terminals::id.eq_any(ids)).order(terminals::id);
+            rows.select(terminals::id).for_no_key_update().load::<i64>(c)?;
         }
     }
     Ok(())

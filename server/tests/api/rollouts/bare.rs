@@ -57,10 +57,25 @@ impl Bare {
 
     /// Writes a draft over a number of new terminals that just called, all alike, and starts it.
     pub(super) fn starts(&self, terminals: i64, new: Value) {
+        self.plants(terminals);
+        self.rolls_out(new);
+    }
+
+    /// Runs statements, in one transaction.
+    pub(super) fn runs(&self, statements: String) {
+        self.runtime.block_on(execute(&self.one, statements)).unwrap();
+    }
+
+    /// A number of new terminals that just called, all alike.
+    pub(super) fn plants(&self, terminals: i64) {
         let mut statements = prepared();
         (1..=terminals).for_each(|id| statements.push_str(&terminal_sql(id, "/1/", &[])));
         statements.push_str(&format!("UPDATE terminal_states SET last_seen_ms = {BEGIN_MS}, carrier = 'cmcc'"));
-        self.runtime.block_on(execute(&self.one, statements)).unwrap();
+        self.runs(statements);
+    }
+
+    /// Writes the first draft and starts it.
+    pub(super) fn rolls_out(&self, new: Value) {
         let new = serde_json::from_value(new).unwrap();
         let made = self.one.write(move |conn| {
             let caller = walker();

@@ -169,6 +169,54 @@ fn a_part_of_a_rollout_is_stopped_alone() {
 }
 
 #[test]
+fn what_a_stopped_part_did_excuses_nobody_else_after_a_person_went_on() {
+    on_each_database(|server| {
+        with_terminals(server, 80);
+        sql(server, "UPDATE terminal_states SET carrier = 'cmcc' WHERE terminal_id <= 40".to_owned());
+        sql(server, "UPDATE terminal_states SET carrier = 'cucc' WHERE terminal_id > 40".to_owned());
+        let id = running(server, &json!({"stages": [{"count": 60}], "soak_s": 86_400}));
+        wait_for_count(server, id, "offered", 60);
+        let of_the_rest =
+            || -> Vec<(i64, i64)> { ordered(server, id).into_iter().filter(|(terminal, _)| *terminal > 40).collect() };
+        let installing: Vec<(i64, i64)> =
+            ordered(server, id).into_iter().filter(|(terminal, _)| *terminal <= 40).take(12).collect();
+        assert_eq!(installing.len(), 12);
+        for (terminal, assignment) in &installing {
+            say(server, *terminal, *assignment, Phase::Installing, None);
+        }
+        // A part is stopped, and what was installing there goes back.
+        let stop = json!({"attribute": "carrier", "value": "cmcc", "why": "it reboots"});
+        post(server, &format!("/api/v1/rollouts/{id}/stop-scope"), &stop, 200);
+        wait_for_count(server, id, "cancelled", 28);
+        all_roll_back(server, &installing);
+        // The rest fails by itself, and a person answers for that.
+        all_roll_back(server, &of_the_rest()[..4]);
+        server.clock.advance_ms(10_000);
+        wait_for_state(server, id, "halted");
+        assert_eq!(rollout(server, id)["evidence"]["failed"], 4, "the stopped part is none of the rest");
+        let why = json!({"why": "the four stood in one flooded shop"});
+        post(server, &format!("/api/v1/rollouts/{id}/override"), &why, 200);
+        wait_until("the rest is offered", || of_the_rest().len() >= 4);
+        server.clock.advance_ms(10_000);
+        wait_until("it is judged anew", || {
+            let evidence = rollout(server, id)["evidence"].clone();
+            evidence["failed"] == 0 && evidence["at_ms"].as_i64() > evidence["forgiven"]["at_ms"].as_i64()
+        });
+        assert_eq!(rollout(server, id)["state"], "running");
+        let forgiven = rollout(server, id)["evidence"]["forgiven"].clone();
+        assert_eq!((&forgiven["finished"], &forgiven["failed"]), (&json!(16), &json!(16)));
+        assert_eq!(forgiven["cells"], Value::Null, "numbers of cells are nobody's but the gate's");
+        // It fails again: of the sixteen only its own four are forgiven.
+        all_roll_back(server, &of_the_rest()[..4]);
+        server.clock.advance_ms(10_000);
+        wait_for_state(server, id, "halted");
+        let evidence = rollout(server, id)["evidence"].clone();
+        assert_eq!((&evidence["failed"], &evidence["started"]), (&json!(4), &json!(4)));
+        assert_counts_hold(server);
+    });
+}
+
+#[test]
 fn a_terminal_that_falls_silent_while_it_boots_counts_against_the_update() {
     on_each_database(|server| {
         with_terminals(server, 30);

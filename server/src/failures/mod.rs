@@ -5,6 +5,7 @@ pub mod advice;
 mod cells;
 pub mod cells_file;
 pub mod classify;
+mod contracts;
 mod explain;
 pub mod feed;
 pub mod fleet;

@@ -15,7 +15,8 @@ use tillward_protocol::FieldError;
 
 pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
 
-use super::classify::{Binding, Judgement};
+use super::classify::Judgement;
+use super::contracts::{self, Contracts};
 use super::verdicts;
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
@@ -142,7 +143,13 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
     let org_path = store::org_path(conn, terminal_id)?.ok_or_else(unknown)?;
     let seen = transaction(conn, &caller.scope, terminal_id, &new)?;
     let in_force = verdicts::in_force(conn, &org_path)?;
-    let binding = binding_at(conn, terminal_id, seen.at_ms)?;
+    let binding = match contracts::bound_at(conn, &caller.scope, terminal_id, seen.at_ms)? {
+        Some(bound) => {
+            let known = Contracts::read(conn, std::slice::from_ref(&bound.merchant_no), &[])?;
+            Some(known.binding(&bound, &org_path, seen.at_ms))
+        }
+        None => None,
+    };
     let judgement = judging::judge(&new, binding, seen.merchant_no_sent.clone(), &in_force.tables);
     let lookup = Lookup {
         id: uuid::Uuid::now_v7().simple().to_string(),
@@ -170,20 +177,6 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
     let detail = json!({"sn": lookup.sn, "level": lookup.level, "source": lookup.source, "event_id": lookup.event_id});
     audit::append(conn, actor, &deed("lookups.add", &lookup, &org_path, detail), now)?;
     Ok(lookup)
-}
-
-/// What the terminal was bound to at the time of a transaction. One statement.
-///
-/// # Errors
-/// [`db::Error`].
-pub(super) fn binding_at(conn: &mut Conn, terminal_id: i64, at_ms: i64) -> Result<Option<Binding>, db::Error> {
-    let bindings = terminals::bindings::of_terminals(conn, &[terminal_id])?;
-    let bound = bindings.into_iter().find(|binding| binding.holds_at(at_ms));
-    Ok(bound.map(|bound| Binding {
-        merchant_no: bound.merchant_no,
-        merchant_name: bound.merchant_name,
-        ..Binding::default()
-    }))
 }
 
 /// The transaction that was looked up.

@@ -5,6 +5,7 @@
 
 mod content;
 pub mod http;
+mod settlements;
 mod store;
 
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,7 @@ pub use content::{
 };
 
 use super::classify::{
-    Binding, EventFacts, EvidenceLevel, FeedRow, FeedStatus, Judgement, SecondOrder, SettlementFacts, Severity,
-    Standing, Symptom, Tables, TerminalSide, Verdict, judge_event, judge_settlement,
+    EventFacts, EvidenceLevel, Judgement, Severity, Standing, Symptom, Tables, Verdict, judge_event,
 };
 use super::{FailureRow, lookups, verdicts};
 use crate::audit::{self, Actor, Deed};
@@ -31,6 +31,7 @@ use crate::db::{self, Conn, Db};
 use crate::operators::{Caller, Scope};
 use crate::payments::{self, Payment};
 use crate::terminals::{self, Terminal};
+use settlements::Compared;
 
 /// Packs are kept this long, ms: three years, as the audit log is.
 pub const KEPT_MS: i64 = 3 * 365 * 86_400_000;
@@ -113,8 +114,10 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
     };
     let transaction = reported.transaction();
     let failure = reported.failure();
-    let binding = lookups::binding_at(conn, terminal_id, reported.at_ms())?;
-    let bound = bound(&terminal, binding.as_ref());
+    let rows = store::settled(conn, terminal_id, event_id, transaction.ref_no.as_deref(), reported.at_ms())?;
+    let which = (terminal_id, terminal.org_path.as_str(), reported.at_ms());
+    let compared = Compared::read(conn, scope, which, &rows)?;
+    let bound = bound(&terminal, &compared);
     let moment = moment(conn, scope, terminal_id, &reported, failure.as_ref())?;
     let seen = lookups_of(conn, scope, terminal_id, event_id)?;
     let mut judgements = Vec::new();
@@ -122,10 +125,7 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
     if let (Some(failure), Reported::Failure(row)) = (&failure, &reported) {
         judgements.push(judged(row, failure, &in_force.tables));
     }
-    let rows = store::settled(conn, terminal_id, event_id, transaction.ref_no.as_deref(), reported.at_ms())?;
-    for row in &rows {
-        judgements.push(settlement(row, binding.clone(), &transaction, &in_force.tables));
-    }
+    judgements.extend(settlements::judged(conn, terminal_id, &rows, &compared, &transaction, &in_force.tables)?);
     judgements.extend(seen.iter().map(|lookup| Judged {
         level: EvidenceLevel::parse(&lookup.level),
         judgement: lookup.judgement.clone(),
@@ -142,7 +142,7 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
         transaction,
         bound,
         moment,
-        settled: rows,
+        settled: rows.into_iter().map(|row| row.settled).collect(),
         lookups: seen.into_iter().map(shown).collect(),
         judgements,
         coverage: coverage
@@ -231,13 +231,18 @@ fn failed(row: &FailureRow) -> Transaction {
     }
 }
 
-/// The binding at that time, if one is known.
-fn bound(terminal: &Terminal, binding: Option<&Binding>) -> Bound {
+/// The binding at that time, if one is known; else where the terminal is now.
+fn bound(terminal: &Terminal, compared: &Compared) -> Bound {
+    let binding = compared.binding.as_ref();
+    let (store_name, terminal_no) = match &compared.then {
+        Some(then) => (then.store_name.clone(), then.terminal_no.clone()),
+        None => (terminal.store_name.clone(), terminal.terminal_no.clone()),
+    };
     Bound {
         merchant_no: binding.map(|binding| binding.merchant_no.clone()),
         merchant_name: binding.and_then(|binding| binding.merchant_name.clone()),
-        store_name: terminal.store_name.clone(),
-        terminal_no: terminal.terminal_no.clone(),
+        store_name,
+        terminal_no,
         model: terminal.model.clone(),
         config_expected: terminal.desired_config_hash.clone(),
     }
@@ -267,37 +272,6 @@ fn judged(row: &FailureRow, failure: &Failure, tables: &Tables) -> Judged {
         findings: Vec::new(),
     };
     Judged { level: None, judgement, tables_hash: said.tables_version.clone() }
-}
-
-/// What the rules say about a channel's record of it.
-fn settlement(row: &Settled, binding: Option<Binding>, transaction: &Transaction, tables: &Tables) -> Judged {
-    let orders = row.second_orders.iter().map(|(kind, fen)| SecondOrder { kind: kind.clone(), amount_fen: *fen });
-    let facts = SettlementFacts {
-        row: Some(FeedRow {
-            status: FeedStatus::Success,
-            merchant_no: row.merchant_no.clone(),
-            merchant_name: row.merchant_name.clone(),
-            mcc_cleared: row.mcc.clone(),
-            amount_fen: Some(row.amount_fen),
-            settle_amount_fen: row.settle_fen,
-            fee_fen: row.fee_fen,
-            withdraw_fee_fen: row.withdraw_fen,
-            rate_ppm: row.rate_ppm,
-            capped: row.capped,
-            second_orders: row.says_second_orders.then(|| orders.collect()),
-            success_at_ms: Some(row.at_ms),
-        }),
-        level: Some(EvidenceLevel::L1),
-        binding,
-        merchant_no_sent: transaction.merchant_no_sent.clone(),
-        terminal: match transaction.outcome {
-            Outcome::Succeeded => Some(TerminalSide::Succeeded),
-            Outcome::Failed => Some(TerminalSide::Failed(None)),
-        },
-        ..SettlementFacts::default()
-    };
-    let judgement = judge_settlement(&facts, tables);
-    Judged { level: Some(EvidenceLevel::L1), judgement, tables_hash: tables.version.clone() }
 }
 
 /// A failure carries its circumstances. A payment does not: the nearest check-in tells them, if one was near.

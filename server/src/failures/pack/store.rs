@@ -1,11 +1,15 @@
 //! SQL of evidence packs.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 
 use super::content::residual;
 use super::{Filter, Pack, Settled};
-use crate::db::schema::{channel_transactions, evidence_packs, terminals};
+use crate::db::schema::{channel_transactions, evidence_packs, feed_channels, terminals, verdicts};
 use crate::db::{self, Conn};
+use crate::failures::classify::Judgement;
+use crate::failures::verdicts::Source;
 use crate::operators::Scope;
 
 /// How far a channel's record may be from the transaction, ms: a day.
@@ -57,7 +61,23 @@ pub(super) fn insert(conn: &mut Conn, pack: &Pack, text: &str, org_path: &str) -
     Ok(())
 }
 
+/// A channel's record of a transaction.
+pub(super) struct Found {
+    id: i64,
+    /// Organization of the channel, as a path.
+    pub(super) home: String,
+    pub(super) settled: Settled,
+}
+
+impl Found {
+    /// Its key among the verdicts.
+    pub(super) fn item(&self) -> String {
+        format!("feed:{}", self.id)
+    }
+}
+
 type SettledColumns = (
+    (i64, String),
     (i64, String, i64, Option<i64>, Option<i64>, Option<i64>, Option<String>),
     (Option<i64>, Option<i64>, Option<String>, Option<String>, Option<String>),
 );
@@ -70,8 +90,9 @@ pub(super) fn settled(
     event_id: &str,
     ref_no: Option<&str>,
     at_ms: i64,
-) -> Result<Vec<Settled>, db::Error> {
+) -> Result<Vec<Found>, db::Error> {
     let rows: Vec<SettledColumns> = channel_transactions::table
+        .inner_join(feed_channels::table.on(feed_channels::id.eq(channel_transactions::channel_id)))
         .filter(channel_transactions::terminal_id.eq(terminal_id))
         .filter(channel_transactions::at_ms.between(at_ms - SETTLED_AWAY_MS, at_ms + SETTLED_AWAY_MS))
         .filter(channel_transactions::status.eq("success"))
@@ -81,6 +102,7 @@ pub(super) fn settled(
         .order(channel_transactions::id)
         .limit(SETTLED_MAX)
         .select((
+            (channel_transactions::id, feed_channels::org_path),
             (
                 channel_transactions::at_ms,
                 channel_transactions::match_quality,
@@ -99,21 +121,21 @@ pub(super) fn settled(
             ),
         ))
         .load(conn)?;
-    Ok(rows.into_iter().map(settlement).collect())
+    Ok(rows.into_iter().map(found).collect())
 }
 
-fn settlement(row: SettledColumns) -> Settled {
+fn found(row: SettledColumns) -> Found {
     #[derive(serde::Deserialize)]
     struct Order {
         kind: String,
         amount_fen: i64,
     }
-    let ((at_ms, match_quality, amount_fen, settle_fen, fee_fen, withdraw_fen, orders), merchant) = row;
+    let ((id, home), (at_ms, match_quality, amount_fen, settle_fen, fee_fen, withdraw_fen, orders), merchant) = row;
     let (rate_ppm, capped, merchant_no, merchant_name, mcc) = merchant;
     let says_second_orders = orders.is_some();
     let orders: Vec<Order> = orders.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let second_orders: Vec<(String, i64)> = orders.into_iter().map(|order| (order.kind, order.amount_fen)).collect();
-    Settled {
+    let settled = Settled {
         residual_fen: residual(amount_fen, settle_fen, fee_fen, withdraw_fen, &second_orders),
         at_ms,
         // By its reference number, where nobody has matched it yet.
@@ -129,7 +151,26 @@ fn settlement(row: SettledColumns) -> Settled {
         merchant_no,
         merchant_name,
         mcc,
-    }
+    };
+    Found { id, home, settled }
+}
+
+/// What was said about settlements of a terminal, by item, each with the hash of the tables. By primary key.
+pub(super) fn said(
+    conn: &mut Conn,
+    terminal_id: i64,
+    items: &[String],
+) -> Result<HashMap<String, (Judgement, String)>, db::Error> {
+    let rows: Vec<(String, String, String)> = verdicts::table
+        .filter(verdicts::source.eq(Source::Settlement.as_str()))
+        .filter(verdicts::terminal_id.eq(terminal_id))
+        .filter(verdicts::item.eq_any(items))
+        .select((verdicts::item, verdicts::judgement, verdicts::tables_hash))
+        .load(conn)?;
+    let said = |(item, judgement, tables_hash): (String, String, String)| {
+        Some((item, (serde_json::from_str::<Judgement>(&judgement).ok()?, tables_hash)))
+    };
+    Ok(rows.into_iter().filter_map(said).collect())
 }
 
 /// By `evidence_packs_by_event`.

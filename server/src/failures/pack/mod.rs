@@ -1,7 +1,8 @@
 //! Evidence packs: what is known about one transaction, put together so that a merchant can be shown it.
 //!
 //! A pack is frozen when it is made: its content is stored with its hash, and the hash is in the audit log's chain, so
-//! that anybody can later prove that what was shown is what was known. It outlives the rows it was made from.
+//! that anybody can later prove that what was shown is what was known. It outlives the rows it was made from. It is of the
+//! organization whose the transaction is: that keeps it when the terminal goes to another one, which never sees it.
 
 mod content;
 pub mod http;
@@ -104,6 +105,17 @@ pub struct Proof {
 /// # Errors
 /// [`Error::NotFound`].
 pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str, now: Now) -> Result<Content, Error> {
+    Ok(put_together(conn, scope, terminal_id, event_id, now)?.0)
+}
+
+/// The content, and the path of the organization whose the transaction is.
+fn put_together(
+    conn: &mut Conn,
+    scope: &Scope,
+    terminal_id: i64,
+    event_id: &str,
+    now: Now,
+) -> Result<(Content, String), Error> {
     let terminal = terminals::get(conn, scope, terminal_id).map_err(not_found)?;
     let reported = match payments::find(conn, scope, terminal_id, event_id)? {
         Some(payment) => Reported::Payment(Box::new(payment)),
@@ -114,14 +126,15 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
     };
     let transaction = reported.transaction();
     let failure = reported.failure();
-    let rows = store::settled(conn, terminal_id, event_id, transaction.ref_no.as_deref(), reported.at_ms())?;
-    let which = (terminal_id, terminal.org_path.as_str(), reported.at_ms());
+    let org_path = reported.org_path().to_owned();
+    let rows = store::settled(conn, scope, terminal_id, event_id, transaction.ref_no.as_deref(), reported.at_ms())?;
+    let which = (terminal_id, org_path.as_str(), reported.at_ms());
     let compared = Compared::read(conn, scope, which, &rows)?;
-    let bound = bound(&terminal, &compared);
+    let bound = bound(&terminal, &org_path, &compared);
     let moment = moment(conn, scope, terminal_id, &reported, failure.as_ref())?;
     let seen = lookups_of(conn, scope, terminal_id, event_id)?;
     let mut judgements = Vec::new();
-    let in_force = verdicts::in_force(conn, &terminal.org_path)?;
+    let in_force = verdicts::in_force(conn, &org_path)?;
     if let (Some(failure), Reported::Failure(row)) = (&failure, &reported) {
         judgements.push(judged(row, failure, &in_force.tables));
     }
@@ -133,9 +146,9 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
     }));
     let around = COVERAGE_DAYS / 2 * DAY_MS;
     let at_ms = transaction.occurred_at_ms;
-    let organization = Scope::subtree(terminal.org_path.clone());
+    let organization = Scope::subtree(org_path.clone());
     let coverage = lookups::coverage(conn, &organization, at_ms - around, at_ms + around)?;
-    Ok(Content {
+    let content = Content {
         v: content::CONTENT_VERSION,
         made_at_ms: now.0,
         parts: content::parts(failure.as_ref(), &moment, &transaction, &bound),
@@ -152,7 +165,8 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
             .collect(),
         coverage_of: coverage.transactions,
         coverage_days: COVERAGE_DAYS,
-    })
+    };
+    Ok((content, org_path))
 }
 
 fn not_found(error: terminals::Error) -> Error {
@@ -174,6 +188,14 @@ impl Reported {
         match self {
             Self::Payment(payment) => payment.at_ms,
             Self::Failure(row) => row.occurred_at_ms,
+        }
+    }
+
+    /// Organization that had the terminal then, as a path.
+    fn org_path(&self) -> &str {
+        match self {
+            Self::Payment(payment) => &payment.org_path,
+            Self::Failure(row) => &row.org_path,
         }
     }
 
@@ -231,12 +253,13 @@ fn failed(row: &FailureRow) -> Transaction {
     }
 }
 
-/// The binding at that time, if one is known; else where the terminal is now.
-fn bound(terminal: &Terminal, compared: &Compared) -> Bound {
+/// The binding at that time, if one is known; else where the terminal is now, unless others have it by now.
+fn bound(terminal: &Terminal, org_path: &str, compared: &Compared) -> Bound {
     let binding = compared.binding.as_ref();
     let (store_name, terminal_no) = match &compared.then {
         Some(then) => (then.store_name.clone(), then.terminal_no.clone()),
-        None => (terminal.store_name.clone(), terminal.terminal_no.clone()),
+        None if terminal.org_path == org_path => (terminal.store_name.clone(), terminal.terminal_no.clone()),
+        None => (None, None),
     };
     Bound {
         merchant_no: binding.map(|binding| binding.merchant_no.clone()),
@@ -372,7 +395,7 @@ pub fn make(
     event_id: &str,
     now: Now,
 ) -> Result<Pack, Error> {
-    let content = assemble(conn, &caller.scope, terminal_id, event_id, now)?;
+    let (content, org_path) = put_together(conn, &caller.scope, terminal_id, event_id, now)?;
     let terminal = terminals::get(conn, &caller.scope, terminal_id).map_err(not_found)?;
     if store::count(conn, terminal_id, event_id)? >= PACKS_MAX {
         return Err(Error::TooMany);
@@ -387,12 +410,12 @@ pub fn make(
         created_at_ms: now.0,
         content,
     };
-    store::insert(conn, &pack, &text, &terminal.org_path)?;
+    store::insert(conn, &pack, &text, &org_path)?;
     let deed = Deed {
         action: AUDITED,
         object_kind: OBJECT,
         object_id: pack.id.clone(),
-        org_path: &terminal.org_path,
+        org_path: &org_path,
         detail: json!({"sha256": pack.sha256, "sn": terminal.sn, "event_id": pack.event_id}),
     };
     audit::append(conn, actor, &deed, now)?;
@@ -429,7 +452,7 @@ pub struct Filter {
     pub sha256: Option<String>,
 }
 
-/// Packs of the scope's terminals, newest first, before `before`.
+/// Packs of transactions of the scope's organizations, newest first, before `before`.
 ///
 /// # Errors
 /// [`db::Error`].

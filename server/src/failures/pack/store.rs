@@ -6,7 +6,7 @@ use diesel::prelude::*;
 
 use super::content::residual;
 use super::{Filter, Pack, Settled};
-use crate::db::schema::{channel_transactions, evidence_packs, feed_channels, terminals, verdicts};
+use crate::db::schema::{channel_transactions, evidence_packs, feed_channels, verdicts};
 use crate::db::{self, Conn};
 use crate::failures::classify::Judgement;
 use crate::failures::verdicts::Source;
@@ -26,13 +26,12 @@ fn pack(row: Columns) -> Option<(Pack, String)> {
     Some((Pack { id, terminal_id, event_id, sha256, created_by, created_at_ms, content }, text))
 }
 
-/// Packs of terminals that are in the scope now.
+/// Packs of transactions of organizations in the scope.
 macro_rules! within {
     ($scope:expr) => {
         evidence_packs::table
-            .inner_join(terminals::table.on(terminals::id.eq(evidence_packs::terminal_id)))
-            .filter(terminals::org_path.ge($scope.from()))
-            .filter(terminals::org_path.lt($scope.below()))
+            .filter(evidence_packs::org_path.ge($scope.from()))
+            .filter(evidence_packs::org_path.lt($scope.below()))
             .select((
                 evidence_packs::id,
                 evidence_packs::terminal_id,
@@ -83,9 +82,10 @@ type SettledColumns = (
 );
 
 /// Settled payments of a terminal that are this transaction: matched to it, or with its reference number and within a day
-/// of it. By `channel_transactions_by_terminal`.
+/// of it, of organizations in the scope. By `channel_transactions_by_terminal`.
 pub(super) fn settled(
     conn: &mut Conn,
+    scope: &Scope,
     terminal_id: i64,
     event_id: &str,
     ref_no: Option<&str>,
@@ -94,6 +94,8 @@ pub(super) fn settled(
     let rows: Vec<SettledColumns> = channel_transactions::table
         .inner_join(feed_channels::table.on(feed_channels::id.eq(channel_transactions::channel_id)))
         .filter(channel_transactions::terminal_id.eq(terminal_id))
+        .filter(channel_transactions::org_path.ge(scope.from()))
+        .filter(channel_transactions::org_path.lt(scope.below()))
         .filter(channel_transactions::at_ms.between(at_ms - SETTLED_AWAY_MS, at_ms + SETTLED_AWAY_MS))
         .filter(channel_transactions::status.eq("success"))
         .filter(

@@ -2824,3 +2824,6 @@ phrase-the_class_is_ours__the_fee_lists_differ_by_year_and_channel = the class i
 phrase-an_ending_that_says_what_kind_of_business_it_is__not_which = an ending that says what kind of business it is, not which
 phrase-first_two_digits = first two digits
 phrase-some_acquirers_use_unionpay_s_own_four_digit_region_codes__whose_first_digits_differ = some acquirers use UnionPay's own four-digit region codes, whose first digits differ
+
+## Ways to the channels
+alerts-open-channels = Set up a channel

@@ -2,7 +2,7 @@
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 
 use super::{Filter, Lookup};
 use crate::clock::Now;
@@ -45,13 +45,16 @@ fn lookup(row: Columns) -> Lookup {
     }
 }
 
+/// Whose a look-up is, as an expression: an index by organization would be taken for it, and all of them sorted by id.
+const OWNER: &str = "lookups.org_path || ''";
+
 /// Look-ups of transactions of organizations in the scope, with the columns of a [`Lookup`].
 macro_rules! within {
     ($scope:expr) => {
         lookups::table
             .inner_join(terminals::table.on(terminals::id.eq(lookups::terminal_id)))
-            .filter(lookups::org_path.ge($scope.from()))
-            .filter(lookups::org_path.lt($scope.below()))
+            .filter(sql::<Text>(OWNER).ge($scope.from()))
+            .filter(sql::<Text>(OWNER).lt($scope.below()))
             .select((
                 (
                     lookups::id,

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 
 use super::content::residual;
 use super::{Filter, Pack, Settled};
@@ -26,12 +28,15 @@ fn pack(row: Columns) -> Option<(Pack, String)> {
     Some((Pack { id, terminal_id, event_id, sha256, created_by, created_at_ms, content }, text))
 }
 
+/// Whose a pack is, as an expression: an index by organization would be taken for it, and all of them sorted by id.
+const OWNER: &str = "evidence_packs.org_path || ''";
+
 /// Packs of transactions of organizations in the scope.
 macro_rules! within {
     ($scope:expr) => {
         evidence_packs::table
-            .filter(evidence_packs::org_path.ge($scope.from()))
-            .filter(evidence_packs::org_path.lt($scope.below()))
+            .filter(sql::<Text>(OWNER).ge($scope.from()))
+            .filter(sql::<Text>(OWNER).lt($scope.below()))
             .select((
                 evidence_packs::id,
                 evidence_packs::terminal_id,

@@ -2825,3 +2825,17 @@ phrase-the_class_is_ours__the_fee_lists_differ_by_year_and_channel = the class i
 phrase-an_ending_that_says_what_kind_of_business_it_is__not_which = an ending that says what kind of business it is, not which
 phrase-first_two_digits = first two digits
 phrase-some_acquirers_use_unionpay_s_own_four_digit_region_codes__whose_first_digits_differ = some acquirers use UnionPay's own four-digit region codes, whose first digits differ
+
+## Ways to the channels, and words of a file as a preview shows them
+alerts-open-channels = Set up a channel
+feed-word-status-success = Succeeded
+feed-word-status-failure = Failed
+feed-word-status-processing = Under way
+feed-word-response_source-issuer = Card issuer
+feed-word-response_source-switch = UnionPay
+feed-word-response_source-acquirer = Acquirer
+feed-word-response_source-local = This terminal
+feed-word-entry-icc = Chip card
+feed-word-entry-mag = Magnetic stripe
+feed-word-entry-nfc = Contactless
+feed-word-entry-qr = QR code

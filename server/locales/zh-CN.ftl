@@ -2727,3 +2727,17 @@ phrase-the_class_is_ours__the_fee_lists_differ_by_year_and_channel = 类别由�
 phrase-an_ending_that_says_what_kind_of_business_it_is__not_which = 只说明是哪类经营者，不说明是哪一家
 phrase-first_two_digits = 取前两位
 phrase-some_acquirers_use_unionpay_s_own_four_digit_region_codes__whose_first_digits_differ = 部分收单机构使用银联自有的四位地区码，前两位不同
+
+## Ways to the channels, and words of a file as a preview shows them
+alerts-open-channels = 去设置通道
+feed-word-status-success = 成功
+feed-word-status-failure = 失败
+feed-word-status-processing = 处理中
+feed-word-response_source-issuer = 发卡行
+feed-word-response_source-switch = 银联
+feed-word-response_source-acquirer = 收单机构
+feed-word-response_source-local = 本机
+feed-word-entry-icc = 插卡
+feed-word-entry-mag = 刷磁条
+feed-word-entry-nfc = 挥卡
+feed-word-entry-qr = 扫码

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
 
+use super::conditions;
 use super::form::Form;
 use super::incidents::LevelTag;
 use super::organizations::Choice;
@@ -176,7 +177,7 @@ fn row(shell: &Shell, entry: LogEntry, may_replay: bool) -> Row {
         alert_id: entry.alert_id,
         channel_id: entry.channel_id,
         level: LevelTag::of(&entry.level),
-        title: shell.language.with_any(&entry.title_key, &values),
+        title: conditions::title(shell.language, &entry.title_key, &values),
         what: shell.word("alert", &entry.kind),
         href,
         channel: entry.channel,

@@ -4,9 +4,11 @@ use tillward_protocol::condition::Condition;
 use tillward_protocol::failure::Failure;
 
 use super::evidence_pack::address;
+use super::i18n::Language;
 use super::shell::Shell;
 use super::verdict::{self, VerdictPanel};
 use crate::failures::FailureRow;
+use crate::failures::incidents::{self, Kind};
 
 /// One failure, with a line to read at a glance and everything behind it.
 pub(super) struct FailureView {
@@ -33,15 +35,38 @@ pub(super) struct Group {
 
 /// An attribute of cohort cells and its value: `固件 1.2.0`, `信号弱`.
 pub(super) fn attribute(shell: &Shell, name: &str, value: &str) -> String {
+    attribute_in(shell.language, name, value)
+}
+
+fn attribute_in(language: Language, name: &str, value: &str) -> String {
     match name {
-        "access" | "carrier" | "signal" => shell.word(name, value),
-        "in_update" if value == "yes" => shell.say("condition-in-update"),
-        "in_update" if value == "no" => shell.say("condition-not-in-update"),
+        "access" | "carrier" | "signal" => language.word(name, value),
+        "in_update" if value == "yes" => language.say("condition-in-update"),
+        "in_update" if value == "no" => language.say("condition-not-in-update"),
         _ if value.is_empty() || value == "unknown" => {
-            format!("{} {}", shell.word("attribute", name), shell.say("evidence-unknown"))
+            format!("{} {}", language.word("attribute", name), language.say("evidence-unknown"))
         }
-        _ => format!("{} {value}", shell.word("attribute", name)),
+        _ => format!("{} {value}", language.word("attribute", name)),
     }
+}
+
+/// `model=a · signal=poor` in words; what is no condition stays as it is.
+pub(super) fn set(language: Language, text: &str) -> String {
+    let condition = |part: &str| match part.split_once('=') {
+        Some((name, value)) => attribute_in(language, name, value),
+        None => part.to_owned(),
+    };
+    text.split(" · ").map(condition).collect::<Vec<_>>().join(" · ")
+}
+
+/// What happened to what, as the title of an incident or an alert says. A rise of failures is kept with its conditions.
+pub(super) fn title(language: Language, key: &str, values: &[(&str, &str)]) -> String {
+    if key != incidents::title_key(Kind::FailureRise) {
+        return language.with_any(key, values);
+    }
+    let worded: Vec<(&str, String)> = values.iter().map(|(name, value)| (*name, set(language, value))).collect();
+    let worded: Vec<(&str, &str)> = worded.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    language.with_any(key, &worded)
 }
 
 /// `code:91` or `stage:tls` in words.
@@ -174,4 +199,30 @@ fn software(shell: &Shell, row: &FailureRow, event: Option<&Failure>) -> Group {
         .add("attribute-in_update", in_update)
         .add("condition-battery", event.and_then(|event| event.battery_percent).map(|percent| format!("{percent}%")))
         .named("terminal-software")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rise_of_failures_is_titled_in_the_readers_words_and_sent_in_the_channels() {
+        let key = incidents::title_key(Kind::FailureRise);
+        for (language, expected) in [
+            (Language::Chinese, "失败交易上升：固件 4.2.0 · 4G · 信号弱"),
+            (Language::English, "More payments fail: Firmware 4.2.0 · 4G · Poor signal"),
+        ] {
+            let values = [("subject", "firmware=4.2.0 · access=4g · signal=poor")];
+            assert_eq!(title(language, &key, &values), expected);
+            assert_eq!(crate::console::text(language.tag(), &key, &values), expected);
+        }
+    }
+
+    #[test]
+    fn only_what_is_a_condition_is_put_in_words() {
+        let rise = incidents::title_key(Kind::FailureRise);
+        assert_eq!(title(Language::English, &rise, &[("subject", "4.2.0 · 2g")]), "More payments fail: 4.2.0 · 2g");
+        let tamper = incidents::title_key(Kind::Tamper);
+        assert!(title(Language::English, &tamper, &[("subject", "access=4g")]).ends_with("access=4g"));
+    }
 }

@@ -225,7 +225,7 @@ fn text(shell: &Shell, name: &str, value: &Value) -> String {
             "field" | "attribute" => word(shell, text),
             "class" => conditions::outcome(shell, text),
             "baseline" if BASELINES.contains(&text.as_str()) => shell.word("evidence", text),
-            "conditions" => set(shell, text),
+            "conditions" => conditions::set(shell.language, text),
             "group" if WORDS.contains(&text.as_str()) => word(shell, text),
             "carrier" | "access" | "signal" | "split" => shell.word(name, text),
             _ => text.clone(),
@@ -244,15 +244,6 @@ fn measured(shell: &Shell, attribute: &str, value: &str) -> String {
         (_, "unknown" | "") => shell.say("evidence-unknown"),
         _ => value.to_owned(),
     }
-}
-
-/// `model=a · signal=poor` in words.
-fn set(shell: &Shell, text: &str) -> String {
-    let condition = |part: &str| match part.split_once('=') {
-        Some((attribute, value)) => conditions::attribute(shell, attribute, value),
-        None => part.to_owned(),
-    };
-    text.split(" · ").map(condition).collect::<Vec<_>>().join(" · ")
 }
 
 /// Three figures, as far as they say something: `0.00123`, `8.5`, `120.4`.

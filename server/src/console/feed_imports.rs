@@ -20,6 +20,7 @@ use crate::http::body::{Path, Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
+use crate::imports::mapping::Field;
 use crate::imports::{self, FILE_BYTES_MAX, Import, Kind, Start, State as ImportState};
 use crate::operators::{Caller, Permission};
 
@@ -276,7 +277,8 @@ async fn show(
         false => None,
     };
     let names = channels.iter().map(|channel| (channel.id.to_string(), channel.name.clone())).collect();
-    let (fields, lines) = preview.map(|preview| read(&shell, preview)).unwrap_or_default();
+    let known = import.kind.intake().fields();
+    let (fields, lines) = preview.map(|preview| read(&shell, known, preview)).unwrap_or_default();
     shell::ok(&ImportPage {
         title: if import.file_name.is_empty() { what(&shell, &import, &names) } else { import.file_name.clone() },
         facts: facts(&shell, &import, &names),
@@ -305,12 +307,12 @@ fn facts(shell: &Shell, import: &Import, names: &BTreeMap<String, String>) -> Ve
     facts
 }
 
-fn read(shell: &Shell, preview: imports::Preview) -> (Vec<String>, Vec<PreviewLine>) {
+fn read(shell: &Shell, known: &[Field], preview: imports::Preview) -> (Vec<String>, Vec<PreviewLine>) {
     let fields: Vec<String> = preview.fields.iter().map(|name| shell.word("feed-field", name)).collect();
     let lines = preview.rows.into_iter().map(|row| {
         let cell = |name: &String| {
             let value = row.values.get(name).cloned().unwrap_or_default();
-            mapping::shown(shell, name, value)
+            mapping::shown(shell, known, name, value)
         };
         let why = row.problem.as_ref().map(|problem| {
             let field = shell.word("feed-field", &problem.field);

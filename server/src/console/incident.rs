@@ -11,7 +11,7 @@ use super::organizations;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
 use super::switches;
-use crate::alerts::Alert;
+use crate::alerts::{Alert, AlertState};
 use crate::db::Conn;
 use crate::failures::incidents::state::{Event, step};
 use crate::failures::incidents::{
@@ -50,6 +50,8 @@ struct Sent {
     status: Status,
     what: String,
     channel: String,
+    /// Whether nobody gets it: then the way to the channels stands here.
+    is_unrouted: bool,
     at: String,
     error: String,
 }
@@ -231,12 +233,14 @@ fn sent(shell: &Shell, alert: &Alert) -> Vec<Sent> {
     if alert.deliveries.is_empty() {
         let word = shell.word("alert-state", &alert.state);
         let status = Status { tone: Tone::of_delivery(&alert.state), word };
-        return vec![Sent { status, what, channel: String::new(), at, error: String::new() }];
+        let is_unrouted = alert.state == AlertState::Unrouted.as_str();
+        return vec![Sent { status, what, channel: String::new(), is_unrouted, at, error: String::new() }];
     }
     let line = |delivery: &crate::alerts::Delivery| Sent {
         status: Status { tone: Tone::of_delivery(&delivery.state), word: shell.word("alert-state", &delivery.state) },
         what: what.clone(),
         channel: delivery.channel.clone(),
+        is_unrouted: false,
         at: delivery.finished_at_ms.map_or_else(|| at.clone(), |at_ms| shell.moments.absolute(at_ms)),
         error: delivery.error.clone(),
     };

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
 
+use super::conditions;
 use super::organizations::Choice;
 use super::rollouts::Chip;
 use super::shell::{self, Shell};
@@ -167,7 +168,10 @@ fn row(shell: &Shell, incident: Incident) -> Row {
 /// What happened to what.
 pub(super) fn title(shell: &Shell, incident: &Incident) -> String {
     match Kind::parse(&incident.kind) {
-        Some(kind) => shell.with(&incidents::title_key(kind), "subject", &incident.subject),
+        Some(kind) => {
+            let values = [("subject", incident.subject.as_str())];
+            conditions::title(shell.language, &incidents::title_key(kind), &values)
+        }
         None => format!("{} {}", incident.kind, incident.subject),
     }
 }

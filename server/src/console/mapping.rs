@@ -115,14 +115,21 @@ fn word(line: &str) -> Result<Word, Problem> {
     Ok(Word { field: trimmed(field), says: trimmed(says), means: trimmed(means) })
 }
 
-/// A value of a preview as a person reads it: money in yuan, rates in percent, moments as times.
-pub(super) fn shown(shell: &Shell, field: &str, value: String) -> String {
-    let known = crate::failures::feed::fields::FIELDS.iter().find(|known| known.name == field);
+/// A value of a preview as a person reads it: money in yuan, rates in percent, moments as times, and words in the page's
+/// language.
+pub(super) fn shown(shell: &Shell, fields: &[Field], name: &str, value: String) -> String {
+    let known = fields.iter().find(|known| known.name == name);
     let number = value.parse::<i64>();
     match (known.map(|field| field.holds), number) {
         (Some(Holds::Money), Ok(fen)) => yuan(fen),
         (Some(Holds::Rate), Ok(ppm)) => format!("{}.{:04}%", ppm / 10_000, ppm % 10_000),
         (Some(Holds::Moment), Ok(at_ms)) => shell.moments.absolute(at_ms),
+        (Some(Holds::Flag), Ok(1)) => shell.say("evidence-yes"),
+        (Some(Holds::Flag), Ok(0)) => shell.say("evidence-no"),
+        (Some(Holds::Word(_)), _) => match name {
+            "transaction" | "stage" | "access" => shell.word(name, &value),
+            _ => shell.word(&format!("feed-word-{name}"), &value),
+        },
         _ => value,
     }
 }

@@ -73,7 +73,7 @@ use crate::http::endpoints::Endpoint;
 
 /// The text of a key with values in it, in the language of a tag: for what leaves the server otherwise than as a page.
 pub fn text(language: &str, key: &str, values: &[(&str, &str)]) -> String {
-    i18n::Language::of_tag(language).unwrap_or(i18n::Language::Chinese).with_any(key, values)
+    conditions::title(i18n::Language::of_tag(language).unwrap_or(i18n::Language::Chinese), key, values)
 }
 
 /// The pages.

@@ -800,6 +800,7 @@ diesel::table! {
         to_ms -> Nullable<BigInt>,
         actor -> Text,
         reason -> Text,
+        org_path -> Text,
     }
 }
 

@@ -5,6 +5,7 @@ pub mod advice;
 mod cells;
 pub mod cells_file;
 pub mod classify;
+mod contracts;
 mod explain;
 pub mod feed;
 pub mod fleet;
@@ -72,6 +73,8 @@ pub struct FailureRow {
     pub event: serde_json::Value,
     /// What the rules say about it; absent while it is not judged yet.
     pub verdict: Option<VerdictView>,
+    /// Organization that had the terminal then, as a path.
+    pub org_path: String,
 }
 
 /// Which failures.
@@ -98,7 +101,7 @@ pub struct Filter {
 /// Where a page of failures ends: received at, terminal, event.
 pub type FailureKey = (i64, i64, String);
 
-/// Failures within the scope, newest first, after `after`.
+/// Failures of the scope's organizations, as they were then, newest first, after `after`.
 ///
 /// # Errors
 /// [`db::Error`].
@@ -126,16 +129,14 @@ pub fn list(
     };
     let of: Vec<verdicts::Of<'_>> = found
         .iter()
-        .map(|(row, org_path)| {
-            (row.terminal_id, row.event_id.as_str(), org_path.as_str(), row.response_code.as_deref())
-        })
+        .map(|row| (row.terminal_id, row.event_id.as_str(), row.org_path.as_str(), row.response_code.as_deref()))
         .collect();
     let verdicts = verdicts::attach(conn, &of)?;
-    let rows = found.into_iter().zip(verdicts).map(|((row, _), verdict)| FailureRow { verdict, ..row });
+    let rows = found.into_iter().zip(verdicts).map(|(row, verdict)| FailureRow { verdict, ..row });
     Ok(rows.collect())
 }
 
-/// One failure of a terminal in the scope, with its verdict. One read by primary key, and its verdict's.
+/// One failure of a terminal while an organization of the scope had it, with its verdict. One read by primary key, and its verdict's.
 ///
 /// # Errors
 /// [`db::Error`].

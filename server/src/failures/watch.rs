@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::explain::{Counts, Explanation, Hours, Overview, Question};
+use super::explain::{Condition, Counts, Explanation, Hours, Overview, Question};
 use super::incidents::{self, Kind, Level, NewIncident};
 use super::{localize, store};
 use crate::clock::Now;
@@ -167,18 +167,20 @@ fn key(found: &Explanation) -> String {
     parts.collect::<Vec<_>>().join(";")
 }
 
+/// `firmware=4.2.0 · access=2g`: the words are the reader's.
+fn named(conditions: &[Condition]) -> String {
+    let parts = conditions.iter().map(|condition| format!("{}={}", condition.attribute, condition.value));
+    parts.collect::<Vec<_>>().join(" · ")
+}
+
 fn incident(path: &str, class: &str, report: &Overview, found: &Explanation, key: String) -> NewIncident {
-    let values: Vec<&str> = found.all_of.iter().map(|condition| condition.value.as_str()).collect();
-    let also_fits = found.also_fits.iter().map(|(set, overlap)| {
-        let name = set.iter().map(|c| format!("{}={}", c.attribute, c.value)).collect::<Vec<_>>().join(" · ");
-        json!({"conditions": name, "coverage": overlap})
-    });
+    let also_fits = found.also_fits.iter().map(|(set, overlap)| json!({"conditions": named(set), "coverage": overlap}));
     NewIncident {
         kind: Kind::FailureRise,
         level: Level::P2,
         org_path: path.to_owned(),
         key,
-        subject: values.join(" · "),
+        subject: named(&found.all_of),
         evidence: json!({
             "class": class,
             "conditions": found.all_of,

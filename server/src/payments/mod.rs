@@ -1,7 +1,8 @@
 //! Payments: the short form of successful transactions, from terminals whose profile asks for them.
 //!
 //! Check-ins write them, exactly once; here they are read, matched by whoever reconciles, and deleted when too old. Where
-//! no profile asks, there are none: then settlement at another merchant and missing records are "not checked".
+//! no profile asks, there are none: then settlement at another merchant and missing records are "not checked". A payment is
+//! of the organization that had its terminal when it came; whoever gets the terminal later does not see it.
 
 pub mod http;
 mod store;
@@ -51,6 +52,8 @@ pub struct Payment {
     pub terminal_no_sent: Option<String>,
     /// Merchant number in the answer.
     pub merchant_no_resp: Option<String>,
+    /// Organization that had the terminal then, as a path.
+    pub org_path: String,
 }
 
 /// Which payments.
@@ -69,7 +72,7 @@ pub struct Filter {
 /// Where a page of payments ends: at, terminal, event.
 pub type PaymentKey = (i64, i64, String);
 
-/// Payments of the scope's terminals, newest first, after `after`.
+/// Payments of the scope's organizations, newest first, after `after`.
 ///
 /// # Errors
 /// [`db::Error`].
@@ -83,7 +86,7 @@ pub fn list(
     store::list(conn, scope, filter, after, i64::from(size))
 }
 
-/// One payment of a terminal in the scope. One read by primary key.
+/// One payment of a terminal while an organization of the scope had it. One read by primary key.
 ///
 /// # Errors
 /// [`db::Error`].

@@ -9,13 +9,13 @@ use crate::operators::Scope;
 
 type Columns = (
     (i64, String, String, i64, i64, i64, String, i64),
-    (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
+    (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>, String),
 );
 
 fn payment(row: Columns) -> Payment {
     let ((terminal_id, sn, event_id, occurred_at_ms, at_ms, received_at_ms, transaction_type, amount_fen), numbers) =
         row;
-    let (batch_no, trace_no, ref_no, merchant_no_sent, terminal_no_sent, merchant_no_resp) = numbers;
+    let (batch_no, trace_no, ref_no, merchant_no_sent, terminal_no_sent, merchant_no_resp, org_path) = numbers;
     Payment {
         terminal_id,
         sn,
@@ -31,16 +31,17 @@ fn payment(row: Columns) -> Payment {
         merchant_no_sent,
         terminal_no_sent,
         merchant_no_resp,
+        org_path,
     }
 }
 
-/// Payments of terminals that are in the scope now, with the columns of a [`Payment`].
+/// Payments of organizations in the scope, as they were then, with the columns of a [`Payment`].
 macro_rules! within {
     ($scope:expr) => {
         payments::table
             .inner_join(terminals::table.on(terminals::id.eq(payments::terminal_id)))
-            .filter(terminals::org_path.ge($scope.from()))
-            .filter(terminals::org_path.lt($scope.below()))
+            .filter(payments::org_path.ge($scope.from()))
+            .filter(payments::org_path.lt($scope.below()))
             .select((
                 (
                     payments::terminal_id,
@@ -59,12 +60,13 @@ macro_rules! within {
                     payments::merchant_no_sent,
                     payments::terminal_no_sent,
                     payments::merchant_no_resp,
+                    payments::org_path,
                 ),
             ))
     };
 }
 
-/// Newest first. By `payments_by_terminal` or `payments_by_ref` where the filter names one, else by terminals in scope.
+/// Newest first. By `payments_by_terminal` or `payments_by_ref` where the filter names one, else by `payments_by_org`.
 pub(super) fn list(
     conn: &mut Conn,
     scope: &Scope,

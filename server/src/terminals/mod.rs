@@ -506,6 +506,10 @@ pub fn transfer(
             Err(error) => done.refused.push(NotDone { id, reason: error.to_string() }),
         }
     }
+    // A merchant that is in the record moves along; whose it was ends here.
+    let why = Why { actor: actor.name(), reason: "transferred" };
+    let noted: Vec<(&Record, Why<'_>)> = moved.iter().map(|(record, _)| (record, why)).collect();
+    bindings::note(conn, &noted, now)?;
     let ids: Vec<i64> = moved.iter().map(|(record, _)| record.id).collect();
     profiles::recompute(conn, &ids, now)?;
     for (record, detail) in moved {

@@ -149,3 +149,18 @@ fn rules_and_hours_are_kept_and_the_log_sends_again() {
         browser.get(&address).expect(404);
     });
 }
+
+#[test]
+fn where_nothing_is_sent_the_way_to_the_channels_stands() {
+    on_each_database(|server| {
+        let token = admin(server);
+        let org_path = format!("/{}/", headquarters(server, &token));
+        let browser = Browser::signed_in(server, ADMIN);
+        let way = "href=\"/alerts/channels\">Set up a channel</a>";
+        assert!(browser.get("/alerts").expect(200).text().contains(way), "nothing was sent yet");
+        let filtered = browser.get("/alerts?state=failed").expect(200).text();
+        assert!(!filtered.contains(way), "a filter that nothing fits says nothing of channels");
+        let id = open(server, NewIncident { org_path, ..halted(1) });
+        assert!(browser.get(&format!("/incidents/{id}")).expect(200).text().contains(way), "nobody is told of it");
+    });
+}

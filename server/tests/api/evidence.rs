@@ -8,8 +8,9 @@ use tillward_server::db::schema::{evidence_packs, terminals};
 
 use crate::check_in::{check_in, failure};
 use crate::console::Browser;
+use crate::feed;
 use crate::fixtures::{admin, headquarters, operator, organization};
-use crate::harness::{TestServer, on_each_database};
+use crate::harness::{TestServer, on_each_database, wait_until};
 
 const SN: &str = "EVISN0008929";
 const BOUND: &str = "850331053110612";
@@ -181,6 +182,68 @@ fn a_pack_of_a_payment_excludes_the_network_and_shows_the_end_of_the_serial_numb
             (&pack["content"]["coverage_of"], &pack["content"]["coverage"][1]["checked"]),
             (&json!(1), &json!(1))
         );
+    });
+}
+
+/// A channel of ours tells that the payment settled at this merchant; waits until it is compared.
+fn settled_at(server: &TestServer, world: &World, at_ms: i64, merchant_no: &str) {
+    let made = server.post("/api/v1/feed-channels", &world.token, &json!({ "name": "渠道甲" })).expect(201).json();
+    let file = format!(
+        "流水号,机具序列号,商户编号,商户名称,交易金额,结算金额,手续费,提现费,参考号,交易时间,交易状态\n\
+         1,{SN},{merchant_no},杭州好味餐饮店,6181.87,6181.87,0,0,032616123456,{},成功\n",
+        feed::moment(at_ms),
+    );
+    let import = feed::import(server, &world.token, made["channel"]["id"].as_i64().unwrap(), file.as_bytes());
+    assert_eq!(feed::counts(&import), [1, 0, 0, 0], "{import}");
+    feed::summary(server, &world.token);
+}
+
+/// What a pack says about what the channel settled.
+fn said_of_the_settlement(pack: &Value) -> Value {
+    let judgements = pack["content"]["judgements"].as_array().unwrap();
+    let of_channel: Vec<&Value> = judgements.iter().filter(|judged| judged["level"] == "L1").collect();
+    assert_eq!(of_channel.len(), 1, "{pack}");
+    of_channel[0]["judgement"].clone()
+}
+
+#[test]
+fn an_approved_number_of_the_merchant_is_in_order_in_look_ups_and_in_packs() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        let alias = json!({ "bound_no": BOUND, "number": OTHER, "reason": "扫码收款的商户号" });
+        let asked = server.post("/api/v1/merchant-numbers", &world.token, &alias).expect(201).json();
+        let admin = crate::fixtures::token_of(server, crate::fixtures::ADMIN);
+        let approve = format!("/api/v1/merchant-numbers/{}/approve", asked["id"]);
+        assert_eq!(server.post(&approve, &admin, &json!({})).expect(200).json()["state"], "alias");
+        let mut same = seen(at_ms);
+        same["merchant_name"] = json!("杭州好味餐饮店");
+        let looked_up = server.post("/api/v1/lookups", &world.token, &same).expect(201).json();
+        assert!(looked_up["judgement"]["verdict"].is_null(), "{looked_up}");
+        settled_at(server, &world, at_ms, OTHER);
+        let pack = make(server, &world, "p1");
+        assert!(said_of_the_settlement(&pack)["verdict"].is_null(), "{pack}");
+    });
+}
+
+#[test]
+fn a_pack_says_of_a_settlement_what_was_said_when_it_was_compared() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        settled_at(server, &world, at_ms, OTHER);
+        let number = server.get("/api/v1/merchant-numbers", &world.token).expect(200).json()["items"][0].clone();
+        let foreign = format!("/api/v1/merchant-numbers/{}/foreign", number["id"]);
+        server.post(&foreign, &world.token, &json!({ "reason": "核对账单，不是本商户" })).expect(200);
+        wait_until("the payment is looked at again", || {
+            server.get("/api/v1/reconciliation", &world.token).expect(200).json()["s4_switched"] == 1
+        });
+        let listed = server.get("/api/v1/settlements?result=switched", &world.token).expect(200).json();
+        let at = format!("/api/v1/settlements/{}", listed["items"][0]["id"]);
+        let compared = server.get(&at, &world.token).expect(200).json()["judgement"].clone();
+        assert_eq!(compared["verdict"]["standing"], "proven", "{compared}");
+        let pack = make(server, &world, "p1");
+        assert_eq!(said_of_the_settlement(&pack), compared);
     });
 }
 

@@ -127,7 +127,7 @@ fn what_an_unattended_scan_finds_opens_one_incident_and_adds_to_it() {
         watch(now);
         crate::harness::wait_until("an incident", || incidents_open().len() == 1);
         let first = incidents_open().remove(0);
-        assert_eq!((first.subject.as_str(), first.org_path.as_str()), ("4.2.0 · 2g", "/1000/"));
+        assert_eq!((first.subject.as_str(), first.org_path.as_str()), ("firmware=4.2.0 · access=2g", "/1000/"));
         assert_eq!((first.affected, first.level.as_str()), (12, "P2"));
         assert_eq!(watch(now), 0, "it is not yet time again");
         let later = Now(now.0 + 2 * WATCH_INTERVAL_MS);

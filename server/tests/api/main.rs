@@ -33,6 +33,7 @@ mod operators;
 mod organizations;
 mod payments;
 mod profiles;
+mod recalled;
 mod receiver;
 mod releases;
 mod rollouts;

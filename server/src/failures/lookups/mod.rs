@@ -2,7 +2,8 @@
 //!
 //! They are typed in, never pictures, and pass the card-number guard. Nothing is edited: a mistake is taken back and
 //! typed again, and both are audited. A look-up belongs to a terminal and, where the terminal reported it, to one
-//! transaction; how much was looked up is always said beside how much there was.
+//! transaction, and with it to the organization that had the terminal then; how much was looked up is always said beside
+//! how much there was.
 
 mod entry;
 pub mod http;
@@ -15,7 +16,8 @@ use tillward_protocol::FieldError;
 
 pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
 
-use super::classify::{Binding, Judgement};
+use super::classify::Judgement;
+use super::contracts::{self, Contracts};
 use super::verdicts;
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
@@ -94,6 +96,8 @@ pub struct Lookup {
     pub withdrawn_by: Option<String>,
     /// When, Unix ms.
     pub withdrawn_at_ms: Option<i64>,
+    /// Organization whose the transaction is, as a path.
+    pub org_path: String,
 }
 
 /// Which look-ups.
@@ -138,11 +142,22 @@ pub struct LevelCoverage {
 pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now: Now) -> Result<Lookup, Error> {
     let new = new.parse(now.0, clean_id, clean_text)?;
     let unknown = || FieldError::new("sn", "is not a terminal of yours");
-    let terminal_id = terminals::id_of_sn(conn, &caller.scope, &new.sn)?.ok_or_else(unknown)?;
-    let org_path = store::org_path(conn, terminal_id)?.ok_or_else(unknown)?;
+    let mut named = terminals::registered_by_sn(conn, &caller.scope, &[new.sn.as_str()])?;
+    let terminal = named.remove(&new.sn).ok_or_else(unknown)?;
+    let terminal_id = terminal.id;
     let seen = transaction(conn, &caller.scope, terminal_id, &new)?;
+    let bound = contracts::bound_at(conn, &caller.scope, terminal_id, seen.at_ms)?;
+    // Whose the terminal was then, as far as anybody knows.
+    let then = seen.org_path.or_else(|| bound.as_ref().map(|bound| bound.org_path.clone()));
+    let org_path = then.unwrap_or(terminal.org_path);
     let in_force = verdicts::in_force(conn, &org_path)?;
-    let binding = binding_at(conn, terminal_id, seen.at_ms)?;
+    let binding = match &bound {
+        Some(bound) => {
+            let known = Contracts::read(conn, std::slice::from_ref(&bound.merchant_no), &[])?;
+            Some(known.binding(bound, &org_path, seen.at_ms))
+        }
+        None => None,
+    };
     let judgement = judging::judge(&new, binding, seen.merchant_no_sent.clone(), &in_force.tables);
     let lookup = Lookup {
         id: uuid::Uuid::now_v7().simple().to_string(),
@@ -165,25 +180,12 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
         withdrawn_by: None,
         withdrawn_at_ms: None,
         sn: new.sn,
+        org_path,
     };
-    store::insert(conn, &lookup, &org_path)?;
+    store::insert(conn, &lookup)?;
     let detail = json!({"sn": lookup.sn, "level": lookup.level, "source": lookup.source, "event_id": lookup.event_id});
-    audit::append(conn, actor, &deed("lookups.add", &lookup, &org_path, detail), now)?;
+    audit::append(conn, actor, &deed("lookups.add", &lookup, detail), now)?;
     Ok(lookup)
-}
-
-/// What the terminal was bound to at the time of a transaction. One statement.
-///
-/// # Errors
-/// [`db::Error`].
-pub(super) fn binding_at(conn: &mut Conn, terminal_id: i64, at_ms: i64) -> Result<Option<Binding>, db::Error> {
-    let bindings = terminals::bindings::of_terminals(conn, &[terminal_id])?;
-    let bound = bindings.into_iter().find(|binding| binding.holds_at(at_ms));
-    Ok(bound.map(|bound| Binding {
-        merchant_no: bound.merchant_no,
-        merchant_name: bound.merchant_name,
-        ..Binding::default()
-    }))
 }
 
 /// The transaction that was looked up.
@@ -193,12 +195,20 @@ struct Seen {
     amount_fen: Option<i64>,
     ref_no: Option<String>,
     merchant_no_sent: Option<String>,
+    org_path: Option<String>,
 }
 
 impl Seen {
     fn of(payment: Payment) -> Self {
-        let Payment { event_id, at_ms, amount_fen, ref_no, merchant_no_sent, .. } = payment;
-        Self { event_id: Some(event_id), at_ms, amount_fen: Some(amount_fen), ref_no, merchant_no_sent }
+        let Payment { event_id, at_ms, amount_fen, ref_no, merchant_no_sent, org_path, .. } = payment;
+        Self {
+            event_id: Some(event_id),
+            at_ms,
+            amount_fen: Some(amount_fen),
+            ref_no,
+            merchant_no_sent,
+            org_path: Some(org_path),
+        }
     }
 }
 
@@ -217,6 +227,7 @@ fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup
             amount_fen: failure.amount_fen,
             ref_no: text(&failure.event, "ref_no"),
             merchant_no_sent: text(&failure.event, "merchant_no_sent"),
+            org_path: Some(failure.org_path),
         });
     }
     let typed = Seen {
@@ -225,6 +236,7 @@ fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup
         amount_fen: new.amount_fen,
         ref_no: new.ref_no.clone(),
         merchant_no_sent: None,
+        org_path: None,
     };
     let found = match (&new.ref_no, new.amount_fen) {
         (Some(ref_no), _) => {
@@ -260,17 +272,16 @@ pub fn withdraw(conn: &mut Conn, caller: &Caller, actor: &Actor, id: &str, now: 
     if !store::withdraw(conn, id, &caller.name, now)? {
         return Err(Error::Withdrawn);
     }
-    let org_path = store::org_path(conn, lookup.terminal_id)?.ok_or(Error::NotFound)?;
     let detail = json!({"sn": lookup.sn, "event_id": lookup.event_id});
-    audit::append(conn, actor, &deed("lookups.withdraw", &lookup, &org_path, detail), now)?;
+    audit::append(conn, actor, &deed("lookups.withdraw", &lookup, detail), now)?;
     Ok(Lookup { withdrawn_by: Some(caller.name.clone()), withdrawn_at_ms: Some(now.0), ..lookup })
 }
 
-fn deed<'a>(action: &'a str, lookup: &Lookup, org_path: &'a str, detail: serde_json::Value) -> Deed<'a> {
-    Deed { action, object_kind: "lookup", object_id: lookup.id.clone(), org_path, detail }
+fn deed<'a>(action: &'a str, lookup: &'a Lookup, detail: serde_json::Value) -> Deed<'a> {
+    Deed { action, object_kind: "lookup", object_id: lookup.id.clone(), org_path: &lookup.org_path, detail }
 }
 
-/// Look-ups of the scope's terminals, newest first, before `before`.
+/// Look-ups of transactions of the scope's organizations, newest first, before `before`.
 ///
 /// # Errors
 /// [`db::Error`].

@@ -2,7 +2,7 @@
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 
 use super::{Filter, Lookup};
 use crate::clock::Now;
@@ -13,13 +13,13 @@ use crate::operators::Scope;
 type Columns = (
     (String, i64, String, Option<String>, i64, Option<i64>, Option<String>, String, String),
     (Option<String>, Option<String>, Option<String>, i64, String, String, String),
-    (String, i64, Option<String>, Option<i64>),
+    (String, i64, Option<String>, Option<i64>, String),
 );
 
 fn lookup(row: Columns) -> Lookup {
     let ((id, terminal_id, sn, event_id, at_ms, amount_fen, ref_no, level, source), seen, written) = row;
     let (merchant_name, merchant_no, mcc, looked_up_at_ms, note, judgement, tables_hash) = seen;
-    let (created_by, created_at_ms, withdrawn_by, withdrawn_at_ms) = written;
+    let (created_by, created_at_ms, withdrawn_by, withdrawn_at_ms, org_path) = written;
     Lookup {
         id,
         terminal_id,
@@ -41,16 +41,20 @@ fn lookup(row: Columns) -> Lookup {
         created_at_ms,
         withdrawn_by,
         withdrawn_at_ms,
+        org_path,
     }
 }
 
-/// Look-ups of terminals that are in the scope now, with the columns of a [`Lookup`].
+/// Whose a look-up is, as an expression: an index by organization would be taken for it, and all of them sorted by id.
+const OWNER: &str = "lookups.org_path || ''";
+
+/// Look-ups of transactions of organizations in the scope, with the columns of a [`Lookup`].
 macro_rules! within {
     ($scope:expr) => {
         lookups::table
             .inner_join(terminals::table.on(terminals::id.eq(lookups::terminal_id)))
-            .filter(terminals::org_path.ge($scope.from()))
-            .filter(terminals::org_path.lt($scope.below()))
+            .filter(sql::<Text>(OWNER).ge($scope.from()))
+            .filter(sql::<Text>(OWNER).lt($scope.below()))
             .select((
                 (
                     lookups::id,
@@ -72,23 +76,24 @@ macro_rules! within {
                     lookups::judgement,
                     lookups::tables_hash,
                 ),
-                (lookups::created_by, lookups::created_at_ms, lookups::withdrawn_by, lookups::withdrawn_at_ms),
+                (
+                    lookups::created_by,
+                    lookups::created_at_ms,
+                    lookups::withdrawn_by,
+                    lookups::withdrawn_at_ms,
+                    lookups::org_path,
+                ),
             ))
     };
 }
 
-/// The organization of a terminal, as a path.
-pub(super) fn org_path(conn: &mut Conn, terminal_id: i64) -> Result<Option<String>, db::Error> {
-    Ok(terminals::table.find(terminal_id).select(terminals::org_path).first(conn).optional()?)
-}
-
-pub(super) fn insert(conn: &mut Conn, lookup: &Lookup, org_path: &str) -> Result<(), db::Error> {
+pub(super) fn insert(conn: &mut Conn, lookup: &Lookup) -> Result<(), db::Error> {
     let judgement = serde_json::to_string(&lookup.judgement).unwrap_or_default();
     diesel::insert_into(lookups::table)
         .values((
             (
                 lookups::id.eq(&lookup.id),
-                lookups::org_path.eq(org_path),
+                lookups::org_path.eq(&lookup.org_path),
                 lookups::terminal_id.eq(lookup.terminal_id),
                 lookups::event_id.eq(&lookup.event_id),
                 lookups::at_ms.eq(lookup.at_ms),

@@ -1,10 +1,12 @@
 //! Evidence packs: what is known about one transaction, put together so that a merchant can be shown it.
 //!
 //! A pack is frozen when it is made: its content is stored with its hash, and the hash is in the audit log's chain, so
-//! that anybody can later prove that what was shown is what was known. It outlives the rows it was made from.
+//! that anybody can later prove that what was shown is what was known. It outlives the rows it was made from. It is of the
+//! organization whose the transaction is: that keeps it when the terminal goes to another one, which never sees it.
 
 mod content;
 pub mod http;
+mod settlements;
 mod store;
 
 use serde::{Deserialize, Serialize};
@@ -20,8 +22,7 @@ pub use content::{
 };
 
 use super::classify::{
-    Binding, EventFacts, EvidenceLevel, FeedRow, FeedStatus, Judgement, SecondOrder, SettlementFacts, Severity,
-    Standing, Symptom, Tables, TerminalSide, Verdict, judge_event, judge_settlement,
+    EventFacts, EvidenceLevel, Judgement, Severity, Standing, Symptom, Tables, Verdict, judge_event,
 };
 use super::{FailureRow, lookups, verdicts};
 use crate::audit::{self, Actor, Deed};
@@ -31,6 +32,7 @@ use crate::db::{self, Conn, Db};
 use crate::operators::{Caller, Scope};
 use crate::payments::{self, Payment};
 use crate::terminals::{self, Terminal};
+use settlements::Compared;
 
 /// Packs are kept this long, ms: three years, as the audit log is.
 pub const KEPT_MS: i64 = 3 * 365 * 86_400_000;
@@ -103,6 +105,17 @@ pub struct Proof {
 /// # Errors
 /// [`Error::NotFound`].
 pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str, now: Now) -> Result<Content, Error> {
+    Ok(put_together(conn, scope, terminal_id, event_id, now)?.0)
+}
+
+/// The content, and the path of the organization whose the transaction is.
+fn put_together(
+    conn: &mut Conn,
+    scope: &Scope,
+    terminal_id: i64,
+    event_id: &str,
+    now: Now,
+) -> Result<(Content, String), Error> {
     let terminal = terminals::get(conn, scope, terminal_id).map_err(not_found)?;
     let reported = match payments::find(conn, scope, terminal_id, event_id)? {
         Some(payment) => Reported::Payment(Box::new(payment)),
@@ -113,19 +126,19 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
     };
     let transaction = reported.transaction();
     let failure = reported.failure();
-    let binding = lookups::binding_at(conn, terminal_id, reported.at_ms())?;
-    let bound = bound(&terminal, binding.as_ref());
+    let org_path = reported.org_path().to_owned();
+    let rows = store::settled(conn, scope, terminal_id, event_id, transaction.ref_no.as_deref(), reported.at_ms())?;
+    let which = (terminal_id, org_path.as_str(), reported.at_ms());
+    let compared = Compared::read(conn, scope, which, &rows)?;
+    let bound = bound(&terminal, &org_path, &compared);
     let moment = moment(conn, scope, terminal_id, &reported, failure.as_ref())?;
     let seen = lookups_of(conn, scope, terminal_id, event_id)?;
     let mut judgements = Vec::new();
-    let in_force = verdicts::in_force(conn, &terminal.org_path)?;
+    let in_force = verdicts::in_force(conn, &org_path)?;
     if let (Some(failure), Reported::Failure(row)) = (&failure, &reported) {
         judgements.push(judged(row, failure, &in_force.tables));
     }
-    let rows = store::settled(conn, terminal_id, event_id, transaction.ref_no.as_deref(), reported.at_ms())?;
-    for row in &rows {
-        judgements.push(settlement(row, binding.clone(), &transaction, &in_force.tables));
-    }
+    judgements.extend(settlements::judged(conn, terminal_id, &rows, &compared, &transaction, &in_force.tables)?);
     judgements.extend(seen.iter().map(|lookup| Judged {
         level: EvidenceLevel::parse(&lookup.level),
         judgement: lookup.judgement.clone(),
@@ -133,16 +146,16 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
     }));
     let around = COVERAGE_DAYS / 2 * DAY_MS;
     let at_ms = transaction.occurred_at_ms;
-    let organization = Scope::subtree(terminal.org_path.clone());
+    let organization = Scope::subtree(org_path.clone());
     let coverage = lookups::coverage(conn, &organization, at_ms - around, at_ms + around)?;
-    Ok(Content {
+    let content = Content {
         v: content::CONTENT_VERSION,
         made_at_ms: now.0,
         parts: content::parts(failure.as_ref(), &moment, &transaction, &bound),
         transaction,
         bound,
         moment,
-        settled: rows,
+        settled: rows.into_iter().map(|row| row.settled).collect(),
         lookups: seen.into_iter().map(shown).collect(),
         judgements,
         coverage: coverage
@@ -152,7 +165,8 @@ pub fn assemble(conn: &mut Conn, scope: &Scope, terminal_id: i64, event_id: &str
             .collect(),
         coverage_of: coverage.transactions,
         coverage_days: COVERAGE_DAYS,
-    })
+    };
+    Ok((content, org_path))
 }
 
 fn not_found(error: terminals::Error) -> Error {
@@ -174,6 +188,14 @@ impl Reported {
         match self {
             Self::Payment(payment) => payment.at_ms,
             Self::Failure(row) => row.occurred_at_ms,
+        }
+    }
+
+    /// Organization that had the terminal then, as a path.
+    fn org_path(&self) -> &str {
+        match self {
+            Self::Payment(payment) => &payment.org_path,
+            Self::Failure(row) => &row.org_path,
         }
     }
 
@@ -231,13 +253,19 @@ fn failed(row: &FailureRow) -> Transaction {
     }
 }
 
-/// The binding at that time, if one is known.
-fn bound(terminal: &Terminal, binding: Option<&Binding>) -> Bound {
+/// The binding at that time, if one is known; else where the terminal is now, unless others have it by now.
+fn bound(terminal: &Terminal, org_path: &str, compared: &Compared) -> Bound {
+    let binding = compared.binding.as_ref();
+    let (store_name, terminal_no) = match &compared.then {
+        Some(then) => (then.store_name.clone(), then.terminal_no.clone()),
+        None if terminal.org_path == org_path => (terminal.store_name.clone(), terminal.terminal_no.clone()),
+        None => (None, None),
+    };
     Bound {
         merchant_no: binding.map(|binding| binding.merchant_no.clone()),
         merchant_name: binding.and_then(|binding| binding.merchant_name.clone()),
-        store_name: terminal.store_name.clone(),
-        terminal_no: terminal.terminal_no.clone(),
+        store_name,
+        terminal_no,
         model: terminal.model.clone(),
         config_expected: terminal.desired_config_hash.clone(),
     }
@@ -267,37 +295,6 @@ fn judged(row: &FailureRow, failure: &Failure, tables: &Tables) -> Judged {
         findings: Vec::new(),
     };
     Judged { level: None, judgement, tables_hash: said.tables_version.clone() }
-}
-
-/// What the rules say about a channel's record of it.
-fn settlement(row: &Settled, binding: Option<Binding>, transaction: &Transaction, tables: &Tables) -> Judged {
-    let orders = row.second_orders.iter().map(|(kind, fen)| SecondOrder { kind: kind.clone(), amount_fen: *fen });
-    let facts = SettlementFacts {
-        row: Some(FeedRow {
-            status: FeedStatus::Success,
-            merchant_no: row.merchant_no.clone(),
-            merchant_name: row.merchant_name.clone(),
-            mcc_cleared: row.mcc.clone(),
-            amount_fen: Some(row.amount_fen),
-            settle_amount_fen: row.settle_fen,
-            fee_fen: row.fee_fen,
-            withdraw_fee_fen: row.withdraw_fen,
-            rate_ppm: row.rate_ppm,
-            capped: row.capped,
-            second_orders: row.says_second_orders.then(|| orders.collect()),
-            success_at_ms: Some(row.at_ms),
-        }),
-        level: Some(EvidenceLevel::L1),
-        binding,
-        merchant_no_sent: transaction.merchant_no_sent.clone(),
-        terminal: match transaction.outcome {
-            Outcome::Succeeded => Some(TerminalSide::Succeeded),
-            Outcome::Failed => Some(TerminalSide::Failed(None)),
-        },
-        ..SettlementFacts::default()
-    };
-    let judgement = judge_settlement(&facts, tables);
-    Judged { level: Some(EvidenceLevel::L1), judgement, tables_hash: tables.version.clone() }
 }
 
 /// A failure carries its circumstances. A payment does not: the nearest check-in tells them, if one was near.
@@ -398,7 +395,7 @@ pub fn make(
     event_id: &str,
     now: Now,
 ) -> Result<Pack, Error> {
-    let content = assemble(conn, &caller.scope, terminal_id, event_id, now)?;
+    let (content, org_path) = put_together(conn, &caller.scope, terminal_id, event_id, now)?;
     let terminal = terminals::get(conn, &caller.scope, terminal_id).map_err(not_found)?;
     if store::count(conn, terminal_id, event_id)? >= PACKS_MAX {
         return Err(Error::TooMany);
@@ -413,12 +410,12 @@ pub fn make(
         created_at_ms: now.0,
         content,
     };
-    store::insert(conn, &pack, &text, &terminal.org_path)?;
+    store::insert(conn, &pack, &text, &org_path)?;
     let deed = Deed {
         action: AUDITED,
         object_kind: OBJECT,
         object_id: pack.id.clone(),
-        org_path: &terminal.org_path,
+        org_path: &org_path,
         detail: json!({"sha256": pack.sha256, "sn": terminal.sn, "event_id": pack.event_id}),
     };
     audit::append(conn, actor, &deed, now)?;
@@ -455,7 +452,7 @@ pub struct Filter {
     pub sha256: Option<String>,
 }
 
-/// Packs of the scope's terminals, newest first, before `before`.
+/// Packs of transactions of the scope's organizations, newest first, before `before`.
 ///
 /// # Errors
 /// [`db::Error`].

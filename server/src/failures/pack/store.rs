@@ -1,11 +1,17 @@
 //! SQL of evidence packs.
 
+use std::collections::HashMap;
+
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 
 use super::content::residual;
 use super::{Filter, Pack, Settled};
-use crate::db::schema::{channel_transactions, evidence_packs, terminals};
+use crate::db::schema::{channel_transactions, evidence_packs, feed_channels, verdicts};
 use crate::db::{self, Conn};
+use crate::failures::classify::Judgement;
+use crate::failures::verdicts::Source;
 use crate::operators::Scope;
 
 /// How far a channel's record may be from the transaction, ms: a day.
@@ -22,13 +28,15 @@ fn pack(row: Columns) -> Option<(Pack, String)> {
     Some((Pack { id, terminal_id, event_id, sha256, created_by, created_at_ms, content }, text))
 }
 
-/// Packs of terminals that are in the scope now.
+/// Whose a pack is, as an expression: an index by organization would be taken for it, and all of them sorted by id.
+const OWNER: &str = "evidence_packs.org_path || ''";
+
+/// Packs of transactions of organizations in the scope.
 macro_rules! within {
     ($scope:expr) => {
         evidence_packs::table
-            .inner_join(terminals::table.on(terminals::id.eq(evidence_packs::terminal_id)))
-            .filter(terminals::org_path.ge($scope.from()))
-            .filter(terminals::org_path.lt($scope.below()))
+            .filter(sql::<Text>(OWNER).ge($scope.from()))
+            .filter(sql::<Text>(OWNER).lt($scope.below()))
             .select((
                 evidence_packs::id,
                 evidence_packs::terminal_id,
@@ -57,22 +65,42 @@ pub(super) fn insert(conn: &mut Conn, pack: &Pack, text: &str, org_path: &str) -
     Ok(())
 }
 
+/// A channel's record of a transaction.
+pub(super) struct Found {
+    id: i64,
+    /// Organization of the channel, as a path.
+    pub(super) home: String,
+    pub(super) settled: Settled,
+}
+
+impl Found {
+    /// Its key among the verdicts.
+    pub(super) fn item(&self) -> String {
+        format!("feed:{}", self.id)
+    }
+}
+
 type SettledColumns = (
+    (i64, String),
     (i64, String, i64, Option<i64>, Option<i64>, Option<i64>, Option<String>),
     (Option<i64>, Option<i64>, Option<String>, Option<String>, Option<String>),
 );
 
 /// Settled payments of a terminal that are this transaction: matched to it, or with its reference number and within a day
-/// of it. By `channel_transactions_by_terminal`.
+/// of it, of organizations in the scope. By `channel_transactions_by_terminal`.
 pub(super) fn settled(
     conn: &mut Conn,
+    scope: &Scope,
     terminal_id: i64,
     event_id: &str,
     ref_no: Option<&str>,
     at_ms: i64,
-) -> Result<Vec<Settled>, db::Error> {
+) -> Result<Vec<Found>, db::Error> {
     let rows: Vec<SettledColumns> = channel_transactions::table
+        .inner_join(feed_channels::table.on(feed_channels::id.eq(channel_transactions::channel_id)))
         .filter(channel_transactions::terminal_id.eq(terminal_id))
+        .filter(channel_transactions::org_path.ge(scope.from()))
+        .filter(channel_transactions::org_path.lt(scope.below()))
         .filter(channel_transactions::at_ms.between(at_ms - SETTLED_AWAY_MS, at_ms + SETTLED_AWAY_MS))
         .filter(channel_transactions::status.eq("success"))
         .filter(
@@ -81,6 +109,7 @@ pub(super) fn settled(
         .order(channel_transactions::id)
         .limit(SETTLED_MAX)
         .select((
+            (channel_transactions::id, feed_channels::org_path),
             (
                 channel_transactions::at_ms,
                 channel_transactions::match_quality,
@@ -99,21 +128,21 @@ pub(super) fn settled(
             ),
         ))
         .load(conn)?;
-    Ok(rows.into_iter().map(settlement).collect())
+    Ok(rows.into_iter().map(found).collect())
 }
 
-fn settlement(row: SettledColumns) -> Settled {
+fn found(row: SettledColumns) -> Found {
     #[derive(serde::Deserialize)]
     struct Order {
         kind: String,
         amount_fen: i64,
     }
-    let ((at_ms, match_quality, amount_fen, settle_fen, fee_fen, withdraw_fen, orders), merchant) = row;
+    let ((id, home), (at_ms, match_quality, amount_fen, settle_fen, fee_fen, withdraw_fen, orders), merchant) = row;
     let (rate_ppm, capped, merchant_no, merchant_name, mcc) = merchant;
     let says_second_orders = orders.is_some();
     let orders: Vec<Order> = orders.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let second_orders: Vec<(String, i64)> = orders.into_iter().map(|order| (order.kind, order.amount_fen)).collect();
-    Settled {
+    let settled = Settled {
         residual_fen: residual(amount_fen, settle_fen, fee_fen, withdraw_fen, &second_orders),
         at_ms,
         // By its reference number, where nobody has matched it yet.
@@ -129,7 +158,26 @@ fn settlement(row: SettledColumns) -> Settled {
         merchant_no,
         merchant_name,
         mcc,
-    }
+    };
+    Found { id, home, settled }
+}
+
+/// What was said about settlements of a terminal, by item, each with the hash of the tables. By primary key.
+pub(super) fn said(
+    conn: &mut Conn,
+    terminal_id: i64,
+    items: &[String],
+) -> Result<HashMap<String, (Judgement, String)>, db::Error> {
+    let rows: Vec<(String, String, String)> = verdicts::table
+        .filter(verdicts::source.eq(Source::Settlement.as_str()))
+        .filter(verdicts::terminal_id.eq(terminal_id))
+        .filter(verdicts::item.eq_any(items))
+        .select((verdicts::item, verdicts::judgement, verdicts::tables_hash))
+        .load(conn)?;
+    let said = |(item, judgement, tables_hash): (String, String, String)| {
+        Some((item, (serde_json::from_str::<Judgement>(&judgement).ok()?, tables_hash)))
+    };
+    Ok(rows.into_iter().filter_map(said).collect())
 }
 
 /// By `evidence_packs_by_event`.

@@ -7,12 +7,10 @@ use super::store;
 use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::failures::classify::{
-    self, EvidenceLevel, FeedRow, FeedStatus, NumberKnown, SecondOrder, SettlementFacts, TerminalSide,
+    EvidenceLevel, FeedRow, FeedStatus, NumberKnown, SecondOrder, SettlementFacts, TerminalSide,
 };
+use crate::failures::contracts::Contracts;
 use crate::failures::feed::store::Transaction;
-use crate::merchants::numbers::{self, MerchantNumber, State};
-use crate::merchants::{self, Merchant};
-use crate::operators::Scope;
 use crate::terminals::bindings::{self, Binding};
 
 /// Terminals whose events are read by one statement: those of one file's days are not many.
@@ -23,10 +21,7 @@ pub(super) struct Known {
     /// Organizations of the channels, as paths.
     pub(super) channels: HashMap<i64, String>,
     bindings: HashMap<i64, Vec<Binding>>,
-    merchants: Vec<(Merchant, String)>,
-    numbers: Vec<MerchantNumber>,
-    /// Numbers that terminals are bound to, with the organizations of these terminals.
-    bound: Vec<(String, String)>,
+    contracts: Contracts,
     events: Events,
     /// Terminals that report successes, each from when to when.
     reporting_ms: HashMap<i64, (i64, i64)>,
@@ -64,13 +59,9 @@ impl Known {
         }
         let bound: Vec<String> = distinct(by_terminal.values().flatten().map(|binding| binding.merchant_no.clone()));
         let settled: Vec<String> = distinct(batch.iter().filter_map(|payment| payment.merchant_no.clone()));
-        let all: Vec<String> = distinct(bound.iter().chain(&settled).cloned());
-        let everything = Scope::everything();
         Ok(Self {
             channels: store::channel_paths(conn, &channel_ids)?,
-            merchants: merchants::of_numbers(conn, &everything, &all)?,
-            numbers: numbers::of_bound(conn, &bound)?,
-            bound: bindings::bound_numbers(conn, &settled)?,
+            contracts: Contracts::read(conn, &bound, &settled)?,
             reporting_ms: store::reporting(conn, &terminals)?,
             events: Events::around(conn, batch)?,
             bindings: by_terminal,
@@ -86,15 +77,7 @@ impl Known {
             Some(terminal_id) => matching::find(&sought(payment, terminal_id), events),
             None => (Quality::None, None),
         };
-        let contract = binding.and_then(|binding| self.contract(&binding.merchant_no, &payment.org_path));
-        let bound = binding.map(|binding| classify::Binding {
-            merchant_no: binding.merchant_no.clone(),
-            merchant_name: contract.map(|merchant| merchant.name.clone()).or_else(|| binding.merchant_name.clone()),
-            mcc: contract.and_then(|merchant| merchant.mcc.clone()),
-            risk_class: contract.and_then(|merchant| merchant.risk_class.clone()),
-            aliases: self.aliases(&binding.merchant_no, payment),
-            contracted_rate_ppm: contract.and_then(|merchant| merchant.rate_ppm),
-        });
+        let bound = binding.map(|binding| self.contracts.binding(binding, &payment.org_path, payment.at_ms));
         let facts = SettlementFacts {
             row: Some(row(payment)),
             level: Some(EvidenceLevel::L1),
@@ -127,39 +110,9 @@ impl Known {
         self.bindings.get(&terminal_id)?.iter().find(|binding| binding.holds_at(at_ms))
     }
 
-    /// The merchant's record of the nearest organization above.
-    fn contract(&self, merchant_no: &str, org_path: &str) -> Option<&Merchant> {
-        let above = self
-            .merchants
-            .iter()
-            .filter(|(merchant, path)| merchant.merchant_no == merchant_no && org_path.starts_with(path.as_str()));
-        above.max_by_key(|(_, path)| path.len()).map(|(merchant, _)| merchant)
-    }
-
-    fn known_of<'a>(&'a self, bound_no: &'a str, payment: &'a Transaction) -> impl Iterator<Item = &'a MerchantNumber> {
-        self.numbers
-            .iter()
-            .filter(move |number| number.bound_no == bound_no && payment.org_path.starts_with(&number.org_path))
-    }
-
-    fn aliases(&self, bound_no: &str, payment: &Transaction) -> Vec<String> {
-        let valid = self.known_of(bound_no, payment).filter(|number| number.is_alias_at(payment.at_ms));
-        valid.map(|number| number.number.clone()).collect()
-    }
-
     fn number_known(&self, bound_no: &str, payment: &Transaction) -> Option<NumberKnown> {
-        let settled = payment.merchant_no.as_deref().filter(|settled| *settled != bound_no)?;
-        let is_foreign =
-            self.known_of(bound_no, payment).any(|number| number.number == settled && number.state == State::Foreign);
-        // Another merchant of the same people; what others have bound is none of their business.
         let home = self.channels.get(&payment.channel_id).unwrap_or(&payment.org_path);
-        let is_bound = self.bound.iter().any(|(number, path)| number == settled && path.starts_with(home.as_str()));
-        let is_ours = is_bound || self.contract(settled, &payment.org_path).is_some();
-        Some(match (is_foreign, is_ours) {
-            (true, _) => NumberKnown::Foreign,
-            (false, true) => NumberKnown::OtherMerchant,
-            (false, false) => NumberKnown::Unjudged,
-        })
+        self.contracts.number_known(bound_no, payment.merchant_no.as_deref()?, &payment.org_path, home)
     }
 
     /// What the terminal says; nothing where it did not report successes around that time, where its events were too many

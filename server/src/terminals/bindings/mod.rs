@@ -2,7 +2,8 @@
 //!
 //! One open binding a terminal, ended and begun anew whenever one of them changes. What was paid is compared with the
 //! binding of that moment. The first binding that is known of a terminal holds for the time before it as well, since
-//! nobody says otherwise; whoever knows better enters it with [`correct`].
+//! nobody says otherwise; whoever knows better enters it with [`correct`]. A binding is of the organization that had the
+//! terminal then: whoever gets the terminal later sees nothing of it.
 
 pub mod http;
 mod store;
@@ -46,6 +47,8 @@ pub struct Binding {
     pub actor: String,
     /// Why.
     pub reason: String,
+    /// Organization that had the terminal then, as a path.
+    pub org_path: String,
 }
 
 impl Binding {
@@ -86,6 +89,7 @@ pub(super) fn note(conn: &mut Conn, records: &[(&Record, Why<'_>)], now: Now) ->
             to_ms: None,
             actor: why.actor.to_owned(),
             reason: why.reason.to_owned(),
+            org_path: record.org_path.clone(),
         });
     }
     store::end(conn, &ended, now)?;
@@ -101,6 +105,7 @@ fn is_same(before: &Binding, record: &Record) -> bool {
         && before.merchant_name == record.merchant_name
         && before.terminal_no == record.terminal_no
         && before.store_name == record.store_name
+        && before.org_path == record.org_path
 }
 
 /// The bindings of these terminals, oldest first, for whoever compares.
@@ -128,8 +133,8 @@ pub fn of_merchant(conn: &mut Conn, merchant_no: &str, from_ms: i64, limit: i64)
     store::of_merchant(conn, merchant_no, from_ms, limit)
 }
 
-/// Of these merchant numbers, those that terminals are or were bound to, each with the path of an organization that has
-/// such a terminal. For whoever compares over all organizations and then looks at each one's own only.
+/// Of these merchant numbers, those that terminals are or were bound to, each with the path of an organization that had
+/// such a terminal then. For whoever compares over all organizations and then looks at each one's own only.
 ///
 /// # Errors
 /// [`db::Error`].
@@ -137,13 +142,13 @@ pub fn bound_numbers(conn: &mut Conn, numbers: &[String]) -> Result<Vec<(String,
     store::bound_numbers(conn, numbers)
 }
 
-/// The newest bindings of one terminal.
+/// The newest bindings of one terminal while organizations of the scope had it.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub fn list(conn: &mut Conn, scope: &Scope, terminal_id: i64) -> Result<Vec<Binding>, Error> {
     super::get(conn, scope, terminal_id)?;
-    Ok(store::list(conn, terminal_id, SHOWN_MAX)?)
+    Ok(store::list(conn, scope, terminal_id, SHOWN_MAX)?)
 }
 
 /// A binding of the past that somebody knows of.
@@ -189,11 +194,14 @@ pub fn correct(
     }
     let known = store::of_terminals(conn, &[terminal_id])?;
     let first = known.first();
-    // Only the one whose beginning nobody knew gives way.
-    let may_begin = first.is_none_or(|first| first.from_ms == 0 && first.to_ms.is_none_or(|to_ms| past.to_ms < to_ms));
+    // Only the one whose beginning nobody knew gives way, and none that another organization has entered.
+    let may_begin = first.is_none_or(|first| {
+        scope.contains(&first.org_path) && first.from_ms == 0 && first.to_ms.is_none_or(|to_ms| past.to_ms < to_ms)
+    });
     if !may_begin {
         return Err(FieldError::new("to_ms", "must end before the bindings that are known").into());
     }
+    let org_path = first.map_or_else(|| terminal.org_path.clone(), |first| first.org_path.clone());
     if first.is_some() {
         store::begin_first_at(conn, terminal_id, past.to_ms)?;
     }
@@ -207,6 +215,7 @@ pub fn correct(
         to_ms: Some(past.to_ms),
         actor: actor.name().to_owned(),
         reason,
+        org_path,
     };
     store::insert(conn, std::slice::from_ref(&binding))?;
     reconcile::compare_terminals_again(conn, &[terminal_id])?;
@@ -218,5 +227,5 @@ pub fn correct(
         detail: json!({"merchant_no": binding.merchant_no, "from_ms": binding.from_ms, "to_ms": binding.to_ms}),
     };
     audit::append(conn, actor, &deed, now)?;
-    Ok(store::list(conn, terminal_id, SHOWN_MAX)?)
+    Ok(store::list(conn, scope, terminal_id, SHOWN_MAX)?)
 }

@@ -6,9 +6,10 @@ use diesel::prelude::*;
 
 use super::Binding;
 use crate::clock::Now;
-use crate::db::schema::{terminal_bindings, terminals};
+use crate::db::schema::terminal_bindings;
 use crate::db::{self, Conn, Sequence, next_ids};
 use crate::on_backend;
+use crate::operators::Scope;
 
 /// Rows of one insert: below SQLite's 32,766 parameters.
 const INSERTED_MAX: usize = 1_000;
@@ -25,6 +26,7 @@ struct Row {
     to_ms: Option<i64>,
     actor: String,
     reason: String,
+    org_path: String,
 }
 
 impl From<Row> for Binding {
@@ -39,6 +41,7 @@ impl From<Row> for Binding {
             to_ms: row.to_ms,
             actor: row.actor,
             reason: row.reason,
+            org_path: row.org_path,
         }
     }
 }
@@ -120,6 +123,7 @@ pub(super) fn insert(conn: &mut Conn, new: &[Binding]) -> Result<(), db::Error> 
             terminal_bindings::to_ms.eq(binding.to_ms),
             terminal_bindings::actor.eq(binding.actor.clone()),
             terminal_bindings::reason.eq(binding.reason.clone()),
+            terminal_bindings::org_path.eq(binding.org_path.clone()),
         )
     };
     let rows: Vec<_> = (first..).zip(new).map(row).collect();
@@ -138,10 +142,12 @@ pub(super) fn of_terminals(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Binding>,
     Ok(rows.into_iter().map(Binding::from).collect())
 }
 
-/// Newest first. By `terminal_bindings_by_terminal`.
-pub(super) fn list(conn: &mut Conn, terminal_id: i64, limit: i64) -> Result<Vec<Binding>, db::Error> {
+/// Those of the scope, newest first. By `terminal_bindings_by_terminal`.
+pub(super) fn list(conn: &mut Conn, scope: &Scope, terminal_id: i64, limit: i64) -> Result<Vec<Binding>, db::Error> {
     let rows: Vec<Row> = terminal_bindings::table
         .filter(terminal_bindings::terminal_id.eq(terminal_id))
+        .filter(terminal_bindings::org_path.ge(scope.from()))
+        .filter(terminal_bindings::org_path.lt(scope.below()))
         .order(terminal_bindings::from_ms.desc())
         .limit(limit)
         .load(conn)?;
@@ -157,13 +163,12 @@ pub(super) fn begin_first_at(conn: &mut Conn, terminal_id: i64, from_ms: i64) ->
     Ok(())
 }
 
-/// Of these numbers, those that terminals are or were bound to, each with the organizations of these terminals. By
-/// `terminal_bindings_by_merchant`.
+/// Of these numbers, those that terminals are or were bound to, each with the organizations that had these terminals then.
+/// By `terminal_bindings_by_merchant`.
 pub(super) fn bound_numbers(conn: &mut Conn, numbers: &[String]) -> Result<Vec<(String, String)>, db::Error> {
     Ok(terminal_bindings::table
-        .inner_join(terminals::table.on(terminals::id.eq(terminal_bindings::terminal_id)))
         .filter(terminal_bindings::merchant_no.eq_any(numbers))
-        .select((terminal_bindings::merchant_no, terminals::org_path))
+        .select((terminal_bindings::merchant_no, terminal_bindings::org_path))
         .distinct()
         .load(conn)?)
 }

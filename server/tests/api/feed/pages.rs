@@ -78,18 +78,21 @@ fn a_person_makes_a_channel_sends_a_file_and_decides_about_a_number() {
         assert!(browser.get("/channels/1").expect(200).text().contains("value=\"amount\""));
 
         let at = super::moment(server.clock.now().0 - 3_600_000);
-        let file =
-            format!("机具号,商户号,金额,交易时间,备注\nS1,850331083980612,100.00,{at},<b>x</b>\nS1,,一百,{at},\n");
+        let file = format!(
+            "机具号,商户号,金额,交易时间,交易状态,备注\nS1,850331083980612,100.00,{at},成功,<b>x</b>\nS1,,一百,{at},成功,\n"
+        );
         let sent = browser.upload("channel_feed:1", &file).expect(303);
         let page = sent.header("location").unwrap().to_owned();
         let shown = browser.get(&page).expect(200).text();
         assert!(shown.contains("十一月.csv") && shown.contains("100.00"), "{shown}");
         assert!(!shown.contains("<b>x</b>"), "{shown}");
+        assert!(shown.contains("<td>Succeeded</td>") && !shown.contains("<td>success</td>"), "{shown}");
         let columns = [
             ("column_sn", "机具号"),
             ("column_merchant_no", "商户号"),
             ("column_amount_fen", "金额"),
             ("column_at_ms", "交易时间"),
+            ("column_status", "交易状态"),
             ("unit", "yuan"),
             ("rate_unit", "percent"),
             ("utc_offset_min", "480"),

@@ -1,0 +1,1 @@
+ALTER TABLE terminal_bindings DROP COLUMN org_path;

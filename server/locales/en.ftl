@@ -2315,6 +2315,7 @@ refusal-delivery-mail-none = no mail server is set on this server
 refusal-delivery-mail-settings = the settings of the mail server cannot be used: { $why }
 refusal-delivery-mail-status = the mail server answered { $status }
 refusal-delivery-mail-refused = the mail server refused it with { $status }
+refusal-delivery-mail-partly = the others have it; the mail server did not take it for { $addresses }
 refusal-delivery-mail-time = the mail server did not answer in time
 refusal-delivery-mail-away = the mail server cannot be reached
 refusal-delivery-mail-written = the mail could not be written; check the recipients

@@ -2228,6 +2228,7 @@ refusal-delivery-mail-none = 服务器没有设置发件服务器
 refusal-delivery-mail-settings = 发件服务器的设置不可用：{ $why }
 refusal-delivery-mail-status = 发件服务器返回 { $status }
 refusal-delivery-mail-refused = 发件服务器拒收，返回 { $status }
+refusal-delivery-mail-partly = 其他人已收到；发件服务器不接受以下收件人：{ $addresses }
 refusal-delivery-mail-time = 发件服务器没有及时回应
 refusal-delivery-mail-away = 连不上发件服务器
 refusal-delivery-mail-written = 邮件无法生成，请检查收件人

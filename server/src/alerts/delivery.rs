@@ -199,7 +199,9 @@ fn judge(
             let error = "the channel was deleted".to_owned();
             return (Attempt { error, gives_up_before_ms: i64::MAX, ..attempt }, true);
         }
-        Some(Outcome::Accepted(_)) => return (Attempt { is_sent: true, ..attempt }, true),
+        Some(sent @ (Outcome::Accepted(_) | Outcome::Partly(..))) => {
+            return (Attempt { is_sent: true, error: sent.error(), ..attempt }, true);
+        }
         Some(Outcome::Refused(..) | Outcome::Away(..)) => 0,
         Some(Outcome::Busy(.., pause_ms)) => *pause_ms,
     };

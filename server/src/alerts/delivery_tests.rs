@@ -147,6 +147,9 @@ fn a_failure_stops_the_channel_and_a_success_goes_on() {
     assert_eq!(attempt.gives_up_before_ms, NOW.0 - KEEP_TRYING_MS, "only what is too old is given up");
     let (attempt, goes_on) = judged(Some(Outcome::Accepted(204)));
     assert!(goes_on && attempt.is_sent && attempt.retry_at_ms.is_none());
+    let (attempt, goes_on) = judged(Some(Outcome::Partly(250, "not to a***@example.com".to_owned())));
+    assert!(goes_on && attempt.is_sent && attempt.retry_at_ms.is_none());
+    assert_eq!((attempt.status, attempt.error.as_str()), (Some(250), "not to a***@example.com"));
     let (attempt, goes_on) = judged(None);
     assert!(goes_on && !attempt.is_sent && attempt.gives_up_before_ms == i64::MAX);
     let (attempt, _) = judged(Some(Outcome::Refused(400, "no".to_owned())));

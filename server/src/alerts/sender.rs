@@ -230,10 +230,7 @@ impl Sender {
         match &self.inner.mailer {
             None => Outcome::Away(None, "no mail server is set on this server".to_owned()),
             Some(Err(error)) => Outcome::Away(None, format!("the settings of the mail server cannot be used: {error}")),
-            Some(Ok(mailer)) => match tokio::time::timeout(TIMEOUT, mailer.send(to, subject, letter, delivery)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Outcome::Away(None, "the mail server did not answer in time".to_owned()),
-            },
+            Some(Ok(mailer)) => mailer.send(to, subject, letter, delivery).await,
         }
     }
 

@@ -191,7 +191,9 @@ fn note_on_channel(conn: &mut Conn, channel_id: i64, attempt: &Attempt) -> Resul
         diesel::update(row).set(alert_channels::rate_at_ms.eq(rate_at_ms)).execute(conn)?;
     }
     if attempt.is_sent {
-        diesel::update(row).set((alert_channels::failures.eq(0), alert_channels::last_error.eq(""))).execute(conn)?;
+        // Of several recipients some may have been refused.
+        let error = alert_channels::last_error.eq(&attempt.error);
+        diesel::update(row).set((alert_channels::failures.eq(0), error)).execute(conn)?;
     }
     if let Some(retry_at_ms) = attempt.retry_at_ms {
         // Only while the claim is still this server's.

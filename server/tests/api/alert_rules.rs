@@ -239,6 +239,31 @@ fn what_another_incident_explains_is_taken_back() {
 }
 
 #[test]
+fn what_was_told_and_is_folded_then_is_taken_back_and_not_counted_in_the_digest() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let receiver = Receiver::willing();
+        channel(server, &tree.east_admin, "ops", receiver.address);
+        quiet_now(server, &tree.east_admin);
+        let suspect = || NewIncident { kind: Kind::TerminalSuspect, level: Level::P3, ..halted(1) };
+        let child = open(server, suspect());
+        assert_eq!(told(server, &tree.east_ops, child), [line("incident_opened", "ops", "held", "quiet")]);
+        let bank = open(server, NewIncident { kind: Kind::BankOutage, level: Level::P2, ..halted(2) });
+        assert_eq!(open(server, suspect()), child);
+        assert_eq!(told(server, &tree.east_ops, child), [line("incident_opened", "ops", "withdrawn", "quiet")]);
+        assert_eq!(told(server, &tree.east_ops, bank), [line("incident_opened", "ops", "held", "quiet")]);
+        server.clock.advance_ms(31 * MINUTE_MS);
+        wait_until("the digest arrives", || !receiver.received().is_empty());
+        let digest = receiver.received()[0].json();
+        let summary: Value = serde_json::from_str(digest["title"]["parameters"]["summary"].as_str().unwrap()).unwrap();
+        assert_eq!((&summary["held_count"], &summary["waiting"]), (&json!(1), &json!(1)));
+        assert_eq!((&summary["opened"], &summary["unresolved"]), (&json!([0, 1, 0]), &json!([0, 1, 0])));
+        assert_eq!(summary["top"].as_array().unwrap().len(), 1);
+        assert_eq!(summary["top"][0]["title_key"], "incident-title-bank_outage");
+    });
+}
+
+#[test]
 fn what_was_given_up_can_be_sent_again_one_by_one_and_all_together() {
     on_each_database(|server| {
         let tree = Tree::plant(server);

@@ -174,6 +174,8 @@ fn take_up(
         let kind = alert(AlertKind::IncidentRaised);
         tell(conn, &told, new, Story { event: "raise", evidence: None, kind }, now)?;
     } else if is_folded {
+        // Nobody needs to hear of it any more: what waits, for a digest or an endpoint that is away, is taken back.
+        alerts::mask(conn, found.id, now)?;
         tell(conn, &told, new, Story { event: "fold", evidence: None, kind: None }, now)?;
     }
     Ok(found.id)

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `tillward-timestamp` | Unix seconds at which this attempt was made |
 //! | `tillward-signature` | `v1=` and, in hex, HMAC-SHA256 under the channel's secret of `{timestamp}.{body}` |
-//! | `tillward-delivery` | the same in every attempt of one delivery: a receiver that has seen it can ignore it |
+//! | `tillward-delivery` | the same in every attempt of one delivery: a receiver that has seen it can ignore it. What a person has sent again has another one |
 //!
 //! A receiver computes the signature over the bytes it got, compares in constant time, and refuses timestamps that are more
 //! than five minutes away. Any 2xx status is taken for received; redirects are not followed.

@@ -287,6 +287,19 @@ fn what_was_given_up_can_be_sent_again_one_by_one_and_all_together() {
         let again = server.post("/api/v1/alert-deliveries/replay", &tree.east_admin, &one).expect(200);
         assert_eq!(again.json(), json!({ "count": 1 }));
         wait_until("it arrives", || receiver.received().iter().any(|request| request.json()["incident_id"] == first));
+        // What arrived can be sent again as well, and is no delivery that its receiver has seen.
+        let names = || -> Vec<String> {
+            let received = receiver.received();
+            let of_it = received.iter().filter(|request| request.json()["id"] == oldest["alert_id"]);
+            of_it.map(|request| request.delivery().to_owned()).collect()
+        };
+        wait_until("that is noted", || {
+            let sent = server.get("/api/v1/alert-deliveries?state=sent&size=100", &tree.east_ops).expect(200).json();
+            sent["items"].as_array().unwrap().iter().any(|line| line["alert_id"] == oldest["alert_id"])
+        });
+        server.post("/api/v1/alert-deliveries/replay", &tree.east_admin, &one).expect(200);
+        wait_until("it arrives again", || names().len() == 2);
+        assert_ne!(names()[0], names()[1]);
         let all = server.post("/api/v1/alert-deliveries/replay", &tree.east_admin, &json!({ "channel_id": id }));
         all.expect(200);
         wait_until("nothing is lost", || failed()["items"] == json!([]));

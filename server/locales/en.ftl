@@ -2721,6 +2721,7 @@ refusal-not-able = is nobody who could do this work
 refusal-not-another-terminal = is not another terminal of yours
 refusal-replacement-needed = is needed: which terminal stands there now
 refusal-replacement-only = is only for replacing a terminal
+refusal-replacement-store = is not bound to the same merchant and store
 refusal-pairs = must be a name and a number of days in each line
 refusal-item-lines = must have name, Chinese and English in each line, with | between
 

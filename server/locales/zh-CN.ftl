@@ -2624,6 +2624,7 @@ refusal-not-able = 这个人不能处理这张工单
 refusal-not-another-terminal = 不是您的另一台终端
 refusal-replacement-needed = 必填：现在现场是哪台终端
 refusal-replacement-only = 只在换机时填写
+refusal-replacement-store = 未绑定到同一商户和门店
 refusal-pairs = 每行要有名称和天数
 refusal-item-lines = 每行要有代号、中文、英文，用 | 分开
 

@@ -209,7 +209,7 @@ fn judge(
 ) -> (Attempt, bool) {
     let attempt = Attempt {
         lease_ms,
-        status: outcome.as_ref().and_then(Outcome::status).filter(|status| *status > 0),
+        status: outcome.as_ref().and_then(Outcome::status),
         error: String::new(),
         is_sent: false,
         is_refusal: false,

@@ -2316,6 +2316,7 @@ refusal-delivery-mail-none = no mail server is set on this server
 refusal-delivery-mail-settings = the settings of the mail server cannot be used: { $why }
 refusal-delivery-mail-status = the mail server answered { $status }
 refusal-delivery-mail-refused = the mail server refused it with { $status }
+refusal-delivery-mail-partly = the others have it; the mail server did not take it for { $addresses }
 refusal-delivery-mail-time = the mail server did not answer in time
 refusal-delivery-mail-away = the mail server cannot be reached
 refusal-delivery-mail-written = the mail could not be written; check the recipients
@@ -2721,6 +2722,7 @@ refusal-not-able = is nobody who could do this work
 refusal-not-another-terminal = is not another terminal of yours
 refusal-replacement-needed = is needed: which terminal stands there now
 refusal-replacement-only = is only for replacing a terminal
+refusal-replacement-store = is not bound to the same merchant and store
 refusal-pairs = must be a name and a number of days in each line
 refusal-item-lines = must have name, Chinese and English in each line, with | between
 

@@ -2229,6 +2229,7 @@ refusal-delivery-mail-none = 服务器没有设置发件服务器
 refusal-delivery-mail-settings = 发件服务器的设置不可用：{ $why }
 refusal-delivery-mail-status = 发件服务器返回 { $status }
 refusal-delivery-mail-refused = 发件服务器拒收，返回 { $status }
+refusal-delivery-mail-partly = 其他人已收到；发件服务器不接受以下收件人：{ $addresses }
 refusal-delivery-mail-time = 发件服务器没有及时回应
 refusal-delivery-mail-away = 连不上发件服务器
 refusal-delivery-mail-written = 邮件无法生成，请检查收件人
@@ -2624,6 +2625,7 @@ refusal-not-able = 这个人不能处理这张工单
 refusal-not-another-terminal = 不是您的另一台终端
 refusal-replacement-needed = 必填：现在现场是哪台终端
 refusal-replacement-only = 只在换机时填写
+refusal-replacement-store = 未绑定到同一商户和门店
 refusal-pairs = 每行要有名称和天数
 refusal-item-lines = 每行要有代号、中文、英文，用 | 分开
 

@@ -2,7 +2,7 @@
 //! starts anew from what is stored.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -263,22 +263,36 @@ async fn judge_fleet(state: Arc<State>) {
 
 /// Judges terminals by what check-ins left, and work orders by what came since.
 async fn care(db: Db, clock: Clock) {
+    let mut pause = INTERVAL;
     loop {
-        tokio::time::sleep(INTERVAL).await;
-        if let Err(error) = care_once(&db, &clock).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "terminals could not be judged for maintenance");
-            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        tokio::time::sleep(pause).await;
+        let began = Instant::now();
+        let done = care_once(&db, &clock).await;
+        if let Err(error) = &done {
+            tracing::warn!(error = error as &dyn std::error::Error, "terminals could not be judged for maintenance");
         }
+        pause = rest(&done, began.elapsed());
     }
 }
 
-async fn care_once(db: &Db, clock: &Clock) -> Result<(), db::Error> {
+/// Returns whether there is more to do at once.
+async fn care_once(db: &Db, clock: &Clock) -> Result<bool, db::Error> {
     orders::prove(db, clock.now()).await?;
     orders::remind(db, clock.now()).await?;
     orders::tell_overdue(db, clock.now()).await?;
-    // One step each: a round over the whole fleet may take minutes, and check-ins go first.
-    maintenance::refresh(db, clock.now()).await?;
-    guidance::fold(db, clock.now()).await.map(drop)
+    // One step each: work orders are not kept waiting by a round over the whole fleet.
+    let is_more = maintenance::refresh(db, clock.now()).await?;
+    Ok(guidance::fold(db, clock.now()).await? || is_more)
+}
+
+/// Pause after one step of a pass over the whole fleet, which `took` so long: while there is more to do it goes on, and has
+/// the database half of the time at most, because check-ins go first.
+fn rest(done: &Result<bool, db::Error>, took: Duration) -> Duration {
+    match done {
+        Ok(true) => took,
+        Ok(false) => INTERVAL,
+        Err(_) => PAUSE_AFTER_ERROR,
+    }
 }
 
 /// Re-signs what is worn, deletes what is too old, folds what was measured.
@@ -333,5 +347,18 @@ async fn maintain(state: Arc<State>) {
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_that_has_more_to_do_rests_no_longer_than_it_worked() {
+        let took = Duration::from_millis(30);
+        assert_eq!(rest(&Ok(true), took), took);
+        assert_eq!(rest(&Ok(false), took), INTERVAL);
+        assert_eq!(rest(&Err(db::Error::Closed), took), PAUSE_AFTER_ERROR);
     }
 }

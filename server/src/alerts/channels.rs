@@ -471,7 +471,7 @@ pub async fn test(
     let delivery = format!("test-{id}-{}", now.0);
     let outcome = sender.test(transport, &style, &channel.name, &alert, &delivery, now).await;
     let error = outcome.error();
-    Ok(TestResult { accepted: error.is_empty(), status: outcome.status().filter(|status| *status > 0), error })
+    Ok(TestResult { accepted: error.is_empty(), status: outcome.status(), error })
 }
 
 /// Takes one message out of a channel's rate.

@@ -2,13 +2,16 @@
 //!
 //! A channel with something to send is claimed by moving its time of retry to the end of a lease; its deliveries then go
 //! out in the order of the alerts, each marked in a transaction of its own. A server that dies between an attempt and its
-//! mark leaves the delivery pending: after the lease it is sent again, under the same delivery id. A failure backs off the
-//! whole channel, so that an endpoint that is away costs one attempt a pause, however much waits for it.
+//! mark leaves the delivery pending: after the lease it is sent again, under the same name if nothing was added meanwhile.
+//! A failure backs off the whole channel, so that an endpoint that is away costs one attempt a pause, however much waits
+//! for it.
 //!
 //! Where people read a channel, whatever waits when its turn comes becomes one message. Its rate says when that is: robots
 //! punish who is too fast.
 
 use std::ops::ControlFlow;
+
+use sha2::{Digest, Sha256};
 
 use super::outcome::Outcome;
 use super::sender::{Sender, Style, TIMEOUT};
@@ -34,6 +37,8 @@ pub const REFUSALS_MAX: i64 = 5;
 const DELIVERIES_MAX: usize = 100;
 /// Alerts in one message at most; more become another one.
 pub const BATCH_MAX: usize = 50;
+/// Hexadecimal digits that name a message with several alerts: 128 bits.
+const NAME_CHARS: usize = 32;
 const MINUTE_MS: i64 = 60_000;
 /// Longest rest of a channel that waits for company or for its turn, ms: something urgent may come meanwhile.
 const WAIT_MS_MAX: i64 = 5_000;
@@ -104,8 +109,10 @@ impl Work {
         let most = i64::try_from(BATCH_MAX).unwrap_or(1);
         let waiting = self.db.read(move |conn| store::waiting(conn, channel_id, most)).await?;
         let waiting = together(&self.claimed.channel, waiting);
-        let Some(first) = waiting.first() else { return Ok(ControlFlow::Break(Pause::Nothing)) };
-        let delivery = format!("{}-{channel_id}", first.alert.id);
+        if waiting.is_empty() {
+            return Ok(ControlFlow::Break(Pause::Nothing));
+        }
+        let delivery = name_of(channel_id, &waiting);
         let channel = &self.claimed.channel;
         let now = self.clock.now();
         let mut rate_at_ms = None;
@@ -129,6 +136,23 @@ impl Work {
         let ids: Vec<i64> = waiting.iter().map(|one| one.alert.id).collect();
         self.ended += self.db.write(move |conn| store::mark(conn, &ids, channel_id, &attempt)).await?;
         Ok(if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(Pause::Noted) })
+    }
+}
+
+/// What a receiver knows these alerts by: the same in every attempt, and another name for other contents. What a person has
+/// sent again has another name as well, or a receiver that has seen it would ignore it.
+fn name_of(channel_id: i64, waiting: &[Waiting]) -> String {
+    let part = |one: &Waiting| match one.replays {
+        0 => format!("{}-{channel_id}", one.alert.id),
+        replays => format!("{}-{channel_id}-{replays}", one.alert.id),
+    };
+    match waiting {
+        [one] => part(one),
+        several => {
+            let parts: Vec<String> = several.iter().map(part).collect();
+            let digest = hex::encode(Sha256::digest(parts.join(",")));
+            format!("{channel_id}-{}", digest.get(..NAME_CHARS).unwrap_or_default())
+        }
     }
 }
 
@@ -185,7 +209,7 @@ fn judge(
 ) -> (Attempt, bool) {
     let attempt = Attempt {
         lease_ms,
-        status: outcome.as_ref().and_then(Outcome::status).filter(|status| *status > 0),
+        status: outcome.as_ref().and_then(Outcome::status),
         error: String::new(),
         is_sent: false,
         is_refusal: false,
@@ -199,7 +223,9 @@ fn judge(
             let error = "the channel was deleted".to_owned();
             return (Attempt { error, gives_up_before_ms: i64::MAX, ..attempt }, true);
         }
-        Some(Outcome::Accepted(_)) => return (Attempt { is_sent: true, ..attempt }, true),
+        Some(sent @ (Outcome::Accepted(_) | Outcome::Partly(..))) => {
+            return (Attempt { is_sent: true, error: sent.error(), ..attempt }, true);
+        }
         Some(Outcome::Refused(..) | Outcome::Away(..)) => 0,
         Some(Outcome::Busy(.., pause_ms)) => *pause_ms,
     };

@@ -62,6 +62,7 @@ fn waiting(id: i64, kind: AlertKind, level: Level) -> Waiting {
         organization: "HQ".to_owned(),
         refusals: 0,
         queued_at_ms: NOW.0,
+        replays: 0,
     }
 }
 
@@ -81,6 +82,27 @@ fn people_get_what_waits_in_one_message_and_programs_one_by_one() {
     assert!(together(&wecom(), Vec::new()).is_empty());
     let deleted = StoredChannel { is_deleted: true, ..channel(None) };
     assert_eq!(ids(&together(&deleted, opened(3, Level::P2))), [1, 2, 3]);
+}
+
+#[test]
+fn a_delivery_has_the_same_name_in_every_attempt_and_other_contents_have_another() {
+    let name = |waiting: &[Waiting]| name_of(7, waiting);
+    assert_eq!(name(&opened(1, Level::P2)), "1-7");
+    assert_eq!(name(&opened(3, Level::P2)), name(&opened(3, Level::P2)));
+    let mut again = opened(3, Level::P2);
+    again[2].replays = 1;
+    let names = [
+        name(&opened(1, Level::P2)),
+        name(&opened(2, Level::P2)),
+        name(&opened(3, Level::P2)),
+        name(&again),
+        name(&again[2..]),
+        name(&opened(3, Level::P2)[2..]),
+        name_of(8, &opened(3, Level::P2)),
+    ];
+    let different: std::collections::BTreeSet<&String> = names.iter().collect();
+    assert_eq!(different.len(), names.len(), "{names:?}");
+    assert_eq!(names[4], "3-7-1");
 }
 
 #[test]
@@ -147,6 +169,9 @@ fn a_failure_stops_the_channel_and_a_success_goes_on() {
     assert_eq!(attempt.gives_up_before_ms, NOW.0 - KEEP_TRYING_MS, "only what is too old is given up");
     let (attempt, goes_on) = judged(Some(Outcome::Accepted(204)));
     assert!(goes_on && attempt.is_sent && attempt.retry_at_ms.is_none());
+    let (attempt, goes_on) = judged(Some(Outcome::Partly(250, "not to a***@example.com".to_owned())));
+    assert!(goes_on && attempt.is_sent && attempt.retry_at_ms.is_none());
+    assert_eq!((attempt.status, attempt.error.as_str()), (Some(250), "not to a***@example.com"));
     let (attempt, goes_on) = judged(None);
     assert!(goes_on && !attempt.is_sent && attempt.gives_up_before_ms == i64::MAX);
     let (attempt, _) = judged(Some(Outcome::Refused(400, "no".to_owned())));

@@ -8,6 +8,8 @@ const ERROR_CHARS_MAX: usize = 200;
 pub(super) enum Outcome {
     /// The endpoint has it.
     Accepted(u16),
+    /// Some of its people have it, and the others are named.
+    Partly(u16, String),
     /// The endpoint says no to this very message.
     Refused(u16, String),
     /// The endpoint is away, or its settings do not fit: about no message in particular.
@@ -21,9 +23,9 @@ impl Outcome {
     pub(super) fn of_status(status: u16) -> Self {
         match status {
             200..=299 => Self::Accepted(status),
-            // Timeout, too early, too many: not about the message.
-            408 | 425 | 429 => Self::Away(Some(status), format!("the endpoint answered {status}")),
-            300..=499 => Self::Refused(status, format!("the endpoint refused it with {status}")),
+            // What cannot be read, is too long or cannot be processed is the message.
+            400 | 413 | 422 => Self::Refused(status, format!("the endpoint refused it with {status}")),
+            // A wrong address, a key that has run out, a gateway: about no message, and mended by people.
             _ => Self::Away(Some(status), format!("the endpoint answered {status}")),
         }
     }
@@ -31,16 +33,16 @@ impl Outcome {
     /// Status of the answer, if there was one.
     pub(super) fn status(&self) -> Option<u16> {
         match self {
-            Self::Accepted(status) | Self::Refused(status, _) => Some(*status),
+            Self::Accepted(status) | Self::Partly(status, _) | Self::Refused(status, _) => Some(*status),
             Self::Away(status, _) | Self::Busy(status, ..) => *status,
         }
     }
 
-    /// What went wrong; empty when nothing did. Never holds an address or a secret.
+    /// What went wrong; empty when nothing did. Never holds a whole address or a secret.
     pub(super) fn error(&self) -> String {
         match self {
             Self::Accepted(_) => String::new(),
-            Self::Refused(_, why) | Self::Away(_, why) | Self::Busy(_, why, _) => {
+            Self::Partly(_, why) | Self::Refused(_, why) | Self::Away(_, why) | Self::Busy(_, why, _) => {
                 why.chars().take(ERROR_CHARS_MAX).collect()
             }
         }
@@ -56,10 +58,10 @@ mod tests {
         for status in [200, 204, 299] {
             assert_eq!(Outcome::of_status(status), Outcome::Accepted(status));
         }
-        for status in [301, 400, 401, 404, 410, 422] {
+        for status in [400, 413, 422] {
             assert!(matches!(Outcome::of_status(status), Outcome::Refused(known, _) if known == status), "{status}");
         }
-        for status in [100, 408, 425, 429, 500, 503, 599] {
+        for status in [100, 301, 401, 403, 404, 405, 407, 408, 410, 425, 429, 500, 503, 599] {
             assert!(matches!(Outcome::of_status(status), Outcome::Away(Some(_), _)), "{status}");
         }
     }

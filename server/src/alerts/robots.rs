@@ -168,8 +168,12 @@ impl Robot {
             (Self::Feishu, 19_022) => away("it does not allow the server's address"),
             (Self::Feishu, 19_024) => away("the keyword is missing"),
             (Self::Feishu, 11_232) => Outcome::Busy(Some(status), said("too many messages"), MINUTE_MS),
-            (Self::Feishu, 9_499) => Outcome::Refused(status, said("it cannot read the message")),
-            _ => Outcome::Refused(status, said("see its documentation")),
+            // Form, kind or length of this very message.
+            (Self::Wecom, 40_008 | 45_002) | (Self::Dingtalk, 400_105) | (Self::Feishu, 9_499) => {
+                Outcome::Refused(status, said("it cannot read the message"))
+            }
+            // Of an unknown code nobody knows that it is about the message: a robot that was removed has one as well.
+            _ => away("see its documentation"),
         }
     }
 

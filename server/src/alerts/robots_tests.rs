@@ -138,13 +138,17 @@ fn a_robot_has_the_message_only_when_its_own_code_is_zero() {
     ] {
         assert_eq!(robot.judge(200, body.as_bytes()), Outcome::Accepted(200), "{body}");
     }
-    // Settings that do not fit and unreadable answers are no fault of the message: it waits.
+    // Settings that do not fit, unknown codes and unreadable answers are no fault of the message: it waits.
     for (robot, status, body) in [
         (Wecom, 200, r#"{"errcode":93000,"errmsg":"invalid webhook url"}"#),
         (Dingtalk, 200, r#"{"errcode":310000,"errmsg":"sign not match"}"#),
         (Feishu, 200, r#"{"code":19021,"msg":"sign match fail or timestamp is not within one hour"}"#),
         (Feishu, 200, r#"{"code":19022,"msg":"Ip Not Allowed"}"#),
         (Feishu, 200, r#"{"code":19024,"msg":"Key Words Not Found"}"#),
+        (Wecom, 200, r#"{"errcode":-1,"errmsg":"system error"}"#),
+        (Dingtalk, 200, r#"{"errcode":300001,"errmsg":"token is not exist"}"#),
+        (Feishu, 200, r#"{"code":19001,"msg":"param invalid: incoming webhook access token invalid"}"#),
+        (Feishu, 400, r#"{"code":19001,"msg":"param invalid: incoming webhook access token invalid"}"#),
         (Wecom, 200, r#"{"code":0}"#),
         (Dingtalk, 200, "<html>welcome</html>"),
         (Feishu, 200, ""),
@@ -160,7 +164,7 @@ fn a_robot_has_the_message_only_when_its_own_code_is_zero() {
         let outcome = robot.judge(200, body.as_bytes());
         assert!(matches!(outcome, Outcome::Busy(Some(200), _, pause) if pause == pause_ms), "{code}: {outcome:?}");
     }
-    for (robot, code) in [(Feishu, 9_499), (Wecom, 40_008), (Dingtalk, 400_105)] {
+    for (robot, code) in [(Feishu, 9_499), (Wecom, 40_008), (Wecom, 45_002), (Dingtalk, 400_105)] {
         let body = format!(r#"{{"errcode":{code},"code":{code}}}"#);
         assert!(matches!(robot.judge(200, body.as_bytes()), Outcome::Refused(200, _)), "{code}");
     }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `tillward-timestamp` | Unix seconds at which this attempt was made |
 //! | `tillward-signature` | `v1=` and, in hex, HMAC-SHA256 under the channel's secret of `{timestamp}.{body}` |
-//! | `tillward-delivery` | the same in every attempt of one delivery: a receiver that has seen it can ignore it |
+//! | `tillward-delivery` | the same in every attempt of one delivery: a receiver that has seen it can ignore it. What a person has sent again has another one |
 //!
 //! A receiver computes the signature over the bytes it got, compares in constant time, and refuses timestamps that are more
 //! than five minutes away. Any 2xx status is taken for received; redirects are not followed.
@@ -230,10 +230,7 @@ impl Sender {
         match &self.inner.mailer {
             None => Outcome::Away(None, "no mail server is set on this server".to_owned()),
             Some(Err(error)) => Outcome::Away(None, format!("the settings of the mail server cannot be used: {error}")),
-            Some(Ok(mailer)) => match tokio::time::timeout(TIMEOUT, mailer.send(to, subject, letter, delivery)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Outcome::Away(None, "the mail server did not answer in time".to_owned()),
-            },
+            Some(Ok(mailer)) => mailer.send(to, subject, letter, delivery).await,
         }
     }
 

@@ -341,7 +341,7 @@ fn masked_mobile(mobile: &str) -> String {
     }
 }
 
-fn masked_address(address: &str) -> String {
+pub(super) fn masked_address(address: &str) -> String {
     let (name, domain) = address.rsplit_once('@').unwrap_or((address, ""));
     let mut masked: String = name.chars().take(1).collect();
     // Writing to a text does not fail.

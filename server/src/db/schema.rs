@@ -636,6 +636,7 @@ diesel::table! {
         digest_id -> Nullable<BigInt>,
         attempted_at_ms -> Nullable<BigInt>,
         finished_at_ms -> Nullable<BigInt>,
+        replays -> Nullable<BigInt>,
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) fn narrowed(conn: &mut Conn, scope: &Scope, organization_id: Option<i
     Ok(Scope::subtree(found.path))
 }
 
-/// How many terminals of the scope are due for each reason. One pass over a narrow index.
+/// How many terminals of the scope are due for each reason. Two lookups in a narrow index for each combination of reasons.
 ///
 /// # Errors
 /// [`db::Error`].

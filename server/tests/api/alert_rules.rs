@@ -239,6 +239,31 @@ fn what_another_incident_explains_is_taken_back() {
 }
 
 #[test]
+fn what_was_told_and_is_folded_then_is_taken_back_and_not_counted_in_the_digest() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let receiver = Receiver::willing();
+        channel(server, &tree.east_admin, "ops", receiver.address);
+        quiet_now(server, &tree.east_admin);
+        let suspect = || NewIncident { kind: Kind::TerminalSuspect, level: Level::P3, ..halted(1) };
+        let child = open(server, suspect());
+        assert_eq!(told(server, &tree.east_ops, child), [line("incident_opened", "ops", "held", "quiet")]);
+        let bank = open(server, NewIncident { kind: Kind::BankOutage, level: Level::P2, ..halted(2) });
+        assert_eq!(open(server, suspect()), child);
+        assert_eq!(told(server, &tree.east_ops, child), [line("incident_opened", "ops", "withdrawn", "quiet")]);
+        assert_eq!(told(server, &tree.east_ops, bank), [line("incident_opened", "ops", "held", "quiet")]);
+        server.clock.advance_ms(31 * MINUTE_MS);
+        wait_until("the digest arrives", || !receiver.received().is_empty());
+        let digest = receiver.received()[0].json();
+        let summary: Value = serde_json::from_str(digest["title"]["parameters"]["summary"].as_str().unwrap()).unwrap();
+        assert_eq!((&summary["held_count"], &summary["waiting"]), (&json!(1), &json!(1)));
+        assert_eq!((&summary["opened"], &summary["unresolved"]), (&json!([0, 1, 0]), &json!([0, 1, 0])));
+        assert_eq!(summary["top"].as_array().unwrap().len(), 1);
+        assert_eq!(summary["top"][0]["title_key"], "incident-title-bank_outage");
+    });
+}
+
+#[test]
 fn what_was_given_up_can_be_sent_again_one_by_one_and_all_together() {
     on_each_database(|server| {
         let tree = Tree::plant(server);
@@ -262,6 +287,19 @@ fn what_was_given_up_can_be_sent_again_one_by_one_and_all_together() {
         let again = server.post("/api/v1/alert-deliveries/replay", &tree.east_admin, &one).expect(200);
         assert_eq!(again.json(), json!({ "count": 1 }));
         wait_until("it arrives", || receiver.received().iter().any(|request| request.json()["incident_id"] == first));
+        // What arrived can be sent again as well, and is no delivery that its receiver has seen.
+        let names = || -> Vec<String> {
+            let received = receiver.received();
+            let of_it = received.iter().filter(|request| request.json()["id"] == oldest["alert_id"]);
+            of_it.map(|request| request.delivery().to_owned()).collect()
+        };
+        wait_until("that is noted", || {
+            let sent = server.get("/api/v1/alert-deliveries?state=sent&size=100", &tree.east_ops).expect(200).json();
+            sent["items"].as_array().unwrap().iter().any(|line| line["alert_id"] == oldest["alert_id"])
+        });
+        server.post("/api/v1/alert-deliveries/replay", &tree.east_admin, &one).expect(200);
+        wait_until("it arrives again", || names().len() == 2);
+        assert_ne!(names()[0], names()[1]);
         let all = server.post("/api/v1/alert-deliveries/replay", &tree.east_admin, &json!({ "channel_id": id }));
         all.expect(200);
         wait_until("nothing is lost", || failed()["items"] == json!([]));

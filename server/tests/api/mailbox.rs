@@ -35,19 +35,19 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Starts one that answers a recipient with this code, by the number of mails begun so far.
-    pub fn start(at: Address, recipient_code: impl Fn(usize) -> u16 + Send + 'static) -> Self {
+    /// Starts one that answers a recipient, as the session names him, with this code.
+    pub fn start(at: Address, recipient_code: impl Fn(&str) -> u16 + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", at.0)).unwrap();
         let mails = Arc::new(Mutex::new(Vec::new()));
         let is_stopping = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let (mails, is_stopping) = (Arc::clone(&mails), Arc::clone(&is_stopping));
             move || {
-                for (begun, stream) in (1..).zip(listener.incoming()) {
+                for stream in listener.incoming() {
                     if is_stopping.load(Ordering::SeqCst) {
                         return;
                     }
-                    if let Some(mail) = converse(&stream.unwrap(), recipient_code(begun)) {
+                    if let Some(mail) = converse(&stream.unwrap(), &recipient_code) {
                         mails.lock().unwrap().push(mail);
                     }
                 }
@@ -72,7 +72,7 @@ impl Drop for Mailbox {
 }
 
 /// One session; the mail, once it was taken whole.
-fn converse(mut stream: &TcpStream, recipient_code: u16) -> Option<Mail> {
+fn converse(mut stream: &TcpStream, recipient_code: &impl Fn(&str) -> u16) -> Option<Mail> {
     let mut lines = BufReader::new(stream.try_clone().unwrap());
     let mut line = || {
         let mut text = String::new();
@@ -95,10 +95,8 @@ fn converse(mut stream: &TcpStream, recipient_code: u16) -> Option<Mail> {
             }
             "RCPT" => {
                 mail.to.push(rest.to_owned());
-                say(&format!(
-                    "{recipient_code} {}",
-                    if recipient_code == 250 { "ok" } else { "no <secret@example.com>" }
-                ))?
+                let code = recipient_code(rest);
+                say(&format!("{code} {}", if code == 250 { "ok" } else { "no <secret@example.com>" }))?
             }
             "DATA" => {
                 say("354 go on")?;

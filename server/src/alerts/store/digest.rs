@@ -115,11 +115,15 @@ pub(in super::super) fn held(
     Ok((found.iter().map(item).collect(), usize::try_from(count).unwrap_or(usize::MAX)))
 }
 
-/// Counts of the incidents of a scope and the most urgent of them; nothing of terminals or of what was held back. Eight
-/// statements by `incidents_by_org` and `incidents_by_state`.
+/// Counts of the incidents of a scope and the most urgent of them, without those that another one explains; nothing of
+/// terminals or of what was held back. Ten statements by `incidents_by_org` and `incidents_by_state`.
 pub(in super::super) fn incidents(conn: &mut Conn, scope: &Scope, since_ms: i64) -> Result<Summary, db::Error> {
-    let within =
-        || incidents::table.filter(incidents::org_path.ge(scope.from())).filter(incidents::org_path.lt(scope.below()));
+    let within = || {
+        incidents::table
+            .filter(incidents::org_path.ge(scope.from()))
+            .filter(incidents::org_path.lt(scope.below()))
+            .filter(incidents::masked_since_ms.is_null())
+    };
     let unresolved = || within().filter(incidents::state.ne("resolved"));
     let mut summary = Summary::default();
     for (at, level) in Level::ALL.into_iter().enumerate() {

@@ -143,15 +143,19 @@ pub(in super::super) fn failed(
     Ok(found.load(conn)?)
 }
 
-/// Puts one delivery back into the outbox; its channel is tried at once.
+/// Puts one delivery back into the outbox, under another name than before; its channel is tried at once.
 pub(in super::super) fn queue_again(
     conn: &mut Conn,
     alert_id: i64,
     channel_id: i64,
     now: Now,
 ) -> Result<(), db::Error> {
-    diesel::update(alert_deliveries::table.find((alert_id, channel_id)))
+    let key = (alert_id, channel_id);
+    let replays = alert_deliveries::table.find(key).select(alert_deliveries::replays);
+    let replays: Option<Option<i64>> = replays.first(conn).optional()?;
+    diesel::update(alert_deliveries::table.find(key))
         .set((
+            alert_deliveries::replays.eq(replays.flatten().unwrap_or(0) + 1),
             alert_deliveries::state.eq("pending"),
             alert_deliveries::route.eq("direct"),
             alert_deliveries::refusals.eq(0),

@@ -37,6 +37,8 @@ pub(in super::super) struct Waiting {
     pub refusals: i64,
     /// Since when it waits.
     pub queued_at_ms: i64,
+    /// How often a person had it sent again.
+    pub replays: i64,
 }
 
 /// Channels for which something waits now, the longest waiting first; those that are paused only once they are deleted. By
@@ -93,18 +95,21 @@ pub(in super::super) fn waiting(conn: &mut Conn, channel_id: i64, limit: i64) ->
         .filter(alert_deliveries::state.eq("pending"))
         .order(alert_deliveries::alert_id)
         .limit(limit)
-        .select((columns!(), alert_deliveries::refusals, alert_deliveries::queued_at_ms))
-        .load::<(Columns, i64, i64)>(conn)?;
-    let alerts: Vec<(Alert, i64, i64)> =
-        rows.into_iter().map(|(row, refusals, queued_at_ms)| (alert(row), refusals, queued_at_ms)).collect();
-    let names = organization_names(conn, alerts.iter().map(|(alert, ..)| alert.org_path.clone()).collect())?;
-    let waiting = |(alert, refusals, queued_at_ms): (Alert, i64, i64)| Waiting {
-        organization: names.get(&alert.org_path).cloned().unwrap_or_default(),
-        alert,
+        .select((columns!(), (alert_deliveries::refusals, alert_deliveries::queued_at_ms, alert_deliveries::replays)))
+        .load::<(Columns, (i64, i64, Option<i64>))>(conn)?;
+    let waiting = |(row, (refusals, queued_at_ms, replays)): (Columns, (i64, i64, Option<i64>))| Waiting {
+        alert: alert(row),
+        organization: String::new(),
         refusals,
         queued_at_ms,
+        replays: replays.unwrap_or(0),
     };
-    Ok(alerts.into_iter().map(waiting).collect())
+    let mut found: Vec<Waiting> = rows.into_iter().map(waiting).collect();
+    let names = organization_names(conn, found.iter().map(|one| one.alert.org_path.clone()).collect())?;
+    for one in &mut found {
+        one.organization = names.get(&one.alert.org_path).cloned().unwrap_or_default();
+    }
+    Ok(found)
 }
 
 /// Names by path. By the unique index on paths.
@@ -191,7 +196,9 @@ fn note_on_channel(conn: &mut Conn, channel_id: i64, attempt: &Attempt) -> Resul
         diesel::update(row).set(alert_channels::rate_at_ms.eq(rate_at_ms)).execute(conn)?;
     }
     if attempt.is_sent {
-        diesel::update(row).set((alert_channels::failures.eq(0), alert_channels::last_error.eq(""))).execute(conn)?;
+        // Of several recipients some may have been refused.
+        let error = alert_channels::last_error.eq(&attempt.error);
+        diesel::update(row).set((alert_channels::failures.eq(0), error)).execute(conn)?;
     }
     if let Some(retry_at_ms) = attempt.retry_at_ms {
         // Only while the claim is still this server's.

@@ -168,7 +168,7 @@ fn begin<'a>(conn: &mut Conn, new: &'a NewIncident, parent_id: Option<i64>, now:
             store::add_terminals(conn, id, &new.terminal_ids)?;
             let kind = parent_id.is_none().then_some(AlertKind::IncidentOpened);
             let story = Story { event: "open", evidence: Some(&new.evidence), kind };
-            return Ok(Told { id, occurrence: 1, level: new.level, story: Some(story) });
+            return Ok(Told { id, occurrence: 1, level: new.level, is_folded: false, story: Some(story) });
         }
         let newest = store::newest(conn, new)?;
         if let Some(told) = again(conn, newest, new, parent_id, now)? {
@@ -240,7 +240,7 @@ fn take_up<'a>(
     } else {
         is_folded.then_some(Story { event: "fold", evidence: None, kind: None })
     };
-    Ok(Told { id: found.id, occurrence: after.occurrences, level, story })
+    Ok(Told { id: found.id, occurrence: after.occurrences, level, is_folded, story })
 }
 
 /// What was just written.
@@ -248,6 +248,8 @@ struct Told<'a> {
     id: i64,
     occurrence: i64,
     level: Level,
+    /// Another incident explains it from now on.
+    is_folded: bool,
     /// None for a mere repetition.
     story: Option<Story<'a>>,
 }
@@ -263,6 +265,10 @@ struct Story<'a> {
 /// The timeline and the alert of one opening.
 fn tell(conn: &mut Conn, told: &Told<'_>, new: &NewIncident, now: Now) -> Result<(), db::Error> {
     let Some(story) = &told.story else { return Ok(()) };
+    if told.is_folded {
+        // Nobody needs to hear of it any more: what waits, for a digest or an endpoint that is away, is taken back.
+        alerts::mask(conn, told.id, now)?;
+    }
     store::append_event(conn, told.id, &store::Who::system(ACTOR), story.event, "", story.evidence, now)?;
     if let Some(kind) = story.kind {
         let alert = NewAlert {

@@ -128,7 +128,7 @@ pub(in crate::maintenance) fn count_attempts(conn: &mut Conn, visits: &[Visit], 
     Ok(())
 }
 
-/// Deletes weeks that are too old, one at a time; returns how many rows went.
+/// Deletes weeks that are too old, in small transactions; returns how many rows went.
 ///
 /// # Errors
 /// [`db::Error`]; what was deleted before stays deleted.
@@ -136,7 +136,7 @@ pub async fn sweep(db: &Db, now: Now) -> Result<usize, db::Error> {
     let before = week(now.0) - KEPT_WEEKS;
     let mut deleted = 0;
     loop {
-        let step = db.write(move |conn| store::delete_oldest_week(conn, before)).await?;
+        let step = db.write(move |conn| store::delete_oldest(conn, before)).await?;
         if step == 0 {
             return Ok(deleted);
         }

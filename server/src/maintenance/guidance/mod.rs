@@ -135,7 +135,7 @@ pub(super) struct StoreCounts {
 
 /// Stores of the scope with operators' errors, those that want attention first, after `after`.
 ///
-/// Costs one pass over the weeks' rows of the scope.
+/// Costs one pass over the rows of the scope in [`WEEKS`] weeks.
 ///
 /// # Errors
 /// [`Error::Field`] for an organization outside the scope; [`Error::Db`].
@@ -148,7 +148,7 @@ pub fn stores(
     now: Now,
 ) -> Result<Vec<StoreGuidance>, Error> {
     let scope = list::narrowed(conn, scope, filter.organization_id)?;
-    let counted = store::stores(conn, &scope, first_week(now))?;
+    let counted = store::stores(conn, &scope, first_week(now)..=week(now.0))?;
     let mut totals: HashMap<&str, (i64, StoreCounts)> = HashMap::new();
     for row in &counted {
         let (stores, total) = totals.entry(row.model.as_str()).or_default();

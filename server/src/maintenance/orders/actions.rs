@@ -175,7 +175,15 @@ fn proof_terminal(conn: &mut Conn, order: &Stored, caller: &Caller, replacement:
         (Kind::ReplaceTerminal, Some(sn)) => {
             let found = terminals::id_of_sn(conn, &caller.scope, sn)?.filter(|id| *id != order.terminal_id);
             let refused = || FieldError::new("replacement_sn", "is not another terminal of yours");
-            Ok(found.ok_or_else(refused)?)
+            let id = found.ok_or_else(refused)?;
+            // As long as the registry names a store for the old one. Any terminal in use calls: only one that stands there
+            // proves anything.
+            let stores = store::stores_of(conn, &[order.terminal_id, id])?;
+            let old = stores.get(&order.terminal_id).filter(|(merchant, store)| merchant.is_some() || store.is_some());
+            if old.is_some_and(|old| stores.get(&id) != Some(old)) {
+                return Err(FieldError::new("replacement_sn", "is not bound to the same merchant and store").into());
+            }
+            Ok(id)
         }
         (Kind::ReplaceTerminal, None) => {
             Err(FieldError::new("replacement_sn", "is needed: which terminal stands there now").into())

@@ -35,6 +35,9 @@ use crate::text;
 use store::orders::{Stored, Who};
 
 const DAY_MS: i64 = 86_400_000;
+/// What an incident shows goes back at most so far, ms: what it shows sooner after an order was closed may be from before
+/// the work.
+const SEEN_MS_MAX: i64 = DAY_MS;
 /// Latest day that an order may be due, days from now.
 const DUE_DAYS_MAX: u32 = 366;
 
@@ -168,8 +171,9 @@ pub fn open(conn: &mut Conn, caller: &Caller, actor: &Actor, new: &New, now: Now
     Ok(id)
 }
 
-/// Opens an order for an incident within the caller's transaction; `None` when there was one for it already, or no such
-/// terminal. Call it before the caller's own entry in the audit log.
+/// Opens an order for an incident within the caller's transaction; `None` when there is one for it that is not over, when a
+/// person cancelled one, when one was closed within a day, or without such a terminal. Call it before the caller's own
+/// entry in the audit log.
 ///
 /// # Errors
 /// [`db::Error`]; the caller's transaction must then be given up.
@@ -187,7 +191,8 @@ pub fn open_for_incident(conn: &mut Conn, asked: &ForIncident<'_>, now: Now) -> 
         expected_firmware: None,
         note: asked.note.chars().take(NOTE_CHARS_MAX).collect(),
     };
-    if store::orders::keys_of(conn, &[asked.terminal_id])?.contains(&(asked.terminal_id, opening.dedup_key.clone())) {
+    let since_ms = now.0.saturating_sub(SEEN_MS_MAX);
+    if store::orders::stands(conn, asked.terminal_id, &opening.dedup_key, since_ms)? {
         return Ok(None);
     }
     let Some(id) = insert(conn, &opening, &Who::system(refresh::NAME), now)? else { return Ok(None) };

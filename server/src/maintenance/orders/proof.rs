@@ -178,6 +178,10 @@ fn needed(wanted: Wanted<'_>) -> Vec<(Signal, bool)> {
         signals.retain(|(known, _)| *known != signal);
         signals.push((signal, true));
     }
+    // Where nothing names what was broken, a call proves nothing: it called before.
+    if wanted.kind == Kind::Repair && wanted.reason.is_none() && wanted.firmware.is_none() {
+        signals.push((Signal::Payment, true));
+    }
     signals
 }
 
@@ -312,6 +316,18 @@ mod tests {
             'f',
             "another fault is one, too"
         );
+    }
+
+    #[test]
+    fn a_repair_of_nobody_knows_what_is_proven_by_a_payment_and_never_by_a_call_alone() {
+        let paid = json!({"transactions": {"ok": 3, "failed": 0}});
+        assert_eq!(outcome(Kind::Repair, None, json!({})), 'u');
+        assert_eq!(outcome(Kind::Repair, None, json!({"device": {"tamper": "ok", "printer": "ok"}})), 'u');
+        assert_eq!(outcome(Kind::Repair, None, json!({"transactions": {"ok": 0, "failed": 3}})), 'u');
+        assert_eq!(outcome_of(Kind::Repair, None, paid.clone(), 11), 'u', "it may be from before the work");
+        assert_eq!(outcome(Kind::Repair, None, paid), 'h');
+        let errs = json!({"transactions": {"ok": 3, "failed": 0}, "device": {"read_tries": 5, "icc_errors": 4}});
+        assert_eq!(outcome(Kind::Repair, None, errs), 'f', "the reader fails still");
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! SQL of what terminals need.
 
-use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 use tillward_protocol::checkin::CheckIn;
 
 use crate::db::schema::{sim_cards, terminal_care, terminal_certificates, terminal_states, terminals, work_orders};
@@ -18,6 +16,10 @@ use crate::terminals::Lifecycle;
 
 /// Terminals in these states are with a merchant: those are inspected.
 pub(in crate::maintenance) const IN_FIELD: [Lifecycle; 3] = [Lifecycle::Bound, Lifecycle::Active, Lifecycle::Suspended];
+/// Rows of an index that one statement goes through: some milliseconds.
+const PART_ROWS: i64 = 50_000;
+/// Combinations of reasons that are counted: of ten reasons few terminals have more than three.
+const COMBINATIONS_MAX: usize = 1_000;
 
 /// What is kept of one terminal.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -224,7 +226,7 @@ pub(in crate::maintenance) fn due(
     let mut found = Vec::new();
     loop {
         let wanted = limit - found.len();
-        let keys = due_keys(conn, scope, filter, after, wanted)?;
+        let keys = due_keys(conn, scope, filter, after, wanted, PART_ROWS)?;
         let is_last = keys.len() < wanted;
         after = keys.last().copied().or(after);
         found.extend(due_rows(conn, scope, keys.into_iter().map(|(_, id)| id).collect())?);
@@ -241,12 +243,62 @@ pub(in crate::maintenance) fn due(
     Ok(found)
 }
 
-/// By `terminal_care_due`, read backwards.
+/// Part by part, so that no statement goes through all that is due in a fleet.
 fn due_keys(
     conn: &mut Conn,
     scope: &Scope,
     filter: &DueFilter,
+    mut after: Option<DueKey>,
+    limit: usize,
+    part_rows: i64,
+) -> Result<Vec<DueKey>, db::Error> {
+    let mut found = Vec::new();
+    loop {
+        let end = part_end(conn, filter, after, part_rows)?;
+        let wanted = limit.saturating_sub(found.len());
+        found.extend(keys_in_part(conn, scope, filter, (after, end), wanted)?);
+        if end.is_none() || found.len() >= limit {
+            return Ok(found);
+        }
+        after = end;
+    }
+}
+
+/// Where the part after `after` ends, in whatever organization; none when it is the last one. By `terminal_care_due`, read
+/// backwards.
+fn part_end(
+    conn: &mut Conn,
+    filter: &DueFilter,
     after: Option<DueKey>,
+    part_rows: i64,
+) -> Result<Option<DueKey>, db::Error> {
+    if filter.terminal_id.is_some() {
+        // That one is found by its primary key.
+        return Ok(None);
+    }
+    let mut query = terminal_care::table
+        .filter(terminal_care::urgency.ge(filter.urgency.unwrap_or(Urgency::Planned).rank()))
+        .into_boxed();
+    if let Some((urgency, terminal_id)) = after {
+        query = query
+            .filter(terminal_care::urgency.le(urgency))
+            .filter(terminal_care::urgency.lt(urgency).or(terminal_care::terminal_id.lt(terminal_id)));
+    }
+    let last = query
+        .order((terminal_care::urgency.desc(), terminal_care::terminal_id.desc()))
+        .offset(part_rows - 1)
+        .limit(1)
+        .select((terminal_care::urgency, terminal_care::terminal_id))
+        .load::<DueKey>(conn)?;
+    Ok(last.first().copied())
+}
+
+/// After the first of these keys, up to the second. By `terminal_care_due`, read backwards.
+fn keys_in_part(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &DueFilter,
+    (after, end): (Option<DueKey>, Option<DueKey>),
     limit: usize,
 ) -> Result<Vec<DueKey>, db::Error> {
     let mut query = terminal_care::table
@@ -265,6 +317,11 @@ fn due_keys(
         query = query
             .filter(terminal_care::urgency.le(urgency))
             .filter(terminal_care::urgency.lt(urgency).or(terminal_care::terminal_id.lt(terminal_id)));
+    }
+    if let Some((urgency, terminal_id)) = end {
+        query = query
+            .filter(terminal_care::urgency.ge(urgency))
+            .filter(terminal_care::urgency.gt(urgency).or(terminal_care::terminal_id.ge(terminal_id)));
     }
     let keys = query
         .order((terminal_care::urgency.desc(), terminal_care::terminal_id.desc()))
@@ -342,16 +399,31 @@ fn live_orders(conn: &mut Conn, scope: &Scope, ids: Vec<i64>) -> Result<Vec<(i64
     Ok(rows.load(conn)?)
 }
 
-/// How many terminals of the scope have which reasons. One pass over `terminal_care_by_reasons`, in its order.
+/// How many terminals of the scope have which reasons, one statement for each combination that there is. By
+/// `terminal_care_by_reasons`: only the scope's own rows are counted through.
 pub(in crate::maintenance) fn counts(conn: &mut Conn, scope: &Scope) -> Result<Vec<(Vec<Reason>, i64)>, db::Error> {
-    let rows: Vec<(String, i64)> = terminal_care::table
-        .filter(terminal_care::reasons.gt(""))
-        .filter(terminal_care::org_path.ge(scope.from()))
-        .filter(terminal_care::org_path.lt(scope.below()))
-        .group_by(terminal_care::reasons)
-        .select((terminal_care::reasons, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
-        .load(conn)?;
-    Ok(rows.into_iter().map(|(names, n)| (names.split(',').filter_map(Reason::parse).collect(), n)).collect())
+    let mut counts = Vec::new();
+    let mut names = String::new();
+    for _ in 0..COMBINATIONS_MAX {
+        let next: Option<String> = terminal_care::table
+            .filter(terminal_care::reasons.gt(&names))
+            .order(terminal_care::reasons)
+            .select(terminal_care::reasons)
+            .first(conn)
+            .optional()?;
+        let Some(next) = next else { break };
+        names = next;
+        let n: i64 = terminal_care::table
+            .filter(terminal_care::reasons.eq(&names))
+            .filter(terminal_care::org_path.ge(scope.from()))
+            .filter(terminal_care::org_path.lt(scope.below()))
+            .count()
+            .get_result(conn)?;
+        if n > 0 {
+            counts.push((names.split(',').filter_map(Reason::parse).collect(), n));
+        }
+    }
+    Ok(counts)
 }
 
 type DeviceColumns = (
@@ -425,5 +497,57 @@ fn device((terminal, place, state, inspection): DeviceColumns) -> Device {
         inspected_by,
         inspection_order_id,
         inspection_proven: proven.map(|proven| proven != 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{Db, Location};
+
+    /// What is due of a terminal, without the terminal.
+    fn plant(conn: &mut Conn, id: i64, org_path: &str, urgency: i64, reasons: &str) {
+        diesel::sql_query(format!(
+            "INSERT INTO terminal_care (terminal_id, org_path, urgency, reasons, findings, judged_at_ms, version) \
+             VALUES ({id}, '{org_path}', {urgency}, '{reasons}', '[]', 1, 1)"
+        ))
+        .execute(conn)
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_found_and_counted_part_by_part_as_it_is_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&Location::Sqlite(folder.path().join("db"))).unwrap();
+        let read: Result<_, db::Error> = db
+            .write(|conn| {
+                for id in 1..=9 {
+                    plant(conn, id, if id % 4 == 0 { "/1/2/" } else { "/1/3/" }, 1 + id % 3, ",age,");
+                }
+                plant(conn, 10, "/1/2/", 0, "");
+                plant(conn, 11, "/1/2/", 3, ",tamper,age,");
+                let (all, filter) = (Scope::subtree("/1/"), DueFilter::default());
+                let part = Scope::subtree("/1/2/");
+                let mut found = Vec::new();
+                for rows in [1, 2, 3, 10, 100] {
+                    let whole = due_keys(conn, &all, &filter, None, 100, rows)?;
+                    let own = due_keys(conn, &part, &filter, None, 100, rows)?;
+                    let rest = due_keys(conn, &all, &filter, Some((2, 7)), 3, rows)?;
+                    found.push((whole, own, rest));
+                }
+                Ok((found, counts(conn, &all)?, counts(conn, &part)?))
+            })
+            .await;
+        let (found, all, part) = read.unwrap();
+        let order = [(3, 11), (3, 8), (3, 5), (3, 2), (2, 7), (2, 4), (2, 1), (1, 9), (1, 6), (1, 3)];
+        for (whole, own, rest) in found {
+            assert_eq!(whole, order);
+            assert_eq!(own, [(3, 11), (3, 8), (2, 4)]);
+            assert_eq!(rest, [(2, 4), (2, 1), (1, 9)]);
+        }
+        let age = vec![Reason::Age];
+        let both = vec![Reason::Tamper, Reason::Age];
+        assert_eq!(all, [(age.clone(), 9), (both.clone(), 1)]);
+        assert_eq!(part, [(age, 2), (both, 1)]);
     }
 }

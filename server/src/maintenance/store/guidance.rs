@@ -1,6 +1,7 @@
 //! SQL of operators' errors by store and week.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -14,6 +15,8 @@ use crate::operators::Scope;
 
 /// Stores that one comparison reads, those with the most errors.
 const STORES_MAX: i64 = 50_000;
+/// Rows deleted in one transaction: some milliseconds.
+const DELETED_MAX: i64 = 500;
 
 /// One store, model and week.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,14 +172,15 @@ pub(in crate::maintenance) fn put_counted(
 
 type Sums = (String, String, String, String, (i64, i64, i64, i64, i64, i64));
 
-/// Every store's counts since a week, those with the most errors first. By primary key.
+/// Every store's counts in these weeks, those with the most errors first. By primary key: each week is named, so that only
+/// the scope's own rows of it are read.
 pub(in crate::maintenance) fn stores(
     conn: &mut Conn,
     scope: &Scope,
-    from_week: i64,
+    weeks: RangeInclusive<i64>,
 ) -> Result<Vec<StoreCounts>, db::Error> {
     let rows = store_weeks::table
-        .filter(store_weeks::week.ge(from_week))
+        .filter(store_weeks::week.eq_any(weeks.collect::<Vec<_>>()))
         .filter(store_weeks::org_path.ge(scope.from()))
         .filter(store_weeks::org_path.lt(scope.below()))
         .group_by((store_weeks::org_path, store_weeks::merchant_no, store_weeks::store_name, store_weeks::model))
@@ -230,14 +234,63 @@ pub(in crate::maintenance) fn terminal_of(
     Ok(query.order(terminals::id).select(terminals::id).first(conn).optional()?)
 }
 
-/// Deletes the oldest week before `before`; returns how many rows went. By primary key.
-pub(in crate::maintenance) fn delete_oldest_week(conn: &mut Conn, before: i64) -> Result<usize, db::Error> {
-    let oldest: Option<i64> = store_weeks::table
+/// Deletes the oldest rows of weeks before `before`, at most [`DELETED_MAX`]; returns how many went. By primary key.
+pub(in crate::maintenance) fn delete_oldest(conn: &mut Conn, before: i64) -> Result<usize, db::Error> {
+    let oldest: Vec<(i64, String, String, String, String)> = store_weeks::table
         .filter(store_weeks::week.lt(before))
-        .order(store_weeks::week)
-        .select(store_weeks::week)
-        .first(conn)
-        .optional()?;
-    let Some(oldest) = oldest else { return Ok(0) };
-    Ok(diesel::delete(store_weeks::table.filter(store_weeks::week.eq(oldest))).execute(conn)?)
+        .order((
+            store_weeks::week,
+            store_weeks::org_path,
+            store_weeks::merchant_no,
+            store_weeks::store_name,
+            store_weeks::model,
+        ))
+        .limit(DELETED_MAX)
+        .select((
+            store_weeks::week,
+            store_weeks::org_path,
+            store_weeks::merchant_no,
+            store_weeks::store_name,
+            store_weeks::model,
+        ))
+        .load(conn)?;
+    let mut deleted = 0;
+    for (week, org_path, merchant_no, store_name, model) in &oldest {
+        let row = store_weeks::table.find((*week, org_path, merchant_no, store_name, model));
+        deleted += diesel::delete(row).execute(conn)?;
+    }
+    Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{Db, Location};
+
+    #[tokio::test]
+    async fn old_weeks_go_in_small_steps_and_a_scope_reads_its_own_rows_of_the_weeks_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&Location::Sqlite(folder.path().join("db"))).unwrap();
+        let most = usize::try_from(DELETED_MAX).unwrap();
+        let read: Result<_, db::Error> = db
+            .write(move |conn| {
+                for n in 0..=DELETED_MAX {
+                    let key = StoreKey::of(1, "/1/", None, Some(&format!("store {n}")), "M").unwrap();
+                    add(conn, &key, 10, [0; 5])?;
+                }
+                for (week, org_path) in [(2, "/1/"), (3, "/1/"), (3, "/2/"), (4, "/1/")] {
+                    add(conn, &StoreKey::of(week, org_path, Some("M1"), None, "M").unwrap(), 10, [0, 1, 0, 0, 0])?;
+                }
+                let deleted = [delete_oldest(conn, 2)?, delete_oldest(conn, 2)?, delete_oldest(conn, 2)?];
+                Ok((deleted, stores(conn, &Scope::subtree("/1/"), 2..=3)?))
+            })
+            .await;
+        let (deleted, counted) = read.unwrap();
+        assert_eq!(deleted, [most, 1, 0]);
+        assert_eq!(counted.len(), 1);
+        assert_eq!(
+            (counted[0].org_path.as_str(), counted[0].attempts, counted[0].errors),
+            ("/1/", 20, [0, 2, 0, 0, 0])
+        );
+    }
 }

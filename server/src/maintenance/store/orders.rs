@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use diesel::dsl::sql;
+use diesel::dsl::{exists, sql};
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use serde::{Deserialize, Serialize};
@@ -202,6 +202,21 @@ pub(in crate::maintenance) fn live(conn: &mut Conn, terminal_id: i64, key: &str)
     Ok(found)
 }
 
+/// Whether an order about one thing at one terminal stands in the way of another: one that is not over, that a person
+/// cancelled, or that was closed since `since_ms`. By `work_orders_by_terminal`.
+pub(in crate::maintenance) fn stands(
+    conn: &mut Conn,
+    terminal_id: i64,
+    key: &str,
+    since_ms: i64,
+) -> Result<bool, db::Error> {
+    let standing = work_orders::table
+        .filter(work_orders::terminal_id.eq(terminal_id))
+        .filter(work_orders::dedup_key.eq(key))
+        .filter(work_orders::state.ne(State::Closed.as_str()).or(work_orders::closed_at_ms.ge(since_ms)));
+    Ok(diesel::select(exists(standing)).get_result(conn)?)
+}
+
 /// What these terminals ever had orders about. By `work_orders_by_terminal`.
 pub(in crate::maintenance) fn keys_of(conn: &mut Conn, ids: &[i64]) -> Result<HashSet<(i64, String)>, db::Error> {
     if ids.is_empty() {
@@ -323,6 +338,18 @@ pub(in crate::maintenance) fn places(conn: &mut Conn, ids: Vec<i64>) -> Result<H
         .load::<(i64, String, Option<String>, Option<String>)>(conn)?;
     let place = |(id, sn, merchant_name, store_name)| (id, Place { sn, merchant_name, store_name });
     Ok(rows.into_iter().map(place).collect())
+}
+
+/// Merchant numbers and stores to which terminals are bound. By primary key.
+pub(in crate::maintenance) fn stores_of(
+    conn: &mut Conn,
+    ids: &[i64],
+) -> Result<HashMap<i64, (Option<String>, Option<String>)>, db::Error> {
+    let rows = terminals::table
+        .filter(terminals::id.eq_any(ids.to_vec()))
+        .select((terminals::id, terminals::merchant_no, terminals::store_name))
+        .load::<(i64, Option<String>, Option<String>)>(conn)?;
+    Ok(rows.into_iter().map(|(id, merchant_no, store_name)| (id, (merchant_no, store_name))).collect())
 }
 
 /// What a terminal's last check-in left.

@@ -185,7 +185,8 @@ fn each_kind_of_work_has_its_own_proof() {
         );
         wait_for_state(server, ops, sim, "in_progress");
         wait_for_state(server, ops, sign_in, "in_progress");
-        wait_for_state(server, ops, repair, "closed");
+        wait_until("the check-in was looked at", || order(server, ops, repair)["proof"]["checks"].is_array());
+        assert_eq!(order(server, ops, repair)["order"]["state"], "waiting_for_proof", "it called before as well");
         for id in [sim, sign_in] {
             done(server, ops, id, json!({})).expect(200);
         }
@@ -193,8 +194,10 @@ fn each_kind_of_work_has_its_own_proof() {
             server,
             &json!({
                 "device": {"iccid": "89860000000000000002"}, "condition": radio, "terminal": {"signed_in": true},
+                "transactions": {"ok": 2, "failed": 0},
             }),
         );
+        wait_for_state(server, ops, repair, "closed");
         wait_for_state(server, ops, sign_in, "closed");
         // The card's old number was the baseline of the second attempt, too.
         wait_for_state(server, ops, sim, "closed");
@@ -215,12 +218,20 @@ fn a_replacement_is_proven_by_the_terminal_that_stands_there_now() {
     on_each_database(|server| {
         let tree = Tree::plant(server);
         let ops = &tree.east_ops;
-        let [old, new] = ["E1", "E2"].map(|sn| Terminal::new(server, &tree, sn));
+        let at = |sn: &str, store: &str| {
+            Terminal::with(server, &tree, &json!({"sn": sn, "model": crate::seed::MODEL, "store_name": store}))
+        };
+        let [old, new] = ["E1", "E2"].map(|sn| at(sn, "门店1"));
+        let (elsewhere, nowhere) = (at("E3", "门店2"), Terminal::new(server, &tree, "E4"));
         let id = open(server, ops, &json!({"terminal_id": old.id, "kind": "replace_terminal", "reason": "reader"}));
         let field = |more: Value| done(server, ops, id, more).expect(422).json()["field"].clone();
         assert_eq!(field(json!({})), "replacement_sn");
         assert_eq!(field(json!({"replacement_sn": "E1"})), "replacement_sn");
         assert_eq!(field(json!({"replacement_sn": "nobody"})), "replacement_sn");
+        // Terminals that work, but not there.
+        [&elsewhere, &nowhere].iter().for_each(|terminal| terminal.report(server, json!({"tamper": "ok"})));
+        assert_eq!(field(json!({"replacement_sn": "E3"})), "replacement_sn");
+        assert_eq!(field(json!({"replacement_sn": "E4"})), "replacement_sn");
         done(server, ops, id, json!({"replacement_sn": "E2"})).expect(200);
         assert_eq!(order(server, ops, id)["replacement_sn"], "E2");
         old.report(server, json!({}));
@@ -345,6 +356,36 @@ fn an_incident_opens_an_order_once_in_its_own_transaction() {
         assert_eq!(detail["history"][0]["note"], "失败率明显高于同型号");
         server.get(&format!("/api/v1/work-orders/{id}"), &tree.west_ops).expect(404);
         act(server, &tree.west_ops, id, "cancel", "not mine").expect(404);
+    });
+}
+
+#[test]
+fn an_incident_that_goes_on_a_day_after_its_order_was_closed_opens_another_one() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let terminal = Terminal::new(server, &tree, "E1");
+        let terminal_id = terminal.id;
+        let ask = || {
+            let now = server.clock.now();
+            let written: Result<Option<i64>, db::Error> = server.block_on(server.state.db.write(move |conn| {
+                let (kind, urgency) = (Kind::Repair, Urgency::Soon);
+                let asked = ForIncident { terminal_id, incident_id: 7, kind, reason: None, urgency, note: "" };
+                open_for_incident(conn, &asked, now)
+            }));
+            written.unwrap()
+        };
+        let first = ask().unwrap();
+        server.clock.advance_ms(2 * DAY_MS);
+        assert_eq!(ask(), None, "it is not over");
+        act(server, &tree.east_ops, first, "close-unproven", "现场照片已存档").expect(200);
+        server.clock.advance_ms(DAY_MS - 60_000);
+        assert_eq!(ask(), None, "that may be from before the work");
+        server.clock.advance_ms(120_000);
+        let second = ask().unwrap();
+        assert_ne!(second, first);
+        act(server, &tree.east_ops, second, "cancel", "终端下周退回").expect(200);
+        server.clock.advance_ms(2 * DAY_MS);
+        assert_eq!(ask(), None, "a person decided");
     });
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tillward_protocol::condition::Condition as Network;
 
 use super::super::mask;
-use super::super::{Kind, State};
+use super::super::{Kind, Level, State};
 use super::{Stored, hold};
 use crate::db::schema::{incidents, sim_cards, terminal_states, terminals};
 use crate::db::{self, Conn};
@@ -23,6 +23,7 @@ const CHILDREN_MAX: i64 = 200;
 pub(in super::super) struct Parent {
     pub id: i64,
     pub kind: Kind,
+    pub level: Level,
     pub key: String,
 }
 
@@ -37,9 +38,11 @@ pub(in super::super) fn parents(conn: &mut Conn, kinds: &[Kind], org_path: &str)
         .filter(incidents::kind.eq_any(kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()))
         .order(incidents::id.desc())
         .limit(PARENTS_MAX)
-        .select((incidents::id, incidents::kind, incidents::dedup_key))
-        .load::<(i64, String, String)>(conn)?;
-    let parent = |(id, kind, key): (i64, String, String)| Some(Parent { id, kind: Kind::parse(&kind)?, key });
+        .select((incidents::id, incidents::kind, incidents::level, incidents::dedup_key))
+        .load::<(i64, String, String, String)>(conn)?;
+    let parent = |(id, kind, level, key): (i64, String, String, String)| {
+        Some(Parent { id, kind: Kind::parse(&kind)?, level: Level::parse(&level)?, key })
+    };
     let mut found: Vec<Parent> = rows.into_iter().filter_map(parent).collect();
     found.sort_by_key(|parent| kinds.iter().position(|kind| *kind == parent.kind));
     Ok(found)

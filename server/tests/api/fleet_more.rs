@@ -1,12 +1,26 @@
 //! The fleet's rules over time: what stays as people left it, what is not over only because it is not looked at any more,
 //! and what they see in a fleet that is larger than their lists.
 
-use serde_json::json;
+use diesel::prelude::*;
+use serde_json::{Value, json};
+use tillward_server::clock::Now;
+use tillward_server::db::schema::terminals;
+use tillward_server::failures::fleet;
 use tillward_server::failures::incidents::{Kind, Level, NewIncident};
 
-use crate::fleet::{alert_kinds, detail, events, new, open_at};
+use crate::fleet::{
+    Planted, act, alert_kinds, detail, events, in_transaction, incidents_of, new, open_at, pass, plant,
+};
 use crate::harness::on_each_database;
-use crate::seed::Tree;
+use crate::seed::{MODEL, Tree};
+
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// The incident of this subject.
+fn about(incidents: &[Value], subject: &str) -> Value {
+    incidents.iter().find(|incident| incident["subject"] == subject).unwrap().clone()
+}
 
 #[test]
 fn nothing_hides_what_is_more_urgent_than_itself() {
@@ -29,5 +43,87 @@ fn nothing_hides_what_is_more_urgent_than_itself() {
         let shown = detail(server, &tree.east_ops, &json!(folded));
         assert_eq!((events(&shown), alert_kinds(&shown)), (vec!["open", "unfold"], vec!["incident_opened"]));
         assert_eq!((&shown["incident"]["masked_since_ms"], &shown["incident"]["level"]), (&json!(null), &json!("P1")));
+    });
+}
+
+#[test]
+fn what_runs_out_stays_resolved_until_more_of_it_comes() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let now = server.clock.now();
+        plant(server, (1..=3).map(|id| Planted::new(id, now.0)).collect());
+        let ends = [(1, now.0 + 5 * DAY_MS), (2, now.0 + 8 * DAY_MS)];
+        in_transaction(server, move |conn| fleet::note_certificates(conn, &ends));
+        pass(server, now);
+        let week = || about(&incidents_of(server, &tree.east_ops, "expiry"), "TLS ≤ 7 d");
+        act(server, &tree.east_ops, week()["id"].as_i64().unwrap(), "resolve");
+        pass(server, Now(now.0 + 2 * HOUR_MS));
+        assert_eq!((&week()["state"], &week()["occurrences"]), (&json!("resolved"), &json!(1)));
+        // The second one comes into the week, and there are as many as before: the first got a new certificate.
+        let renewed = [(1, now.0 + 900 * DAY_MS)];
+        in_transaction(server, move |conn| fleet::note_certificates(conn, &renewed));
+        pass(server, Now(now.0 + 25 * HOUR_MS));
+        assert_eq!((&week()["state"], &week()["affected"]), (&json!("open"), &json!(1)));
+        act(server, &tree.east_ops, week()["id"].as_i64().unwrap(), "resolve");
+        pass(server, Now(now.0 + 27 * HOUR_MS));
+        assert_eq!(week()["state"], "resolved");
+        // The end of a third one becomes known late.
+        let late = [(3, now.0 + 3 * DAY_MS)];
+        in_transaction(server, move |conn| fleet::note_certificates(conn, &late));
+        pass(server, Now(now.0 + 29 * HOUR_MS));
+        assert_eq!((&week()["state"], &week()["affected"]), (&json!("open"), &json!(2)));
+    });
+}
+
+#[test]
+fn each_organization_is_told_of_its_own_that_runs_out() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let now = server.clock.now();
+        plant(server, (1..=3).map(|id| Planted::new(id, now.0)).collect());
+        let ends = [1, 2, 3].map(|id| (id, now.0 + 5 * DAY_MS));
+        in_transaction(server, move |conn| {
+            diesel::update(terminals::table.find(3)).set(terminals::org_path.eq("/101/102/900/")).execute(conn)?;
+            fleet::note_certificates(conn, &ends)
+        });
+        pass(server, now);
+        pass(server, Now(now.0 + 2 * HOUR_MS));
+        let mut found: Vec<(String, i64)> = incidents_of(server, &tree.east_ops, "expiry")
+            .iter()
+            .map(|one| (one["org_path"].as_str().unwrap().to_owned(), one["affected"].as_i64().unwrap()))
+            .collect();
+        found.sort();
+        assert_eq!(found, [("/101/102/".to_owned(), 2), ("/101/102/900/".to_owned(), 1)]);
+    });
+}
+
+#[test]
+fn thousands_of_expired_certificates_hide_no_warning() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let now = server.clock.now();
+        plant(server, vec![Planted::new(1, now.0)]);
+        let (old_ms, soon) = (now.0 - 80 * DAY_MS, [(1, now.0 + 5 * DAY_MS)]);
+        in_transaction(server, move |conn| {
+            let numbers = "WITH RECURSIVE s (n) AS (SELECT 1001 UNION ALL SELECT n + 1 FROM s WHERE n < 11001)";
+            diesel::sql_query(format!(
+                "{numbers} INSERT INTO terminals (id, sn_reversed, sn, model, organization_id, org_path, region, \
+                 lifecycle, session_epoch, stream, assignment_version, created_at_ms, version) \
+                 SELECT n, 'XE' || n, 'EX' || n, '{MODEL}', 102, '/101/102/', '3101', 'active', 1, 1, 0, 0, 1 FROM s"
+            ))
+            .execute(conn)?;
+            diesel::sql_query(format!(
+                "{numbers} INSERT INTO terminal_certificates (terminal_id, expires_at_ms) SELECT n, {old_ms} FROM s"
+            ))
+            .execute(conn)?;
+            fleet::note_certificates(conn, &soon)
+        });
+        pass(server, now);
+        let found = incidents_of(server, &tree.east_ops, "expiry");
+        assert_eq!(about(&found, "TLS ≤ 7 d")["affected"], 1);
+        let over = about(&found, "TLS ≤ 0 d");
+        assert_eq!(over["affected"], 10_001);
+        let shown = detail(server, &tree.east_ops, &over["id"]);
+        assert_eq!(shown["evidence"]["terminals"].as_array().unwrap().len(), 50);
     });
 }

@@ -4,17 +4,18 @@
 use diesel::prelude::*;
 use serde_json::{Value, json};
 use tillward_server::clock::Now;
-use tillward_server::db::schema::terminals;
+use tillward_server::db::schema::{terminal_states, terminals};
 use tillward_server::failures::fleet;
 use tillward_server::failures::incidents::{Kind, Level, NewIncident};
 
 use crate::fleet::{
-    Planted, act, alert_kinds, detail, events, in_transaction, incidents_of, new, open_at, pass, plant,
+    Planted, act, alert_kinds, detail, events, half_past, in_transaction, incidents_of, new, open_at, pass, plant, pool,
 };
-use crate::harness::on_each_database;
+use crate::harness::{TestServer, on_each_database};
 use crate::seed::{MODEL, Tree};
 
-const HOUR_MS: i64 = 3_600_000;
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// The incident of this subject.
@@ -125,5 +126,47 @@ fn thousands_of_expired_certificates_hide_no_warning() {
         assert_eq!(over["affected"], 10_001);
         let shown = detail(server, &tree.east_ops, &over["id"]);
         assert_eq!(shown["evidence"]["terminals"].as_array().unwrap().len(), 50);
+    });
+}
+
+/// Terminals with numbers from `from` on and below `before` called at this moment.
+fn call(server: &TestServer, from: i64, before: i64, at_ms: i64) {
+    in_transaction(server, move |conn| {
+        let those = terminal_states::terminal_id.ge(from).and(terminal_states::terminal_id.lt(before));
+        diesel::update(terminal_states::table.filter(those))
+            .set((
+                terminal_states::last_seen_ms.eq(at_ms),
+                terminal_states::next_check_in_ms.eq(at_ms + 15 * MINUTE_MS),
+            ))
+            .execute(conn)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dead_pool_is_not_over_before_its_terminals_call_again() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let now = half_past(server);
+        plant(server, pool(now, 60, now.0 - MINUTE_MS));
+        pass(server, now);
+        let state = |kind: &str| incidents_of(server, &tree.east_ops, kind)[0]["state"].clone();
+        assert_eq!((state("sim_pool"), state("terminals_offline")), (json!("open"), json!("open")));
+        // The rules look back one day: after that the silent ones are in no list, and silent as before.
+        for hours in [25, 26, 27] {
+            let later = Now(now.0 + hours * HOUR_MS);
+            call(server, 1, 100, later.0 - MINUTE_MS);
+            pass(server, later);
+            assert_eq!((state("sim_pool"), state("terminals_offline")), (json!("open"), json!("open")), "{hours}");
+        }
+        // Seven of sixteen are not half of them; eight are.
+        let later = Now(now.0 + 28 * HOUR_MS);
+        call(server, 1, 108, later.0 - MINUTE_MS);
+        pass(server, later);
+        assert_eq!(state("sim_pool"), "open");
+        let later = Now(now.0 + 29 * HOUR_MS);
+        call(server, 1, 109, later.0 - MINUTE_MS);
+        pass(server, later);
+        assert_eq!((state("sim_pool"), state("terminals_offline")), (json!("mitigated"), json!("mitigated")));
     });
 }

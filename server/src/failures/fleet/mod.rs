@@ -267,15 +267,21 @@ fn incident(found: Found) -> NewIncident {
 async fn subside(db: &Db, now: Now) -> Result<(), db::Error> {
     for rule in Rule::ALL {
         let before_ms = now.0 - rule.quiet_ms();
-        for (id, incident_id) in db.read(move |conn| store::quiet(conn, rule, before_ms)).await? {
-            db.write(move |conn| {
-                if let (true, Some(incident_id)) = (store::end(conn, id, now)?, incident_id) {
-                    incidents::subside(conn, incident_id, now)?;
-                }
-                Ok::<_, db::Error>(())
-            })
-            .await?;
+        for quiet in db.read(move |conn| store::quiet(conn, rule, before_ms)).await? {
+            db.write(move |conn| subside_one(conn, rule, quiet, now)).await?;
         }
+    }
+    Ok(())
+}
+
+fn subside_one(conn: &mut Conn, rule: Rule, quiet: store::Quiet, now: Now) -> Result<(), db::Error> {
+    let Some(incident_id) = quiet.incident_id else { return store::end(conn, quiet.id, now).map(drop) };
+    // Who is silent for longer than the rule looks back is silent all the same.
+    if rule.is_of_silence() && store::silence::is_silent(conn, incident_id, quiet.first_seen_ms)? {
+        return store::go_on(conn, quiet.id, now);
+    }
+    if store::end(conn, quiet.id, now)? {
+        incidents::subside(conn, incident_id, now)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use diesel::sql_types::BigInt;
 
 use super::super::silence::{Late, Member};
 use crate::clock::Now;
-use crate::db::schema::{barred_calls, sim_cards, terminal_states, terminals};
+use crate::db::schema::{barred_calls, incident_terminals, incidents, sim_cards, terminal_states, terminals};
 use crate::db::{self, Conn};
 use crate::on_backend;
 
@@ -172,6 +172,21 @@ pub(in super::super) fn count_online(
         (all, calling) = (all + counts.0, calling + counts.1);
     }
     Ok((u64::try_from(all).unwrap_or(0), u64::try_from(calling).unwrap_or(0)))
+}
+
+/// Whether most of the terminals in use that an unresolved incident lists were not heard since `since_ms`. By primary
+/// keys, of at most as many terminals as an incident lists.
+pub(in super::super) fn is_silent(conn: &mut Conn, incident_id: i64, since_ms: i64) -> Result<bool, db::Error> {
+    let heard: Vec<i64> = incident_terminals::table
+        .inner_join(incidents::table.on(incidents::id.eq(incident_terminals::incident_id)))
+        .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(incident_terminals::terminal_id)))
+        .filter(incident_terminals::incident_id.eq(incident_id))
+        .filter(incidents::state.ne("resolved"))
+        .filter(terminal_states::lifecycle.eq_any(IN_USE))
+        .select(terminal_states::last_seen_ms)
+        .load(conn)?;
+    let silent = heard.iter().filter(|heard_ms| **heard_ms <= since_ms).count();
+    Ok(silent * 2 > heard.len())
 }
 
 /// Notes that terminals called which must not. In the order of their numbers.

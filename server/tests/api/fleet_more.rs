@@ -4,12 +4,14 @@
 use diesel::prelude::*;
 use serde_json::{Value, json};
 use tillward_server::clock::Now;
-use tillward_server::db::schema::{terminal_states, terminals};
-use tillward_server::failures::fleet;
+use tillward_server::db;
+use tillward_server::db::schema::{fleet_passes, terminal_networks, terminal_states, terminals};
 use tillward_server::failures::incidents::{Kind, Level, NewIncident};
+use tillward_server::failures::{advice, fleet};
 
 use crate::fleet::{
-    Planted, act, alert_kinds, detail, events, half_past, in_transaction, incidents_of, new, open_at, pass, plant, pool,
+    Planted, act, alert_kinds, detail, events, half_past, in_transaction, incidents_of, month, new, open_at, pass,
+    plant, pool,
 };
 use crate::harness::{TestServer, on_each_database};
 use crate::seed::{MODEL, Tree};
@@ -168,5 +170,53 @@ fn a_dead_pool_is_not_over_before_its_terminals_call_again() {
         call(server, 1, 109, later.0 - MINUTE_MS);
         pass(server, later);
         assert_eq!((state("sim_pool"), state("terminals_offline")), (json!("mitigated"), json!("mitigated")));
+    });
+}
+
+/// Names of the stores that advice was given to, sorted.
+fn advised(server: &TestServer, token: &str) -> Vec<String> {
+    let page = server.get("/api/v1/network-advice", token).expect(200).json();
+    let names = page["items"].as_array().unwrap().iter().map(|store| store["store_name"].as_str().unwrap().to_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_round_over_networks_keeps_what_it_came_by_however_long_it_takes_and_nothing_else() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let now = server.clock.now();
+        let at = |id: i64, store: &'static str| Planted { store: Some(store), ..Planted::new(id, now.0) };
+        let fleet = [at(1, "A"), at(2, "B"), at(3, "C"), at(4, "D")];
+        plant(server, fleet.to_vec());
+        for one in &fleet {
+            month(server, one, 30, -80, 10, now);
+        }
+        server.block_on(advice::pass(&server.state.db, now)).unwrap();
+        assert_eq!(advised(server, &tree.east_ops), ["A", "B", "C", "D"]);
+        // The round stands at the second terminal, and goes on only after a week.
+        in_transaction(server, |conn| {
+            diesel::update(fleet_passes::table.find("networks")).set(fleet_passes::reached.eq(2)).execute(conn)?;
+            Ok(())
+        });
+        server.block_on(advice::pass(&server.state.db, Now(now.0 + 8 * DAY_MS))).unwrap();
+        assert_eq!(advised(server, &tree.east_ops), ["A", "B", "C", "D"]);
+        // One among the others and the last one are taken out of use: the next round does not come by them.
+        in_transaction(server, |conn| {
+            diesel::update(terminals::table.filter(terminals::id.eq_any([2, 4])))
+                .set(terminals::lifecycle.eq("retired"))
+                .execute(conn)?;
+            Ok(())
+        });
+        server.block_on(advice::pass(&server.state.db, Now(now.0 + 9 * DAY_MS))).unwrap();
+        assert_eq!(advised(server, &tree.east_ops), ["A", "C"]);
+        let left: Vec<i64> = server
+            .block_on(server.state.db.read(|conn| {
+                let rows = terminal_networks::table.order(terminal_networks::terminal_id);
+                rows.select(terminal_networks::terminal_id).load(conn).map_err(db::Error::from)
+            }))
+            .unwrap();
+        assert_eq!(left, [1, 3]);
     });
 }

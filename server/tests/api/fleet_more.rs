@@ -204,7 +204,7 @@ fn a_round_over_networks_keeps_what_it_came_by_however_long_it_takes_and_nothing
         assert_eq!(advised(server, &tree.east_ops), ["A", "B", "C", "D"]);
         // One among the others and the last one are taken out of use: the next round does not come by them.
         in_transaction(server, |conn| {
-            diesel::update(terminals::table.filter(terminals::id.eq_any([2, 4])))
+            diesel::update(terminals::table.filter(terminals::id.eq_any([2_i64, 4])))
                 .set(terminals::lifecycle.eq("retired"))
                 .execute(conn)?;
             Ok(())
@@ -218,5 +218,42 @@ fn a_round_over_networks_keeps_what_it_came_by_however_long_it_takes_and_nothing
             }))
             .unwrap();
         assert_eq!(left, [1, 3]);
+    });
+}
+
+#[test]
+fn a_silence_of_more_terminals_than_are_listed_is_counted_whole() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let now = half_past(server);
+        // Those of the other reseller were heard first: no list has them.
+        let (newer_ms, older_ms) = (now.0 - 60 * MINUTE_MS, now.0 - 70 * MINUTE_MS);
+        in_transaction(server, move |conn| {
+            let numbers = "WITH RECURSIVE s (n) AS (SELECT 1001 UNION ALL SELECT n + 1 FROM s WHERE n < 53000)";
+            let path = "CASE WHEN n > 52000 THEN '/101/104/' ELSE '/101/102/' END";
+            diesel::sql_query(format!(
+                "{numbers} INSERT INTO terminals (id, sn_reversed, sn, model, organization_id, org_path, region, \
+                 lifecycle, session_epoch, stream, assignment_version, created_at_ms, version) \
+                 SELECT n, 'XF' || n, 'FX' || n, '{MODEL}', 102, {path}, '3101', 'active', 1, 1, 0, 0, 1 FROM s"
+            ))
+            .execute(conn)?;
+            diesel::sql_query(format!(
+                "{numbers} INSERT INTO terminal_states (terminal_id, stream, seq, first_seen_ms, last_seen_ms, \
+                 next_check_in_ms, interval_s, sampled_at_ms, check_ins, failures, transactions_ok, \
+                 transactions_failed, firmware, slot, agent, access, carrier, signal, org_path, model, lifecycle, \
+                 region, report) \
+                 SELECT n, 1, 1, 1, CASE WHEN n > 52000 THEN {older_ms} ELSE {newer_ms} - n % 500 * 100 END, \
+                 0, 900, 0, 1, 0, 0, 0, '4.1.0', 'a', '0.1.0', 'wifi', 'unknown', 'good', {path}, '{MODEL}', \
+                 'active', '3101', '{{}}' FROM s"
+            ))
+            .execute(conn)?;
+            Ok(())
+        });
+        pass(server, now);
+        let found = incidents_of(server, &tree.admin, "terminals_offline");
+        assert_eq!((&found[0]["affected"], &found[0]["subject"]), (&json!(52_000), &json!("52000 / 52000")));
+        assert_eq!(found[0]["org_path"], "/101/", "of all that are silent");
+        let shown = detail(server, &tree.admin, &found[0]["id"]);
+        assert_eq!(shown["terminals"].as_array().unwrap().len(), 100);
     });
 }

@@ -24,7 +24,7 @@ const IN_USE: [&str; 2] = ["bound", "active"];
 /// Cuts the time from `since_ms` on into parts, from and before, Unix ms, in each of which about [`PART_ROWS`] terminals
 /// were heard last, so that no statement goes through a whole fleet. One that calls meanwhile may be seen in two parts or
 /// in none: of a million, some hundreds. By `terminal_states_by_last_seen`.
-pub(super) fn parts(conn: &mut Conn, since_ms: i64) -> Result<Vec<(i64, i64)>, db::Error> {
+pub(in super::super) fn parts(conn: &mut Conn, since_ms: i64) -> Result<Vec<(i64, i64)>, db::Error> {
     parts_of(conn, since_ms, PART_ROWS)
 }
 
@@ -103,6 +103,23 @@ fn late_in(conn: &mut Conn, part: (i64, i64), limit: i64, now: Now) -> Result<Ve
         Late { terminal_id, heard_ms, due_ms, interval_s, access, region, org_path, iccid, pool }
     };
     Ok(rows.into_iter().map(late).collect())
+}
+
+/// Terminals in use of one part that are as late: when each was heard, its interval in s and its organization. From
+/// `terminal_states_by_last_seen` alone.
+pub(in super::super) fn late_of(
+    conn: &mut Conn,
+    part: (i64, i64),
+    now: Now,
+) -> Result<Vec<(i64, i64, Option<String>)>, db::Error> {
+    let (from_ms, before_ms) = part;
+    let rows = terminal_states::table
+        .filter(terminal_states::last_seen_ms.ge(from_ms))
+        .filter(terminal_states::last_seen_ms.lt(before_ms))
+        .filter((terminal_states::last_seen_ms + terminal_states::interval_s * 1_500).lt(now.0))
+        .filter(terminal_states::lifecycle.eq_any(IN_USE))
+        .select((terminal_states::last_seen_ms, terminal_states::interval_s, terminal_states::org_path));
+    Ok(rows.load(conn)?)
 }
 
 /// Terminals on the cards of a pool that were heard since `since_ms`: those on record by `sim_cards_by_pool`, else the

@@ -5,13 +5,13 @@ use diesel::prelude::*;
 use serde_json::{Value, json};
 use tillward_server::clock::Now;
 use tillward_server::db;
-use tillward_server::db::schema::{fleet_passes, terminal_networks, terminal_states, terminals};
+use tillward_server::db::schema::{cohort_outcomes, fleet_passes, terminal_networks, terminal_states, terminals};
 use tillward_server::failures::incidents::{Kind, Level, NewIncident};
 use tillward_server::failures::{advice, fleet};
 
 use crate::fleet::{
-    Planted, act, alert_kinds, detail, events, half_past, in_transaction, incidents_of, month, new, open_at, pass,
-    plant, pool,
+    Planted, act, alert_kinds, attempts, detail, events, half_past, in_transaction, incidents_of, month, new, open_at,
+    pass, plant, pool,
 };
 use crate::harness::{TestServer, on_each_database};
 use crate::seed::{MODEL, Tree};
@@ -255,5 +255,34 @@ fn a_silence_of_more_terminals_than_are_listed_is_counted_whole() {
         assert_eq!(found[0]["org_path"], "/101/", "of all that are silent");
         let shown = detail(server, &tree.admin, &found[0]["id"]);
         assert_eq!(shown["terminals"].as_array().unwrap().len(), 100);
+    });
+}
+
+#[test]
+fn the_numbers_of_a_day_are_summed_over_its_hours_and_no_others() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let hour_ms = server.clock.now().hour_ms();
+        for (back, n) in [(0, 1), (5, 20), (22, 300), (30, 4_000)] {
+            attempts(server, hour_ms - back * HOUR_MS, n);
+        }
+        in_transaction(server, move |conn| {
+            for (back, outcome, n) in [(0, "code:96", 1), (5, "stage:tls", 20), (5, "code:51", 300), (30, "code:96", 9)]
+            {
+                diesel::insert_into(cohort_outcomes::table)
+                    .values((
+                        cohort_outcomes::hour_ms.eq(hour_ms - back * HOUR_MS),
+                        cohort_outcomes::cohort_id.eq(1),
+                        cohort_outcomes::outcome.eq(outcome),
+                        cohort_outcomes::failures.eq(n),
+                    ))
+                    .execute(conn)?;
+            }
+            Ok(())
+        });
+        let numbers = server.get("/api/v1/fleet/kpis", &tree.east_ops).expect(200).json();
+        assert_eq!((&numbers["payments_ok"], &numbers["payments_failed"]), (&json!(321), &json!(21)));
+        let elsewhere = server.get("/api/v1/fleet/kpis", &tree.west_ops).expect(200).json();
+        assert_eq!((&elsewhere["payments_ok"], &elsewhere["payments_failed"]), (&json!(0), &json!(0)));
     });
 }

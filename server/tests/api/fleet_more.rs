@@ -267,7 +267,8 @@ fn the_numbers_of_a_day_are_summed_over_its_hours_and_no_others() {
             attempts(server, hour_ms - back * HOUR_MS, n);
         }
         in_transaction(server, move |conn| {
-            for (back, outcome, n) in [(0, "code:96", 1), (5, "stage:tls", 20), (5, "code:51", 300), (30, "code:96", 9)]
+            for (back, outcome, n) in
+                [(0, "code:96", 1_i64), (5, "stage:tls", 20), (5, "code:51", 300), (30, "code:96", 9)]
             {
                 diesel::insert_into(cohort_outcomes::table)
                     .values((

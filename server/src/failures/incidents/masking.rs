@@ -6,7 +6,7 @@ use serde_json::json;
 use super::mask::{self, Condition};
 use super::state::{Event, State, step};
 use super::store::{self, Stored, Who};
-use super::{ACTOR, Level, NewIncident, parameters, title_key};
+use super::{ACTOR, NewIncident, parameters, title_key};
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
@@ -15,15 +15,19 @@ use crate::db::{self, Conn};
 /// What was seen within this time goes on, ms: some passes of the rules.
 pub const FRESH_MS: i64 = 10 * 60_000;
 
-/// The incident under way that explains `new`, if one does that is at least as urgent as `level`, which `new` has or its
-/// incident had before. One query for kinds that can be explained, none for others; one more for each candidate that is
-/// about a place.
-pub(super) fn parent(conn: &mut Conn, new: &NewIncident, level: Level) -> Result<Option<i64>, db::Error> {
+/// The incident under way that explains `new`, if one does that is at least as urgent as it and as its incident so far.
+/// One query for kinds that can be explained, none for others; one more where there are candidates, and one for each
+/// candidate that is about a place.
+pub(super) fn parent(conn: &mut Conn, new: &NewIncident) -> Result<Option<i64>, db::Error> {
     let kinds = mask::parents(new.kind);
     if kinds.is_empty() {
         return Ok(None);
     }
     let found = store::masks::parents(conn, kinds, &new.org_path)?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let level = store::masks::level_so_far(conn, new)?.map_or(new.level, |before| before.min(new.level));
     for parent in found.into_iter().filter(|parent| mask::is_as_urgent(parent.level, level)) {
         let explains = match mask::condition(parent.kind, &parent.key, new.kind) {
             Condition::Always => true,

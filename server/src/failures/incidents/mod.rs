@@ -95,11 +95,9 @@ pub fn open(conn: &mut Conn, new: NewIncident, now: Now) -> Result<i64, db::Erro
         ..new
     };
     for _ in 0..ATTEMPTS {
+        let parent_id = masking::parent(conn, &new)?;
         let found = store::hold_newest(conn, &new)?;
-        let found = found.filter(|found| found.state.takes_up(found.resolved_at_ms, now.0));
-        let level = found.as_ref().map_or(new.level, |found| found.level.min(new.level));
-        let parent_id = masking::parent(conn, &new, level)?;
-        if let Some(found) = found {
+        if let Some(found) = found.filter(|found| found.state.takes_up(found.resolved_at_ms, now.0)) {
             return take_up(conn, &found, &new, parent_id, now);
         }
         if let Some(id) = store::insert(conn, &new, parent_id, now)? {

@@ -162,7 +162,7 @@ pub fn fail(
 }
 
 /// Attempts of the whole fleet in one hour.
-fn attempts(server: &TestServer, hour_ms: i64, n: i64) {
+pub fn attempts(server: &TestServer, hour_ms: i64, n: i64) {
     in_transaction(server, move |conn| {
         let known: Option<i64> = cohorts::table.find(1).select(cohorts::id).first(conn).optional()?;
         if known.is_none() {
@@ -217,7 +217,7 @@ fn usual(server: &TestServer, weeks: i64) {
 }
 
 /// Half past the hour: the window is the running hour.
-fn half_past(server: &TestServer) -> Now {
+pub fn half_past(server: &TestServer) -> Now {
     Now(server.clock.now().hour_ms() + 30 * MINUTE_MS)
 }
 
@@ -225,26 +225,26 @@ pub fn pass(server: &TestServer, now: Now) {
     server.block_on(fleet::pass(&server.state.db, now, "UTC")).unwrap();
 }
 
-fn incidents_of(server: &TestServer, token: &str, kind: &str) -> Vec<Value> {
+pub fn incidents_of(server: &TestServer, token: &str, kind: &str) -> Vec<Value> {
     let page = server.get(&format!("/api/v1/incidents?kind={kind}"), token).expect(200).json();
     page["items"].as_array().unwrap().clone()
 }
 
-fn detail(server: &TestServer, token: &str, id: &Value) -> Value {
+pub fn detail(server: &TestServer, token: &str, id: &Value) -> Value {
     server.get(&format!("/api/v1/incidents/{id}"), token).expect(200).json()
 }
 
-fn rule(server: &TestServer, token: &str, name: &str) -> (String, Option<String>) {
+pub fn rule(server: &TestServer, token: &str, name: &str) -> (String, Option<String>) {
     let rules = server.get("/api/v1/fleet/rules", token).expect(200).json();
     let rule = rules.as_array().unwrap().iter().find(|rule| rule["rule"] == name).unwrap().clone();
     (rule["verdict"].as_str().unwrap().to_owned(), rule["missing"].as_str().map(str::to_owned))
 }
 
-fn alert_kinds(detail: &Value) -> Vec<&str> {
+pub fn alert_kinds(detail: &Value) -> Vec<&str> {
     detail["alerts"].as_array().unwrap().iter().rev().map(|alert| alert["kind"].as_str().unwrap()).collect()
 }
 
-fn events(detail: &Value) -> Vec<&str> {
+pub fn events(detail: &Value) -> Vec<&str> {
     detail["timeline"].as_array().unwrap().iter().rev().map(|entry| entry["event"].as_str().unwrap()).collect()
 }
 
@@ -434,7 +434,7 @@ fn few_terminals_are_not_judged_for_places() {
 }
 
 /// 16 terminals on one pool that died some minutes ago, and 40 others that were heard at another moment.
-fn pool(now: Now, died_min: i64, others_heard_ms: i64) -> Vec<Planted> {
+pub fn pool(now: Now, died_min: i64, others_heard_ms: i64) -> Vec<Planted> {
     let died_ms = now.0 - died_min * MINUTE_MS;
     let mut fleet: Vec<Planted> = (1..=40).map(|id| Planted::new(id, others_heard_ms)).collect();
     fleet.extend((101..=116).map(|id| Planted {
@@ -520,7 +520,7 @@ fn a_pool_is_not_dead_where_the_others_are_silent_too_or_where_there_are_none() 
 }
 
 /// Days of planted terminals: each morning the counters have grown by twenty, and terminal 7 failed on these days.
-fn days(server: &TestServer, fleet: &[Planted], bad: &[i64], slots: i64) -> Now {
+pub fn days(server: &TestServer, fleet: &[Planted], bad: &[i64], slots: i64) -> Now {
     let morning = server.clock.now().0 / DAY_MS * DAY_MS + HOUR_MS;
     for day in 0..=3 {
         let now = Now(morning + day * DAY_MS);
@@ -643,7 +643,7 @@ fn what_runs_out_is_told_at_ninety_thirty_and_seven_days() {
     });
 }
 
-fn new(kind: Kind, key: &str, terminal_ids: Vec<i64>) -> NewIncident {
+pub fn new(kind: Kind, key: &str, terminal_ids: Vec<i64>) -> NewIncident {
     NewIncident {
         kind,
         level: Level::P2,
@@ -658,11 +658,11 @@ fn new(kind: Kind, key: &str, terminal_ids: Vec<i64>) -> NewIncident {
     }
 }
 
-fn open_at(server: &TestServer, new: NewIncident, now: Now) -> i64 {
+pub fn open_at(server: &TestServer, new: NewIncident, now: Now) -> i64 {
     in_transaction(server, move |conn| incidents::open(conn, new, now))
 }
 
-fn act(server: &TestServer, token: &str, id: i64, verb: &str) {
+pub fn act(server: &TestServer, token: &str, id: i64, verb: &str) {
     server.post(&format!("/api/v1/incidents/{id}/{verb}"), token, &json!({"note": "x"})).expect(200);
 }
 
@@ -823,7 +823,7 @@ fn of_several_servers_one_runs_a_pass() {
 }
 
 /// A month of a terminal's check-ins, each with five payments; every `fails`-th did not get one of them through.
-fn month(server: &TestServer, one: &Planted, samples: i64, rsrp_dbm: i64, fails: i64, now: Now) {
+pub fn month(server: &TestServer, one: &Planted, samples: i64, rsrp_dbm: i64, fails: i64, now: Now) {
     let planted = one.clone();
     in_transaction(server, move |conn| {
         for n in 0..samples {

@@ -21,6 +21,7 @@ mod failures;
 mod feed;
 mod fixtures;
 mod fleet;
+mod fleet_more;
 mod frame;
 mod harness;
 mod import;

@@ -1,7 +1,7 @@
 //! Network advice: how good each store's network is, what to change about it, and what that would have saved.
 //!
 //! A pass goes round the terminals, folds the last month of each into its links ([`measure`]) and judges its store
-//! ([`judge`]). What it is compared with are sums over all terminals of the region, whoever they belong to: rates of at
+//! ([`judge`]). What it is compared with are sums over terminals of the region, whoever they belong to: rates of at
 //! least ten terminals, and nothing that names one. Pages read what the pass wrote.
 
 pub mod http;
@@ -9,7 +9,7 @@ pub mod judge;
 pub mod measure;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tillward_protocol::crypto::sha256;
@@ -17,7 +17,7 @@ use tillward_protocol::crypto::sha256;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::operators::Scope;
-use judge::{Judged, Thresholds};
+use judge::{Judged, Peer, Thresholds};
 use measure::Link;
 
 /// What advice rests on, ms: the last month, which is what conditions are kept for.
@@ -26,10 +26,8 @@ pub const WINDOW_MS: i64 = 30 * 86_400_000;
 const ROUND_MS: i64 = 3_600_000;
 /// Terminals folded at a time.
 const TERMINALS: i64 = 20;
-/// Samples read in one pass, about; a quarter of a second.
-const SAMPLES_MAX: usize = 60_000;
-/// What was not judged anew for this long is gone, ms.
-const KEPT_MS: i64 = 7 * 86_400_000;
+/// Samples read in one pass, about: a second or so each minute, and a million terminals in some days.
+const SAMPLES_MAX: usize = 300_000;
 /// In place of a score where there is too little to judge by: after all scores.
 const UNKNOWN: i64 = 1_000;
 
@@ -105,18 +103,18 @@ fn or_empty(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or_default()
 }
 
-/// One pass at `now`: a bounded piece of the round over all terminals. Idempotent.
+/// One pass at `now`: a bounded piece of the round over all terminals. Idempotent. What a round does not come by, however
+/// long it takes, is gone after it.
 ///
 /// # Errors
 /// [`db::Error`]; what was written before stays.
 pub async fn pass(db: &Db, now: Now) -> Result<(), db::Error> {
     let Some(mut after) = db.write(move |conn| store::begin(conn, now, ROUND_MS)).await? else { return Ok(()) };
+    let mut peers = BTreeMap::new();
     let mut read = 0;
     while read < SAMPLES_MAX {
         let terminals = db.read(move |conn| store::terminals(conn, after, TERMINALS)).await?;
-        let Some(last) = terminals.last().map(|terminal| terminal.id) else {
-            return db.write(move |conn| store::end(conn, now.0 - KEPT_MS)).await;
-        };
+        let Some(last) = terminals.last().map(|terminal| terminal.id) else { return end(db, after).await };
         let (folded, samples) = db
             .read(move |conn| {
                 let mut folded = Vec::with_capacity(terminals.len());
@@ -130,23 +128,35 @@ pub async fn pass(db: &Db, now: Now) -> Result<(), db::Error> {
             })
             .await?;
         read += samples + folded.len();
-        db.write(move |conn| {
-            let mut stores = BTreeSet::new();
-            for (terminal, links) in folded {
-                store::replace_links(conn, terminal.id, &terminal.region, &links, now)?;
-                if terminal.store.is_named() {
-                    stores.insert((terminal.store, terminal.region));
+        let stores = db
+            .write(move |conn| {
+                let mut stores = BTreeSet::new();
+                for (terminal, links) in folded {
+                    store::replace_links(conn, terminal.id, &terminal.region, &links, now)?;
+                    if terminal.store.is_named() {
+                        stores.insert((terminal.store, terminal.region));
+                    }
                 }
-            }
-            for (store, region) in stores {
-                judge_store(conn, &store, &region, now)?;
-            }
+                store::delete_passed_over(conn, after, last, now)?;
+                Ok::<_, db::Error>(stores)
+            })
+            .await?;
+        let judged = judge_stores(db, stores, &mut peers, now).await?;
+        db.write(move |conn| {
+            judged.into_iter().try_for_each(|store| store::write_store(conn, store))?;
             store::reach(conn, last)
         })
         .await?;
         after = last;
     }
     Ok(())
+}
+
+/// The round is done with the terminal `last`: what it did not come by is gone.
+async fn end(db: &Db, last: i64) -> Result<(), db::Error> {
+    while db.write(move |conn| store::delete_above(conn, last)).await? > 0 {}
+    while db.write(store::delete_stores).await? > 0 {}
+    db.write(|conn| store::reach(conn, 0)).await
 }
 
 /// A terminal's last month by access and carrier, and how many samples that was.
@@ -157,8 +167,47 @@ fn links(conn: &mut Conn, terminal_id: i64, now: Now) -> Result<(Vec<Link>, usiz
     Ok((measure::fold(&samples, &unreached), samples.len()))
 }
 
-fn judge_store(conn: &mut Conn, id: &StoreId, region: &str, now: Now) -> Result<(), db::Error> {
-    let (terminals, merchant_name, rows) = store::links_of_store(conn, id)?;
+/// Judges stores, each in its region. What regions are compared with is read once in a pass, and nothing of it while
+/// others wait to write.
+async fn judge_stores(
+    db: &Db,
+    stores: BTreeSet<(StoreId, String)>,
+    peers: &mut BTreeMap<String, Vec<Peer>>,
+    now: Now,
+) -> Result<Vec<StoreNetwork>, db::Error> {
+    let regions: BTreeSet<String> = stores.iter().map(|(_, region)| region.clone()).collect();
+    for region in regions.into_iter().filter(|region| !peers.contains_key(region)).collect::<Vec<_>>() {
+        let of = region.clone();
+        let found = db.read(move |conn| store::peers(conn, &of)).await?;
+        peers.insert(region, found);
+    }
+    let measured = db
+        .read(move |conn| {
+            let mut measured = Vec::with_capacity(stores.len());
+            for (id, region) in stores {
+                let links = store::links_of_store(conn, &id)?;
+                measured.push((id, region, links));
+            }
+            Ok::<_, db::Error>(measured)
+        })
+        .await?;
+    let mut judged = Vec::with_capacity(measured.len());
+    for (id, region, links) in measured {
+        if let Some(of_region) = peers.get(&region) {
+            judged.extend(judge_store(&id, region, links, of_region, now));
+        }
+    }
+    Ok(judged)
+}
+
+/// Judges a store by how many of its terminals are measured, its merchant's name and their links; `None` without any.
+fn judge_store(
+    id: &StoreId,
+    region: String,
+    (terminals, merchant_name, rows): (i64, Option<String>, Vec<Link>),
+    peers: &[Peer],
+    now: Now,
+) -> Option<StoreNetwork> {
     let mut links: Vec<Link> = Vec::new();
     for row in rows {
         match links.iter_mut().find(|link| link.access == row.access && link.carrier == row.carrier) {
@@ -167,27 +216,25 @@ fn judge_store(conn: &mut Conn, id: &StoreId, region: &str, now: Now) -> Result<
         }
     }
     if links.is_empty() {
-        return Ok(());
+        return None;
     }
-    let peers = store::peers(conn, region)?;
-    let judged = judge::judge(&links, &peers, &Thresholds::default());
+    let judged = judge::judge(&links, peers, &Thresholds::default());
     let all = links.iter().fold(measure::Tally::default(), |sum, link| sum.plus(link.all()));
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let store = StoreNetwork {
+    Some(StoreNetwork {
         id: id.number(),
         org_path: id.org_path.clone(),
         merchant_no: id.merchant_no.clone(),
         merchant_name,
         store_name: id.store_name.clone(),
-        region: region.to_owned(),
+        region,
         terminals,
         attempts: count(all.attempts),
         failed: count(all.failed),
         links,
         judged,
         computed_at_ms: now.0,
-    };
-    store::write_store(conn, store)
+    })
 }
 
 /// Stores of the scope, the worst network first, those that cannot be judged last, after `after`.

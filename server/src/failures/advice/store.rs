@@ -1,8 +1,6 @@
 //! SQL of network advice.
 
-use diesel::dsl::{count_star, sql};
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
 
 use super::judge::Peer;
 use super::measure::{Link, Sample, Tally, Unreached};
@@ -22,7 +20,11 @@ const FAILURES_MAX: i64 = 5_000;
 /// Terminals of one store.
 const STORE_TERMINALS_MAX: i64 = 200;
 /// Ways to be connected that are told apart in one region.
-const PEERS_MAX: i64 = 100;
+const PEERS_MAX: usize = 100;
+/// Terminals of a region that stand for all that are connected in their way: of more a rate is no surer.
+const PEER_TERMINALS_MAX: i64 = 10_000;
+/// Old rows deleted in one transaction.
+const DELETED_MAX: i64 = 500;
 /// Stages at which a payment did not get through.
 const UNREACHED: [&str; 5] = ["dns", "tcp", "tls", "send", "wait"];
 
@@ -47,11 +49,39 @@ pub(super) fn reach(conn: &mut Conn, terminal_id: i64) -> Result<(), db::Error> 
     Ok(())
 }
 
-/// The round is done: what it did not come by since `before_ms` is gone.
-pub(super) fn end(conn: &mut Conn, before_ms: i64) -> Result<(), db::Error> {
-    diesel::delete(store_networks::table.filter(store_networks::computed_at_ms.lt(before_ms))).execute(conn)?;
-    diesel::delete(terminal_networks::table.filter(terminal_networks::computed_at_ms.lt(before_ms))).execute(conn)?;
-    reach(conn, 0)
+/// Deletes the links of terminals above `after` and up to `last` that the pass at `now` did not write: they are in use no
+/// more. By primary key.
+pub(super) fn delete_passed_over(conn: &mut Conn, after: i64, last: i64, now: Now) -> Result<(), db::Error> {
+    let passed_over = terminal_networks::table
+        .filter(terminal_networks::terminal_id.gt(after))
+        .filter(terminal_networks::terminal_id.le(last))
+        .filter(terminal_networks::computed_at_ms.ne(now.0));
+    diesel::delete(passed_over).execute(conn)?;
+    Ok(())
+}
+
+/// Deletes links of terminals above the last one of the round, some of them; returns how many went. By primary key.
+pub(super) fn delete_above(conn: &mut Conn, last: i64) -> Result<usize, db::Error> {
+    let above: Vec<i64> = terminal_networks::table
+        .filter(terminal_networks::terminal_id.gt(last))
+        .order(terminal_networks::terminal_id)
+        .limit(DELETED_MAX)
+        .select(terminal_networks::terminal_id)
+        .load(conn)?;
+    Ok(diesel::delete(terminal_networks::table.filter(terminal_networks::terminal_id.eq_any(above))).execute(conn)?)
+}
+
+/// Deletes stores that were not judged since the round began, some of them; returns how many went. By
+/// `store_networks_by_age`.
+pub(super) fn delete_stores(conn: &mut Conn) -> Result<usize, db::Error> {
+    let began_ms: i64 = fleet_passes::table.find(ROUND).select(fleet_passes::at_ms).first(conn)?;
+    let old: Vec<i64> = store_networks::table
+        .filter(store_networks::computed_at_ms.lt(began_ms))
+        .order(store_networks::computed_at_ms)
+        .limit(DELETED_MAX)
+        .select(store_networks::id)
+        .load(conn)?;
+    Ok(diesel::delete(store_networks::table.filter(store_networks::id.eq_any(old))).execute(conn)?)
 }
 
 /// A terminal on the round.
@@ -184,34 +214,68 @@ pub(super) fn links_of_store(conn: &mut Conn, id: &StoreId) -> Result<(i64, Opti
 }
 
 /// How the terminals of a region are connected and how they fare: sums over each access and carrier. By
-/// `terminal_networks_by_region`.
+/// `terminal_networks_by_region`, one way after the other.
 pub(super) fn peers(conn: &mut Conn, region: &str) -> Result<Vec<Peer>, db::Error> {
-    type Columns = (String, String, i64, i64, i64, i64, i64);
-    let sum = |columns: &str| sql::<BigInt>(&format!("CAST(COALESCE(SUM({columns}), 0) AS BIGINT)"));
-    let rows = terminal_networks::table
+    let mut peers: Vec<Peer> = Vec::new();
+    while peers.len() < PEERS_MAX {
+        let Some((access, carrier)) = next_way(conn, region, peers.last())? else { break };
+        peers.push(peer(conn, region, access, carrier)?);
+    }
+    Ok(peers)
+}
+
+/// The next access and carrier in their order after those of `last`: two look-ups in the index, however many terminals
+/// there are.
+fn next_way(conn: &mut Conn, region: &str, last: Option<&Peer>) -> Result<Option<(String, String)>, db::Error> {
+    let way = (terminal_networks::access, terminal_networks::carrier);
+    let (mut from, mut same) = (String::new(), None);
+    if let Some(last) = last {
+        from.clone_from(&last.access);
+        same = terminal_networks::table
+            .filter(terminal_networks::region.eq(region))
+            .filter(terminal_networks::access.eq(&last.access))
+            .filter(terminal_networks::carrier.gt(&last.carrier))
+            .order(terminal_networks::carrier)
+            .select(way)
+            .first::<(String, String)>(conn)
+            .optional()?;
+    }
+    if same.is_some() {
+        return Ok(same);
+    }
+    let next = terminal_networks::table
         .filter(terminal_networks::region.eq(region))
-        .group_by((terminal_networks::access, terminal_networks::carrier))
-        .order((terminal_networks::access, terminal_networks::carrier))
-        .limit(PEERS_MAX)
+        .filter(terminal_networks::access.gt(from))
+        .order(way)
+        .select(way);
+    Ok(next.first::<(String, String)>(conn).optional()?)
+}
+
+fn peer(conn: &mut Conn, region: &str, access: String, carrier: String) -> Result<Peer, db::Error> {
+    type Columns = (i64, i64, i64, i64, i64, i64);
+    let rows: Vec<Columns> = terminal_networks::table
+        .filter(terminal_networks::region.eq(region))
+        .filter(terminal_networks::access.eq(&access))
+        .filter(terminal_networks::carrier.eq(&carrier))
+        .limit(PEER_TERMINALS_MAX)
         .select((
-            terminal_networks::access,
-            terminal_networks::carrier,
-            count_star(),
-            sum("attempts_strong"),
-            sum("failed_strong"),
-            sum("attempts_strong + attempts_weak + attempts_other"),
-            sum("failed_strong + failed_weak + failed_other"),
+            terminal_networks::attempts_strong,
+            terminal_networks::failed_strong,
+            terminal_networks::attempts_weak,
+            terminal_networks::failed_weak,
+            terminal_networks::attempts_other,
+            terminal_networks::failed_other,
         ))
-        .load::<Columns>(conn)?;
+        .load(conn)?;
     let count = |n: i64| u64::try_from(n).unwrap_or(0);
-    let peer = |(access, carrier, terminals, strong, failed_strong, all, failed): Columns| Peer {
-        access,
-        carrier,
-        terminals: count(terminals),
-        strong: Tally { attempts: count(strong), failed: count(failed_strong) },
-        all: Tally { attempts: count(all), failed: count(failed) },
-    };
-    Ok(rows.into_iter().map(peer).collect())
+    let tally = |attempts, failed| Tally { attempts: count(attempts), failed: count(failed) };
+    let mut peer = Peer { access, carrier, ..Peer::default() };
+    for (strong, failed_strong, weak, failed_weak, other, failed_other) in rows {
+        peer.terminals += 1;
+        peer.strong = peer.strong.plus(tally(strong, failed_strong));
+        peer.all = peer.all.plus(tally(strong + weak + other, failed_strong + failed_weak + failed_other));
+    }
+    Ok(peer)
 }
 
 /// Writes a store in place of what it was.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::rules::suspect::{self, Day, Suspect};
 use super::rules::{Missing, Rule, Verdict};
-use super::{DAY_MS, Found, note, reasons, report, store};
+use super::{DAY_MS, Found, HOUR_MS, note, reasons, report, store};
 use crate::clock::Now;
 use crate::db::{self, Db};
 use crate::failures::incidents::{Kind, Level};
@@ -41,26 +41,50 @@ pub(super) async fn suspects(db: &Db, now: Now, offset_ms: i64) -> Result<(), db
     Ok(())
 }
 
+/// Terminals that are alike, and the day of each.
+type Groups = BTreeMap<store::days::Kind, Vec<Day>>;
+
+/// Slots since `from_ms` in which terminals failed by themselves, hour by hour: no slot is in two of them.
+async fn failed(db: &Db, from_ms: i64, now: Now) -> Result<HashMap<i64, i64>, db::Error> {
+    let mut failed: HashMap<i64, i64> = HashMap::new();
+    let mut from_ms = from_ms;
+    while from_ms < now.0 {
+        let to_ms = (from_ms - from_ms.rem_euclid(HOUR_MS) + HOUR_MS).min(now.0);
+        for (terminal_id, slots) in db.read(move |conn| store::days::failed(conn, from_ms, to_ms)).await? {
+            *failed.entry(terminal_id).or_default() += slots;
+        }
+        from_ms = to_ms;
+    }
+    Ok(failed)
+}
+
+/// The day between two tallies, the first of them at `from_ms`: of all terminals, piece by piece.
+async fn groups(db: &Db, day: i64, next: i64, from_ms: i64, now: Now) -> Result<Groups, db::Error> {
+    let failed = failed(db, from_ms, now).await?;
+    let count = |counts: &HashMap<i64, i64>, id: i64| counts.get(&id).copied().unwrap_or(0);
+    let mut groups = Groups::new();
+    let mut above = 0;
+    while let Some((last, kinds)) = db.read(move |conn| store::days::kinds(conn, from_ms, above)).await? {
+        let (before, after) = db
+            .read(move |conn| {
+                let before = store::days::tallies(conn, day, above, last)?;
+                Ok::<_, db::Error>((before, store::days::tallies(conn, next, above, last)?))
+            })
+            .await?;
+        for (terminal_id, kind) in kinds {
+            let attempts = count(&after, terminal_id).saturating_sub(count(&before, terminal_id));
+            let (attempts, failed) = (u64::try_from(attempts).unwrap_or(0), count(&failed, terminal_id));
+            let failed = u64::try_from(failed).unwrap_or(0).min(attempts);
+            groups.entry(kind).or_default().push(Day { terminal_id, attempts, failed });
+        }
+        above = last;
+    }
+    Ok(groups)
+}
+
 /// Judges the time between two tallies.
 async fn judge(db: &Db, day: i64, next: i64, from_ms: i64, now: Now) -> Result<(), db::Error> {
-    let (before, after, failed, kinds) = db
-        .read(move |conn| {
-            Ok::<_, db::Error>((
-                store::days::tallies(conn, day)?,
-                store::days::tallies(conn, next)?,
-                store::days::failed(conn, from_ms, now.0)?,
-                store::days::kinds(conn, from_ms)?,
-            ))
-        })
-        .await?;
-    let count = |counts: &HashMap<i64, i64>, id: i64| counts.get(&id).copied().unwrap_or(0);
-    let mut groups: BTreeMap<[String; 3], Vec<Day>> = BTreeMap::new();
-    for (terminal_id, kind) in kinds {
-        let attempts = count(&after, terminal_id).saturating_sub(count(&before, terminal_id));
-        let (attempts, failed) = (u64::try_from(attempts).unwrap_or(0), count(&failed, terminal_id));
-        let failed = u64::try_from(failed).unwrap_or(0).min(attempts);
-        groups.entry(kind).or_default().push(Day { terminal_id, attempts, failed });
-    }
+    let groups = groups(db, day, next, from_ms, now).await?;
     let mut said: Verdict<()> =
         if groups.is_empty() { Verdict::Insufficient(Missing::Terminals) } else { Verdict::Clear };
     let mut found: Vec<(Suspect, [String; 3])> = Vec::new();

@@ -46,24 +46,34 @@ pub struct Kpis {
     pub cards_ending: i64,
 }
 
-/// The numbers of the scope. Costs as many rows of cells as there were in a day.
+/// The numbers of the scope. Costs as many rows of cells as there were in a day, hour by hour.
 ///
 /// # Errors
 /// [`db::Error`].
 pub fn kpis(conn: &mut Conn, scope: &Scope, now: Now) -> Result<Kpis, db::Error> {
-    let from_ms = now.hour_ms() + HOUR_MS - PAYMENTS_MS;
     let (online, in_use) = store::kpis::online(conn, scope, now.0 - DAY_MS, now)?;
-    let (judged, explained) = store::kpis::explained(conn, scope, from_ms)?;
     let (resolved, repair_mean_ms) = store::kpis::repaired(conn, scope, now.0 - INCIDENTS_MS)?;
-    Ok(Kpis {
-        payments_ok: store::kpis::payments_ok(conn, scope, from_ms)?,
-        payments_failed: store::kpis::payments_failed(conn, scope, from_ms)?,
-        judged,
-        explained,
+    let mut kpis = Kpis {
+        payments_ok: 0,
+        payments_failed: 0,
+        judged: 0,
+        explained: 0,
         online,
         in_use,
         resolved,
         repair_mean_ms,
         cards_ending: store::kpis::cards_ending(conn, scope, now.0, now.0 + CARDS_MS)?,
-    })
+    };
+    let mut hour_ms = now.hour_ms() + HOUR_MS - PAYMENTS_MS;
+    while hour_ms <= now.hour_ms() {
+        for part in store::window::cohorts_of(conn, hour_ms)? {
+            kpis.payments_ok += store::kpis::payments_ok(conn, scope, hour_ms, part)?;
+            kpis.payments_failed += store::kpis::payments_failed(conn, scope, hour_ms, part)?;
+        }
+        let (judged, explained) = store::kpis::explained(conn, scope, hour_ms)?;
+        kpis.judged += judged;
+        kpis.explained += explained;
+        hour_ms += HOUR_MS;
+    }
+    Ok(kpis)
 }

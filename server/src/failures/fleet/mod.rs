@@ -196,14 +196,19 @@ async fn note<T>(db: &Db, rule: Rule, verdict: &Verdict<T>, now: Now) -> Result<
     db.write(move |conn| store::set_rule(conn, rule, name, missing, now)).await
 }
 
+/// Whether what was found is that of an open finding in the organization at `path`: the same thing stays with the people
+/// who have it, as long as they see all of it. What runs out each organization is told of its own.
+fn belongs(found: &Found, path: &str) -> bool {
+    if found.rule == Rule::Expiry { found.org_path == path } else { found.org_path.starts_with(path) }
+}
+
 /// Writes what was found, in one transaction: the finding, the boost of its terminals, its incident. The incident comes
 /// last, because the audit log's lock is the last that a transaction takes; its number is returned.
 async fn report(db: &Db, found: Found, now: Now) -> Result<Option<i64>, db::Error> {
     db.write(move |conn| {
         let mut found = found;
         let open = store::open_about(conn, found.rule, &found.key)?;
-        // The same thing stays with the people who have it, as long as they see all of it.
-        let same = open.into_iter().find(|(_, path)| found.org_path.starts_with(path.as_str()));
+        let same = open.into_iter().find(|(_, path)| belongs(&found, path));
         let id = match same {
             Some((id, path)) => {
                 found.org_path = path;
@@ -234,7 +239,7 @@ async fn report(db: &Db, found: Found, now: Now) -> Result<Option<i64>, db::Erro
 async fn keep(db: &Db, mut found: Found, now: Now) -> Result<bool, db::Error> {
     db.write(move |conn| {
         let open = store::open_about(conn, found.rule, &found.key)?;
-        let same = open.into_iter().find(|(_, path)| found.org_path.starts_with(path.as_str()));
+        let same = open.into_iter().find(|(_, path)| belongs(&found, path));
         let Some((id, path)) = same else { return Ok(false) };
         found.org_path = path;
         store::refresh(conn, id, &found, now)?;
@@ -262,15 +267,21 @@ fn incident(found: Found) -> NewIncident {
 async fn subside(db: &Db, now: Now) -> Result<(), db::Error> {
     for rule in Rule::ALL {
         let before_ms = now.0 - rule.quiet_ms();
-        for (id, incident_id) in db.read(move |conn| store::quiet(conn, rule, before_ms)).await? {
-            db.write(move |conn| {
-                if let (true, Some(incident_id)) = (store::end(conn, id, now)?, incident_id) {
-                    incidents::subside(conn, incident_id, now)?;
-                }
-                Ok::<_, db::Error>(())
-            })
-            .await?;
+        for quiet in db.read(move |conn| store::quiet(conn, rule, before_ms)).await? {
+            db.write(move |conn| subside_one(conn, rule, quiet, now)).await?;
         }
+    }
+    Ok(())
+}
+
+fn subside_one(conn: &mut Conn, rule: Rule, quiet: store::Quiet, now: Now) -> Result<(), db::Error> {
+    let Some(incident_id) = quiet.incident_id else { return store::end(conn, quiet.id, now).map(drop) };
+    // Who is silent for longer than the rule looks back is silent all the same.
+    if rule.is_of_silence() && store::silence::is_silent(conn, incident_id, quiet.first_seen_ms)? {
+        return store::go_on(conn, quiet.id, now);
+    }
+    if store::end(conn, quiet.id, now)? {
+        incidents::subside(conn, incident_id, now)?;
     }
     Ok(())
 }

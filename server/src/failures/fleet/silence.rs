@@ -1,10 +1,10 @@
 //! Terminals that do not call: pools of cards (B3) and many at once; and terminals that call although they must not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::json;
 
-use super::rules::silence::Silent;
+use super::rules::silence::{Silent, Span};
 use super::rules::{Missing, Rule, Verdict, common_path, offline, pool};
 use super::statistics::{Baseline, as_f64};
 use super::store::silence::Barred;
@@ -22,6 +22,8 @@ const POOLS_MAX: usize = 20;
 const GRACE_MS: i64 = 2 * 60_000;
 /// After a time without a server, terminals may take this long to come back, ms: those on SIM cards call hourly.
 const SETTLING_MS: i64 = 65 * 60_000;
+/// Terminals heard within it are counted together, ms.
+const MINUTE_MS: i64 = 60_000;
 /// Calls within this time are told in this pass, ms: some passes, so that none is missed.
 const BARRED_MS: i64 = 10 * 60_000;
 
@@ -45,13 +47,6 @@ impl Late {
         Silent { terminal_id: self.terminal_id, heard_ms: self.heard_ms, due_ms }
     }
 
-    fn is_offline(&self, now: Now) -> bool {
-        match Connection::of(self.heard_ms, self.interval_s, now) {
-            Connection::Offline | Connection::Missing => true,
-            Connection::Never | Connection::Online | Connection::Late | Connection::Dormant => false,
-        }
-    }
-
     /// The pool of its card, and whether somebody said so; `None` where the card is not in use.
     fn card(&self) -> Option<(String, bool)> {
         if !is_cellular(&self.access) {
@@ -63,6 +58,31 @@ impl Late {
             (None, None) => None,
         }
     }
+}
+
+fn is_offline(heard_ms: i64, interval_s: i64, now: Now) -> bool {
+    match Connection::of(heard_ms, interval_s, now) {
+        Connection::Offline | Connection::Missing => true,
+        Connection::Never | Connection::Online | Connection::Late | Connection::Dormant => false,
+    }
+}
+
+/// Offline terminals that were heard in the same minute and call equally often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Gone {
+    terminals: u64,
+    /// The lowest organization that contains all of them.
+    org_path: String,
+}
+
+/// Offline terminals by the minute in which they were heard last and their interval, s.
+type Minutes = BTreeMap<(i64, i64), Gone>;
+
+/// The span in which terminals of such a minute and interval fell silent.
+fn span((minute, interval_s): (i64, i64), terminals: u64) -> Span {
+    let heard_ms = minute.saturating_mul(MINUTE_MS);
+    let due_ms = heard_ms.saturating_add(interval_s.saturating_mul(1_000)).saturating_add(GRACE_MS);
+    Span { heard_ms, due_ms, terminals }
 }
 
 /// A terminal on a pool's card.
@@ -158,7 +178,8 @@ fn found_pool(name: &str, is_on_record: bool, dead: pool::Dead, silent: &[&Late]
     let regions: BTreeSet<&str> = silent.iter().map(|one| one.region.as_str()).collect();
     let carriers: BTreeSet<&str> =
         silent.iter().filter_map(|one| one.iccid.as_deref().and_then(pool::carrier)).collect();
-    let hit = silent.iter().filter(|one| dead.terminal_ids.contains(&one.terminal_id));
+    let ids: HashSet<i64> = dead.terminal_ids.iter().copied().collect();
+    let hit = silent.iter().filter(|one| ids.contains(&one.terminal_id));
     Found {
         rule: Rule::SimPool,
         verdict: "hit",
@@ -179,31 +200,66 @@ fn found_pool(name: &str, is_on_record: bool, dead: pool::Dead, silent: &[&Late]
     }
 }
 
+/// Counts all offline terminals that were heard within a day, part by part.
+async fn gone(db: &Db, now: Now) -> Result<Minutes, db::Error> {
+    let mut minutes = Minutes::new();
+    for part in db.read(move |conn| store::silence::parts(conn, now.0 - DAY_MS)).await? {
+        let late = db.read(move |conn| store::silence::late_of(conn, part, now)).await?;
+        for (heard_ms, interval_s, org_path) in late {
+            if is_offline(heard_ms, interval_s, now) {
+                count_in(&mut minutes, (heard_ms.div_euclid(MINUTE_MS), interval_s), org_path.unwrap_or_default());
+            }
+        }
+    }
+    Ok(minutes)
+}
+
+fn count_in(minutes: &mut Minutes, key: (i64, i64), org_path: String) {
+    match minutes.get_mut(&key) {
+        Some(gone) => {
+            gone.terminals += 1;
+            if !org_path.starts_with(&gone.org_path) {
+                gone.org_path = common_path([gone.org_path.as_str(), org_path.as_str()]);
+            }
+        }
+        None => {
+            minutes.insert(key, Gone { terminals: 1, org_path });
+        }
+    }
+}
+
+/// The fleet as a whole: all are counted, and of those that are listed as late some are named.
 async fn offline(db: &Db, late: &[Late], fleet: u64, now: Now) -> Result<(), db::Error> {
-    let gone: Vec<&Late> = late.iter().filter(|one| one.is_offline(now)).collect();
-    let count = u64::try_from(gone.len()).unwrap_or(u64::MAX);
+    let gone = gone(db, now).await?;
+    let count: u64 = gone.values().map(|gone| gone.terminals).sum();
     let usual = db.write(move |conn| usual_share(conn, count, fleet, now)).await?;
-    let silent: Vec<Silent> = gone.iter().map(|one| one.silent()).collect();
+    let silent: Vec<Span> = gone.iter().map(|(key, gone)| span(*key, gone.terminals)).collect();
     let verdict = offline::judge(offline::Input { silent: &silent, fleet, usual });
     note(db, Rule::Offline, &verdict, now).await?;
     let Verdict::Hit(found) = verdict else { return Ok(()) };
-    let hit = gone.iter().filter(|one| found.terminal_ids.contains(&one.terminal_id));
+    let is_hit = |key: (i64, i64)| span(key, 1).holds(found.at_ms, offline::SPAN_MS);
+    let hit = gone.iter().filter(|(key, _)| is_hit(**key));
+    let named = late.iter().filter(|one| {
+        is_offline(one.heard_ms, one.interval_s, now) && is_hit((one.heard_ms.div_euclid(MINUTE_MS), one.interval_s))
+    });
+    let mut terminal_ids: Vec<i64> = named.map(|one| one.terminal_id).collect();
+    terminal_ids.sort_unstable();
     let found = Found {
         rule: Rule::Offline,
         verdict: "hit",
         kind: Kind::TerminalsOffline,
         level: Level::P1,
         key: "fleet".to_owned(),
-        subject: format!("{} / {fleet}", found.terminal_ids.len()),
-        org_path: common_path(hit.map(|one| one.org_path.as_str())),
+        subject: format!("{} / {fleet}", found.silent),
+        org_path: common_path(hit.map(|(_, gone)| gone.org_path.as_str())),
         evidence: json!({
             "reasons": reasons(Rule::Offline, &found.reasons),
-            "silent": found.terminal_ids.len(),
+            "silent": found.silent,
             "silent_share": found.share,
             "usual": usual,
         }),
-        affected: u64::try_from(found.terminal_ids.len()).unwrap_or(u64::MAX),
-        terminal_ids: found.terminal_ids,
+        affected: found.silent,
+        terminal_ids,
     };
     report(db, found, now).await.map(drop)
 }

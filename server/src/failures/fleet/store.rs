@@ -189,17 +189,31 @@ pub(super) fn set_incident(conn: &mut Conn, id: i64, incident_id: i64) -> Result
     Ok(())
 }
 
-/// Findings of a rule that were not seen since `before_ms`, with their incidents, the longest first. By
-/// `fleet_findings_open`.
-pub(super) fn quiet(conn: &mut Conn, rule: Rule, before_ms: i64) -> Result<Vec<(i64, Option<i64>)>, db::Error> {
+/// A finding that was not seen for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Quiet {
+    pub id: i64,
+    pub incident_id: Option<i64>,
+    pub first_seen_ms: i64,
+}
+
+/// Findings of a rule that were not seen since `before_ms`, the longest first. By `fleet_findings_open`.
+pub(super) fn quiet(conn: &mut Conn, rule: Rule, before_ms: i64) -> Result<Vec<Quiet>, db::Error> {
     let rows = fleet_findings::table
         .filter(fleet_findings::ended_at_ms.is_null())
         .filter(fleet_findings::last_seen_ms.lt(before_ms))
         .filter(fleet_findings::rule.eq(rule.as_str()))
         .order(fleet_findings::last_seen_ms)
         .limit(ENDED_MAX)
-        .select((fleet_findings::id, fleet_findings::incident_id));
-    Ok(rows.load(conn)?)
+        .select((fleet_findings::id, fleet_findings::incident_id, fleet_findings::first_seen_ms));
+    let quiet = |(id, incident_id, first_seen_ms)| Quiet { id, incident_id, first_seen_ms };
+    Ok(rows.load::<(i64, Option<i64>, i64)>(conn)?.into_iter().map(quiet).collect())
+}
+
+/// Notes that a finding goes on as it was seen last. By primary key.
+pub(super) fn go_on(conn: &mut Conn, id: i64, now: Now) -> Result<(), db::Error> {
+    diesel::update(fleet_findings::table.find(id)).set(fleet_findings::last_seen_ms.eq(now.0)).execute(conn)?;
+    Ok(())
 }
 
 /// Ends a finding; whether it was not over yet.

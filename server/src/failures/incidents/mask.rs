@@ -2,11 +2,11 @@
 //!
 //! When the bank is down, terminals and areas that fail are no news of their own: their incidents are folded under the
 //! bank's, and nobody is told of them. Only what is under way explains anything: an incident that is mitigated or over
-//! masks nothing, and what goes on then is told after all.
+//! masks nothing, and what goes on then is told after all. Nor does it explain away what is more urgent than itself.
 
 use serde_json::Value;
 
-use super::{Kind, State};
+use super::{Kind, Level, State};
 
 /// Kinds of incidents that can explain one of `kind`, the most general first.
 pub fn parents(kind: Kind) -> &'static [Kind] {
@@ -36,6 +36,12 @@ pub fn is_masking(state: State) -> bool {
         State::Open | State::Acknowledged => true,
         State::Mitigated | State::Resolved => false,
     }
+}
+
+/// Whether an incident of level `parent` may hide one of level `child`: who was told of the one by its level would not
+/// come in time for what is more urgent.
+pub fn is_as_urgent(parent: Level, child: Level) -> bool {
+    parent <= child
 }
 
 /// What must hold beside the kinds and the organization.
@@ -153,6 +159,19 @@ mod tests {
             json!({}),
         ] {
             assert!(!is_the_banks(&evidence), "{evidence}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_as_urgent_hides_anything() {
+        for (parent, child, expected) in [
+            (Level::P1, Level::P1, true),
+            (Level::P1, Level::P3, true),
+            (Level::P2, Level::P3, true),
+            (Level::P2, Level::P1, false),
+            (Level::P3, Level::P2, false),
+        ] {
+            assert_eq!(is_as_urgent(parent, child), expected, "{parent:?} {child:?}");
         }
     }
 

@@ -15,14 +15,20 @@ use crate::db::{self, Conn};
 /// What was seen within this time goes on, ms: some passes of the rules.
 pub const FRESH_MS: i64 = 10 * 60_000;
 
-/// The incident under way that explains `new`, if one does. One query for kinds that can be explained, none for others;
-/// one more for each candidate that is about a place.
+/// The incident under way that explains `new`, if one does that is at least as urgent as it and as its incident so far.
+/// One query for kinds that can be explained, none for others; one more where there are candidates, and one for each
+/// candidate that is about a place.
 pub(super) fn parent(conn: &mut Conn, new: &NewIncident) -> Result<Option<i64>, db::Error> {
     let kinds = mask::parents(new.kind);
     if kinds.is_empty() {
         return Ok(None);
     }
-    for parent in store::masks::parents(conn, kinds, &new.org_path)? {
+    let found = store::masks::parents(conn, kinds, &new.org_path)?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let level = store::masks::level_so_far(conn, new)?.map_or(new.level, |before| before.min(new.level));
+    for parent in found.into_iter().filter(|parent| mask::is_as_urgent(parent.level, level)) {
         let explains = match mask::condition(parent.kind, &parent.key, new.kind) {
             Condition::Always => true,
             Condition::Never => false,

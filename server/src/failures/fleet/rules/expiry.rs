@@ -44,9 +44,25 @@ pub fn band(expires_at_ms: i64, now_ms: i64) -> Option<Band> {
     Band::ALL.into_iter().find(|band| left_ms <= band.days() * DAY_MS)
 }
 
+/// When something that ends at `expires_at_ms` came into this band, Unix ms.
+pub fn entered_ms(expires_at_ms: i64, band: Band) -> i64 {
+    expires_at_ms.saturating_sub(band.days() * DAY_MS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_a_band_has_entered_it() {
+        let now_ms = 1_000 * DAY_MS;
+        for left_ms in [-DAY_MS, 0, 1, 7 * DAY_MS, 7 * DAY_MS + 1, 30 * DAY_MS, 90 * DAY_MS] {
+            let band_now = band(now_ms + left_ms, now_ms).unwrap();
+            let entered_ms = entered_ms(now_ms + left_ms, band_now);
+            assert!(entered_ms <= now_ms, "{left_ms}");
+            assert_ne!(band(now_ms + left_ms, entered_ms - 1), Some(band_now), "{left_ms}");
+        }
+    }
 
     #[test]
     fn the_end_is_said_at_ninety_thirty_and_seven_days() {

@@ -148,6 +148,19 @@ impl Rule {
             Self::TerminalSuspect | Self::MerchantSwitch | Self::Expiry => 50 * 60 * MINUTE_MS,
         }
     }
+
+    /// Whether it is about terminals that do not call: that is over when they call again, not when nobody looks any more.
+    pub fn is_of_silence(self) -> bool {
+        match self {
+            Self::SimPool | Self::Offline => true,
+            Self::BankOutage
+            | Self::AreaOutage
+            | Self::TerminalSuspect
+            | Self::MerchantSwitch
+            | Self::BlockedCalling
+            | Self::Expiry => false,
+        }
+    }
 }
 
 /// One line of "why": what was observed against which threshold.

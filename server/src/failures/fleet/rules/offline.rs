@@ -2,7 +2,7 @@
 //! can have fallen silent within one hour, and no hour alarms for what it always does.
 
 use super::super::statistics::as_f64;
-use super::silence::{Silent, together};
+use super::silence::{Span, moment};
 use super::{Missing, Reason, Verdict};
 
 /// Share of the fleet from which on it is an emergency.
@@ -14,13 +14,13 @@ pub const USUAL_TIMES: f64 = 2.0;
 /// Fewest terminals in use.
 pub const FLEET_MIN: u64 = 20;
 /// Fewest silent ones.
-const SILENT_MIN: usize = 5;
+const SILENT_MIN: u64 = 5;
 
 /// What the rule looks at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Input<'a> {
     /// Terminals that were heard within a day and are offline now.
-    pub silent: &'a [Silent],
+    pub silent: &'a [Span],
     /// Terminals that were heard within a day.
     pub fleet: u64,
     /// Usual share of offline ones in this hour of the week.
@@ -30,8 +30,10 @@ pub struct Input<'a> {
 /// What it found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offline {
-    /// Terminals that fell silent together.
-    pub terminal_ids: Vec<i64>,
+    /// Terminals that fell silent together …
+    pub silent: u64,
+    /// … within [`SPAN_MS`] up to this moment, Unix ms.
+    pub at_ms: i64,
     /// Their share of the fleet.
     pub share: f64,
     /// Why.
@@ -43,24 +45,32 @@ pub fn judge(input: Input<'_>) -> Verdict<Offline> {
     if input.fleet < FLEET_MIN {
         return Verdict::Insufficient(Missing::Terminals);
     }
-    let terminal_ids = together(input.silent, SPAN_MS);
-    let share = as_f64(u64::try_from(terminal_ids.len()).unwrap_or(u64::MAX)) / as_f64(input.fleet);
+    let Some((at_ms, silent)) = moment(input.silent, SPAN_MS) else { return Verdict::Clear };
+    let share = as_f64(silent) / as_f64(input.fleet);
     let least = SHARE_MIN.max(input.usual.unwrap_or(0.0) * USUAL_TIMES);
-    if terminal_ids.len() < SILENT_MIN || share < least {
+    if silent < SILENT_MIN || share < least {
         return Verdict::Clear;
     }
-    let silent = as_f64(terminal_ids.len() as u64);
     let reasons =
-        vec![Reason::new("silent_share", share, least), Reason::new("silent", silent, as_f64(SILENT_MIN as u64))];
-    Verdict::Hit(Offline { terminal_ids, share, reasons })
+        vec![Reason::new("silent_share", share, least), Reason::new("silent", as_f64(silent), as_f64(SILENT_MIN))];
+    Verdict::Hit(Offline { silent, at_ms, share, reasons })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn silent(n: i64, apart_ms: i64) -> Vec<Silent> {
-        (0..n).map(|id| Silent { terminal_id: id, heard_ms: id * apart_ms, due_ms: id * apart_ms + 900_000 }).collect()
+    fn silent(n: i64, apart_ms: i64) -> Vec<Span> {
+        let span = |heard_ms| Span { heard_ms, due_ms: heard_ms + 900_000, terminals: 1 };
+        (0..n).map(|id| span(id * apart_ms)).collect()
+    }
+
+    #[test]
+    fn a_twentieth_of_any_number_is_an_emergency() {
+        let spans = [Span { heard_ms: 0, due_ms: 900_000, terminals: 100_000 }];
+        let judged = judge(Input { silent: &spans, fleet: 2_000_000, usual: None });
+        assert!(matches!(judged, Verdict::Hit(offline) if offline.silent == 100_000));
+        assert_eq!(judge(Input { silent: &spans, fleet: 2_000_001, usual: None }), Verdict::Clear);
     }
 
     #[test]

@@ -12,23 +12,59 @@ pub struct Silent {
     pub due_ms: i64,
 }
 
-/// The largest set that can have fallen silent within `span_ms`, by number. Ties: the latest, which is what goes on now.
-pub fn together(silent: &[Silent], span_ms: i64) -> Vec<i64> {
-    let mut ends: Vec<i64> = silent.iter().map(|one| one.due_ms).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    // A best span ends with some terminal's `due_ms`: later ends lose it, and gain nobody.
-    let mut starts: Vec<i64> = silent.iter().map(|one| one.heard_ms.saturating_sub(span_ms)).collect();
+impl Silent {
+    fn span(self) -> Span {
+        Span { heard_ms: self.heard_ms, due_ms: self.due_ms, terminals: 1 }
+    }
+}
+
+/// Terminals that fell silent in the same span of time, Unix ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// They were heard last.
+    pub heard_ms: i64,
+    /// They should have been heard again.
+    pub due_ms: i64,
+    /// How many.
+    pub terminals: u64,
+}
+
+impl Span {
+    /// Whether they can have fallen silent within the `span_ms` up to a moment.
+    pub fn holds(self, at_ms: i64, span_ms: i64) -> bool {
+        self.heard_ms.saturating_sub(span_ms) <= at_ms && at_ms <= self.due_ms
+    }
+}
+
+/// The moment up to which most terminals can have fallen silent within `span_ms`, and how many. Ties: the latest, which is
+/// what goes on now.
+pub fn moment(spans: &[Span], span_ms: i64) -> Option<(i64, u64)> {
+    let mut starts: Vec<(i64, u64)> =
+        spans.iter().map(|span| (span.heard_ms.saturating_sub(span_ms), span.terminals)).collect();
     starts.sort_unstable();
-    let mut dues: Vec<i64> = silent.iter().map(|one| one.due_ms).collect();
-    dues.sort_unstable();
-    let count = |from_ms: i64| {
-        // Began by then, less those that had been missed before.
-        let began = starts.partition_point(|start| *start <= from_ms);
-        began - dues.partition_point(|due| *due < from_ms)
-    };
-    let Some(best) = ends.into_iter().max_by_key(|from_ms| (count(*from_ms), *from_ms)) else { return Vec::new() };
-    let is_in = |one: &&Silent| one.heard_ms.saturating_sub(span_ms) <= best && best <= one.due_ms;
+    let mut ends: Vec<(i64, u64)> = spans.iter().map(|span| (span.due_ms, span.terminals)).collect();
+    ends.sort_unstable();
+    let mut starts = starts.into_iter().peekable();
+    let mut within = 0_u64;
+    let mut best: Option<(i64, u64)> = None;
+    // The best moment is some terminals' `due_ms`: later ones lose them, and gain nobody.
+    for (end_ms, terminals) in ends {
+        while let Some((_, began)) = starts.next_if(|(start_ms, _)| *start_ms <= end_ms) {
+            within += began;
+        }
+        if best.is_none_or(|(_, most)| within >= most) {
+            best = Some((end_ms, within));
+        }
+        within = within.saturating_sub(terminals);
+    }
+    best
+}
+
+/// The largest set that can have fallen silent within `span_ms`, by number. Ties as in [`moment`].
+pub fn together(silent: &[Silent], span_ms: i64) -> Vec<i64> {
+    let spans: Vec<Span> = silent.iter().map(|one| one.span()).collect();
+    let Some((at_ms, _)) = moment(&spans, span_ms) else { return Vec::new() };
+    let is_in = |one: &&Silent| one.span().holds(at_ms, span_ms);
     let mut ids: Vec<i64> = silent.iter().filter(is_in).map(|one| one.terminal_id).collect();
     ids.sort_unstable();
     ids
@@ -58,5 +94,19 @@ mod tests {
         assert_eq!(together(&seen, 15 * MINUTE_MS), [19]);
         assert_eq!(together(&seen, 46 * MINUTE_MS), [18, 19]);
         assert_eq!(together(&[], MINUTE_MS), Vec::<i64>::new());
+    }
+
+    #[test]
+    fn terminals_that_are_counted_together_weigh_as_many_as_they_are() {
+        let span = |heard_min: i64, terminals| Span {
+            heard_ms: heard_min * MINUTE_MS,
+            due_ms: (heard_min + 15) * MINUTE_MS,
+            terminals,
+        };
+        let spans = [span(0, 5), span(10, 400_000), span(20, 1), span(90, 300_000)];
+        assert_eq!(moment(&spans, 0), Some((15 * MINUTE_MS, 400_005)));
+        assert_eq!(moment(&spans, 65 * MINUTE_MS), Some((25 * MINUTE_MS, 700_001)));
+        assert_eq!(moment(&[span(0, 7), span(60, 7)], 0), Some((75 * MINUTE_MS, 7)), "the latest of equals");
+        assert_eq!(moment(&[], 0), None);
     }
 }

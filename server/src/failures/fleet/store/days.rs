@@ -12,6 +12,8 @@ use crate::db::{self, Conn};
 
 /// Terminals tallied in one transaction: a few milliseconds.
 const TALLIED: i64 = 1_000;
+/// Terminals whose day is read at once: some ten milliseconds.
+const KINDS: i64 = 20_000;
 /// Old rows deleted in one transaction.
 const DELETED_MAX: i64 = 2_000;
 /// Days that tallies are kept, and that suspicions are.
@@ -52,10 +54,17 @@ pub(in super::super) fn tally(conn: &mut Conn, day: i64, after: i64) -> Result<O
     Ok(last)
 }
 
-/// Payments up to the start of a day, by terminal.
-pub(in super::super) fn tallies(conn: &mut Conn, day: i64) -> Result<HashMap<i64, i64>, db::Error> {
+/// Payments up to the start of a day of terminals above one and up to another, by terminal. By primary key.
+pub(in super::super) fn tallies(
+    conn: &mut Conn,
+    day: i64,
+    above: i64,
+    up_to: i64,
+) -> Result<HashMap<i64, i64>, db::Error> {
     let rows = terminal_tallies::table
         .filter(terminal_tallies::day.eq(day))
+        .filter(terminal_tallies::terminal_id.gt(above))
+        .filter(terminal_tallies::terminal_id.le(up_to))
         .select((terminal_tallies::terminal_id, terminal_tallies::attempts));
     Ok(rows.load::<(i64, i64)>(conn)?.into_iter().collect())
 }
@@ -73,23 +82,36 @@ pub(in super::super) fn failed(conn: &mut Conn, from_ms: i64, to_ms: i64) -> Res
     Ok(rows.load::<(i64, i64)>(conn)?.into_iter().collect())
 }
 
-/// Which terminals are alike: number, and model, firmware and carrier, of those seen since `since_ms`. By
-/// `terminal_states_by_last_seen`.
-pub(in super::super) fn kinds(conn: &mut Conn, since_ms: i64) -> Result<Vec<(i64, [String; 3])>, db::Error> {
+/// Terminals that are alike have the same model, firmware and carrier.
+pub(in super::super) type Kind = [String; 3];
+
+/// Of the next terminals above one those in use that were seen since `since_ms`, with their kind; and the last number gone
+/// through, `None` at the end. By primary key.
+pub(in super::super) fn kinds(
+    conn: &mut Conn,
+    since_ms: i64,
+    above: i64,
+) -> Result<Option<(i64, Vec<(i64, Kind)>)>, db::Error> {
+    type Columns = (i64, i64, Option<String>, Option<String>, String, String);
     let rows = terminal_states::table
-        .filter(terminal_states::last_seen_ms.ge(since_ms))
-        .filter(terminal_states::lifecycle.eq_any(["bound", "active"]))
+        .filter(terminal_states::terminal_id.gt(above))
+        .order(terminal_states::terminal_id)
+        .limit(KINDS)
         .select((
             terminal_states::terminal_id,
+            terminal_states::last_seen_ms,
+            terminal_states::lifecycle,
             terminal_states::model,
             terminal_states::firmware,
             terminal_states::carrier,
         ))
-        .load::<(i64, Option<String>, String, String)>(conn)?;
-    let kind = |(id, model, firmware, carrier): (i64, Option<String>, String, String)| {
-        (id, [model.unwrap_or_default(), firmware, carrier])
+        .load::<Columns>(conn)?;
+    let Some(last) = rows.last().map(|row| row.0) else { return Ok(None) };
+    let kind = |(id, seen_ms, lifecycle, model, firmware, carrier): Columns| {
+        let is_in_use = matches!(lifecycle.as_deref(), Some("bound" | "active"));
+        (is_in_use && seen_ms >= since_ms).then(|| (id, [model.unwrap_or_default(), firmware, carrier]))
     };
-    Ok(rows.into_iter().map(kind).collect())
+    Ok(Some((last, rows.into_iter().filter_map(kind).collect())))
 }
 
 /// Notes that a terminal stood out on a day.

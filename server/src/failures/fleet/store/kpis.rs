@@ -14,24 +14,38 @@ use crate::failures::classify::Cause;
 use crate::failures::verdicts::Source;
 use crate::operators::Scope;
 
-/// By primary key of the cells.
-pub(in super::super) fn payments_ok(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<i64, db::Error> {
+/// Successful payments of one hour and of cohorts above one and up to another. By primary key of the cells.
+pub(in super::super) fn payments_ok(
+    conn: &mut Conn,
+    scope: &Scope,
+    hour_ms: i64,
+    (above, up_to): (i64, i64),
+) -> Result<i64, db::Error> {
     let sum = cohort_cells::table
         .inner_join(cohorts::table)
-        .filter(cohort_cells::hour_ms.ge(from_ms))
+        .filter(cohort_cells::hour_ms.eq(hour_ms))
+        .filter(cohort_cells::cohort_id.gt(above))
+        .filter(cohort_cells::cohort_id.le(up_to))
         .filter(cohorts::org_path.ge(scope.from()))
         .filter(cohorts::org_path.lt(scope.below()))
         .select(sql::<BigInt>("CAST(COALESCE(SUM(cohort_cells.transactions_ok), 0) AS BIGINT)"));
     Ok(sum.first(conn)?)
 }
 
-/// By primary key of the outcomes.
-pub(in super::super) fn payments_failed(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<i64, db::Error> {
+/// Technical failures, likewise. By primary key of the outcomes.
+pub(in super::super) fn payments_failed(
+    conn: &mut Conn,
+    scope: &Scope,
+    hour_ms: i64,
+    (above, up_to): (i64, i64),
+) -> Result<i64, db::Error> {
     let codes = TECHNICAL_CODES.iter().map(|code| format!("code:{code}"));
     let names: Vec<String> = codes.chain(TECHNICAL_STAGES.iter().map(|stage| format!("stage:{stage}"))).collect();
     let sum = cohort_outcomes::table
         .inner_join(cohorts::table)
-        .filter(cohort_outcomes::hour_ms.ge(from_ms))
+        .filter(cohort_outcomes::hour_ms.eq(hour_ms))
+        .filter(cohort_outcomes::cohort_id.gt(above))
+        .filter(cohort_outcomes::cohort_id.le(up_to))
         .filter(cohorts::org_path.ge(scope.from()))
         .filter(cohorts::org_path.lt(scope.below()))
         .filter(cohort_outcomes::outcome.eq_any(names))
@@ -39,13 +53,13 @@ pub(in super::super) fn payments_failed(conn: &mut Conn, scope: &Scope, from_ms:
     Ok(sum.first(conn)?)
 }
 
-/// Verdicts on failures since `from_ms`, and those that name a cause. By primary key of the counts.
-pub(in super::super) fn explained(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<(i64, i64), db::Error> {
+/// Verdicts on failures of one hour, and those that name a cause. By primary key of the counts.
+pub(in super::super) fn explained(conn: &mut Conn, scope: &Scope, hour_ms: i64) -> Result<(i64, i64), db::Error> {
     let named =
         format!("CAST(COALESCE(SUM(CASE WHEN cause <> '{}' THEN n ELSE 0 END), 0) AS BIGINT)", Cause::Unknown.as_str());
     let counts = verdict_counts::table
         .filter(verdict_counts::source.eq(Source::Failure.as_str()))
-        .filter(verdict_counts::hour_ms.ge(from_ms))
+        .filter(verdict_counts::hour_ms.eq(hour_ms))
         .filter(verdict_counts::org_path.ge(scope.from()))
         .filter(verdict_counts::org_path.lt(scope.below()))
         .select((sql::<BigInt>("CAST(COALESCE(SUM(n), 0) AS BIGINT)"), sql::<BigInt>(&named)));

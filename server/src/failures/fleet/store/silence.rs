@@ -6,7 +6,7 @@ use diesel::sql_types::BigInt;
 
 use super::super::silence::{Late, Member};
 use crate::clock::Now;
-use crate::db::schema::{barred_calls, sim_cards, terminal_states, terminals};
+use crate::db::schema::{barred_calls, incident_terminals, incidents, sim_cards, terminal_states, terminals};
 use crate::db::{self, Conn};
 use crate::on_backend;
 
@@ -24,7 +24,7 @@ const IN_USE: [&str; 2] = ["bound", "active"];
 /// Cuts the time from `since_ms` on into parts, from and before, Unix ms, in each of which about [`PART_ROWS`] terminals
 /// were heard last, so that no statement goes through a whole fleet. One that calls meanwhile may be seen in two parts or
 /// in none: of a million, some hundreds. By `terminal_states_by_last_seen`.
-pub(super) fn parts(conn: &mut Conn, since_ms: i64) -> Result<Vec<(i64, i64)>, db::Error> {
+pub(in super::super) fn parts(conn: &mut Conn, since_ms: i64) -> Result<Vec<(i64, i64)>, db::Error> {
     parts_of(conn, since_ms, PART_ROWS)
 }
 
@@ -105,6 +105,23 @@ fn late_in(conn: &mut Conn, part: (i64, i64), limit: i64, now: Now) -> Result<Ve
     Ok(rows.into_iter().map(late).collect())
 }
 
+/// Terminals in use of one part that are as late: when each was heard, its interval in s and its organization. From
+/// `terminal_states_by_last_seen` alone.
+pub(in super::super) fn late_of(
+    conn: &mut Conn,
+    part: (i64, i64),
+    now: Now,
+) -> Result<Vec<(i64, i64, Option<String>)>, db::Error> {
+    let (from_ms, before_ms) = part;
+    let rows = terminal_states::table
+        .filter(terminal_states::last_seen_ms.ge(from_ms))
+        .filter(terminal_states::last_seen_ms.lt(before_ms))
+        .filter((terminal_states::last_seen_ms + terminal_states::interval_s * 1_500).lt(now.0))
+        .filter(terminal_states::lifecycle.eq_any(IN_USE))
+        .select((terminal_states::last_seen_ms, terminal_states::interval_s, terminal_states::org_path));
+    Ok(rows.load(conn)?)
+}
+
 /// Terminals on the cards of a pool that were heard since `since_ms`: those on record by `sim_cards_by_pool`, else the
 /// cards whose numbers begin with it, by `terminals_by_iccid`.
 pub(in super::super) fn members(
@@ -172,6 +189,21 @@ pub(in super::super) fn count_online(
         (all, calling) = (all + counts.0, calling + counts.1);
     }
     Ok((u64::try_from(all).unwrap_or(0), u64::try_from(calling).unwrap_or(0)))
+}
+
+/// Whether most of the terminals in use that an unresolved incident lists were not heard since `since_ms`. By primary
+/// keys, of at most as many terminals as an incident lists.
+pub(in super::super) fn is_silent(conn: &mut Conn, incident_id: i64, since_ms: i64) -> Result<bool, db::Error> {
+    let heard: Vec<i64> = incident_terminals::table
+        .inner_join(incidents::table.on(incidents::id.eq(incident_terminals::incident_id)))
+        .inner_join(terminal_states::table.on(terminal_states::terminal_id.eq(incident_terminals::terminal_id)))
+        .filter(incident_terminals::incident_id.eq(incident_id))
+        .filter(incidents::state.ne("resolved"))
+        .filter(terminal_states::lifecycle.eq_any(IN_USE))
+        .select(terminal_states::last_seen_ms)
+        .load(conn)?;
+    let silent = heard.iter().filter(|heard_ms| **heard_ms <= since_ms).count();
+    Ok(silent * 2 > heard.len())
 }
 
 /// Notes that terminals called which must not. In the order of their numbers.

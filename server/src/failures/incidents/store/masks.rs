@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tillward_protocol::condition::Condition as Network;
 
 use super::super::mask;
-use super::super::{Kind, State};
+use super::super::{Kind, Level, NewIncident, State};
 use super::{Stored, hold};
 use crate::db::schema::{incidents, sim_cards, terminal_states, terminals};
 use crate::db::{self, Conn};
@@ -23,6 +23,7 @@ const CHILDREN_MAX: i64 = 200;
 pub(in super::super) struct Parent {
     pub id: i64,
     pub kind: Kind,
+    pub level: Level,
     pub key: String,
 }
 
@@ -37,12 +38,28 @@ pub(in super::super) fn parents(conn: &mut Conn, kinds: &[Kind], org_path: &str)
         .filter(incidents::kind.eq_any(kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()))
         .order(incidents::id.desc())
         .limit(PARENTS_MAX)
-        .select((incidents::id, incidents::kind, incidents::dedup_key))
-        .load::<(i64, String, String)>(conn)?;
-    let parent = |(id, kind, key): (i64, String, String)| Some(Parent { id, kind: Kind::parse(&kind)?, key });
+        .select((incidents::id, incidents::kind, incidents::level, incidents::dedup_key))
+        .load::<(i64, String, String, String)>(conn)?;
+    let parent = |(id, kind, level, key): (i64, String, String, String)| {
+        Some(Parent { id, kind: Kind::parse(&kind)?, level: Level::parse(&level)?, key })
+    };
     let mut found: Vec<Parent> = rows.into_iter().filter_map(parent).collect();
     found.sort_by_key(|parent| kinds.iter().position(|kind| *kind == parent.kind));
     Ok(found)
+}
+
+/// The level of the unresolved incident about the same thing. By `incidents_by_key`.
+pub(in super::super) fn level_so_far(conn: &mut Conn, new: &NewIncident) -> Result<Option<Level>, db::Error> {
+    let level: Option<String> = incidents::table
+        .filter(incidents::org_path.eq(&new.org_path))
+        .filter(incidents::kind.eq(new.kind.as_str()))
+        .filter(incidents::dedup_key.eq(&new.key))
+        .filter(incidents::state.ne(State::Resolved.as_str()))
+        .order(incidents::id.desc())
+        .select(incidents::level)
+        .first(conn)
+        .optional()?;
+    Ok(level.and_then(|level| Level::parse(&level)))
 }
 
 /// The part of a report that says where a terminal is.

@@ -79,6 +79,11 @@ impl Contracts {
         })
     }
 
+    /// Whether this number beside the bound one is on somebody's list, judged or not.
+    pub(super) fn is_noted(&self, bound_no: &str, number: &str, org_path: &str) -> bool {
+        self.known_of(bound_no, org_path).any(|known| known.number == number)
+    }
+
     /// The merchant's record of the nearest organization above.
     fn contract(&self, merchant_no: &str, org_path: &str) -> Option<&Merchant> {
         let above = self

@@ -8,7 +8,7 @@ use tillward_server::db::schema::{failures, settings, terminals, verdict_counts,
 use tillward_server::failures::classify::{
     Binding, FeedRow, FeedStatus, NumberKnown, SettlementFacts, judge_settlement,
 };
-use tillward_server::failures::verdicts::{self, Left, NewVerdict, Recorded, Source};
+use tillward_server::failures::verdicts::{self, Left, NewVerdict, Source};
 
 use crate::check_in::{Terminal, check_in, failure};
 use crate::console::Browser;
@@ -292,7 +292,7 @@ fn a_settlement_is_kept_once_and_a_proven_switch_opens_one_incident() {
         let now = server.clock.now();
         let record = |item: &str, known: Option<NumberKnown>| {
             let (item, path) = (item.to_owned(), path.clone());
-            let recorded: Result<Recorded, db::Error> = server.block_on(server.state.db.write(move |conn| {
+            let recorded: Result<usize, db::Error> = server.block_on(server.state.db.write(move |conn| {
                 let tables = verdicts::in_force(conn, &path)?;
                 let row = FeedRow {
                     status: FeedStatus::Success,
@@ -327,19 +327,19 @@ fn a_settlement_is_kept_once_and_a_proven_switch_opens_one_incident() {
                     judgement: judge_settlement(&facts, &tables.tables),
                     tables,
                 };
-                verdicts::record(conn, &new, now)
+                verdicts::record_all(conn, &[new], now)
             }));
             recorded.unwrap()
         };
-        assert_eq!(record("row:0", None), Recorded::New);
+        assert_eq!(record("row:0", None), 1);
         assert_eq!(
             incidents(server, &shop.owner, "merchant_switch"),
             Vec::<Value>::new(),
             "first seen: to be reviewed"
         );
-        assert_eq!(record("row:1", Some(NumberKnown::Foreign)), Recorded::New);
-        assert_eq!(record("row:1", Some(NumberKnown::Foreign)), Recorded::Known);
-        assert_eq!(record("row:2", Some(NumberKnown::Foreign)), Recorded::New);
+        assert_eq!(record("row:1", Some(NumberKnown::Foreign)), 1);
+        assert_eq!(record("row:1", Some(NumberKnown::Foreign)), 0);
+        assert_eq!(record("row:2", Some(NumberKnown::Foreign)), 1);
         let open = incidents(server, &shop.owner, "merchant_switch");
         assert_eq!(open.len(), 1, "one for a merchant, terminal and day: {open:?}");
         assert_eq!((&open[0]["level"], &open[0]["occurrences"]), (&json!("P1"), &json!(2)));

@@ -14,6 +14,7 @@ use crate::db::{self, Conn, Sequence, next_ids};
 use crate::imports::{self, Error, Field, Mapping, Outcome, Row, Target, values};
 use crate::operators::Scope;
 use crate::organizations::Organization;
+use crate::terminals::bindings::{self, Binding};
 use crate::terminals::{self, Registered};
 
 /// How far ahead of the server a payment may lie, ms: clocks of channels.
@@ -144,6 +145,7 @@ struct Terminals {
     by_sn: HashMap<String, Registered>,
     by_no: HashMap<String, Option<Registered>>,
     by_id: HashMap<i64, Registered>,
+    bindings: HashMap<i64, Vec<Binding>>,
 }
 
 impl Terminals {
@@ -159,8 +161,22 @@ impl Terminals {
         let by_no =
             if unnamed { terminals::registered_by_no(conn, scope, &texts("terminal_no"))? } else { HashMap::new() };
         let all = by_sn.values().chain(by_no.values().flatten());
-        let by_id = all.map(|terminal| (terminal.id, terminal.clone())).collect();
-        Ok(Self { by_sn, by_no, by_id })
+        let by_id: HashMap<i64, Registered> = all.map(|terminal| (terminal.id, terminal.clone())).collect();
+        let mut ids: Vec<i64> = by_id.keys().copied().collect();
+        ids.sort_unstable();
+        let mut bindings: HashMap<i64, Vec<Binding>> = HashMap::new();
+        for binding in bindings::of_terminals(conn, &ids)? {
+            bindings.entry(binding.terminal_id).or_default().push(binding);
+        }
+        Ok(Self { by_sn, by_no, by_id, bindings })
+    }
+
+    /// The organization of the channel's that had the terminal then: a file of last month tells whoever has it now nothing
+    /// of the former one. Without a binding of that time, the one that has it now.
+    fn owner<'a>(&'a self, terminal: &'a Registered, from: &Source<'_>, at_ms: i64) -> &'a str {
+        let mut known = self.bindings.get(&terminal.id).into_iter().flatten();
+        let then = known.find(|binding| binding.holds_at(at_ms) && binding.org_path.starts_with(from.org_path));
+        then.map_or(&terminal.org_path, |binding| &binding.org_path)
     }
 
     fn find(&self, row: &Row) -> Option<&Registered> {
@@ -194,7 +210,7 @@ fn payment(
     let mut payment = Transaction {
         id: 0,
         channel_id: from.channel_id,
-        org_path: terminal.map_or(from.org_path, |terminal| terminal.org_path.as_str()).to_owned(),
+        org_path: terminal.map_or(from.org_path, |terminal| terminals.owner(terminal, &from, at_ms)).to_owned(),
         ref_key: String::new(),
         digest: String::new(),
         terminal_id: terminal.map(|terminal| terminal.id),

@@ -64,7 +64,10 @@ pub(super) fn release(conn: &mut Conn, parent_id: i64, now: Now) -> Result<(), d
         released.push((after, event));
     }
     for (child, event) in &released {
-        note(conn, child, event, now)?;
+        tell(conn, child, event, now)?;
+    }
+    for (child, event) in &released {
+        log(conn, child, event, now)?;
     }
     Ok(())
 }
@@ -84,7 +87,8 @@ pub fn subside(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {
     if mask::is_masking(found.state) && !mask::is_masking(state) {
         release(conn, id, now)?;
     }
-    note(conn, &after, "subside", now)?;
+    tell(conn, &after, "subside", now)?;
+    log(conn, &after, "subside", now)?;
     Ok(true)
 }
 
@@ -100,8 +104,8 @@ fn moved(before: &Stored, state: State, now: Now) -> Stored {
     }
 }
 
-/// The timeline and the audit log; an alert for what goes on.
-fn note(conn: &mut Conn, incident: &Stored, event: &str, now: Now) -> Result<(), db::Error> {
+/// The timeline; an alert for what goes on.
+fn tell(conn: &mut Conn, incident: &Stored, event: &str, now: Now) -> Result<(), db::Error> {
     store::append_event(conn, incident.id, &Who::system(ACTOR), event, "", None, now)?;
     if event == "unfold" {
         let alert = NewAlert {
@@ -118,6 +122,11 @@ fn note(conn: &mut Conn, incident: &Stored, event: &str, now: Now) -> Result<(),
         };
         alerts::raise(conn, &alert, now)?;
     }
+    Ok(())
+}
+
+/// The audit log's entry, after everything else that all of them write.
+fn log(conn: &mut Conn, incident: &Stored, event: &str, now: Now) -> Result<(), db::Error> {
     let deed = Deed {
         action: &format!("incidents.{event}"),
         object_kind: "incident",

@@ -110,6 +110,11 @@ impl Known {
         self.bindings.get(&terminal_id)?.iter().find(|binding| binding.holds_at(at_ms))
     }
 
+    /// Whether the number that settled is on the list of those to be reviewed, or judged already.
+    pub(super) fn is_noted(&self, bound_no: &str, number: &str, payment: &Transaction) -> bool {
+        self.contracts.is_noted(bound_no, number, &payment.org_path)
+    }
+
     fn number_known(&self, bound_no: &str, payment: &Transaction) -> Option<NumberKnown> {
         let home = self.channels.get(&payment.channel_id).unwrap_or(&payment.org_path);
         self.contracts.number_known(bound_no, payment.merchant_no.as_deref()?, &payment.org_path, home)

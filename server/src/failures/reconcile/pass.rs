@@ -168,10 +168,7 @@ fn missing(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     }
     settings::set(conn, CURSOR, &serde_json::to_string(&after).unwrap_or_default())?;
     new.retain(|verdict| verdict.judgement.verdict.is_some());
-    new.sort_by(|a, b| (a.terminal_id, &a.item).cmp(&(b.terminal_id, &b.item)));
-    for verdict in &new {
-        verdicts::record(conn, verdict, now)?;
-    }
+    verdicts::record_all(conn, &new, now)?;
     Ok(i64::try_from(reported.len()).unwrap_or(0) == BATCH)
 }
 
@@ -192,11 +189,14 @@ fn review(
     known: &Known,
 ) -> Result<(), db::Error> {
     let asks = judgement.findings.iter().any(|finding| finding.kind == FindingKind::ReviewNumber);
-    // Counted once: a payment that is looked at again under review was counted before.
-    if !asks || payment.result == Shows::Review.as_str() {
+    if !asks {
         return Ok(());
     }
     let (Some(bound_no), Some(number)) = (&gathered.bound_no, &payment.merchant_no) else { return Ok(()) };
+    // Counted once: a payment that is looked at again under review was counted before, unless its number was corrected.
+    if payment.result == Shows::Review.as_str() && known.is_noted(bound_no, number, payment) {
+        return Ok(());
+    }
     let org_path = known.channels.get(&payment.channel_id).unwrap_or(&payment.org_path);
     let name = payment.merchant_name.as_deref();
     numbers::note(conn, &Seen { org_path, bound_no, number, name, at_ms: Some(payment.at_ms) })

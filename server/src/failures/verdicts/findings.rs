@@ -3,21 +3,14 @@
 use serde_json::json;
 
 use super::NewVerdict;
-use crate::clock::Now;
-use crate::db::{self, Conn};
 use crate::failures::classify::{Finding, FindingKind, Severity, Standing};
-use crate::failures::incidents::{self, Kind, Level, NewIncident};
+use crate::failures::incidents::{Kind, Level, NewIncident};
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Opens the incidents that the findings ask for.
-pub(super) fn open(conn: &mut Conn, new: &NewVerdict, now: Now) -> Result<(), db::Error> {
-    for finding in &new.judgement.findings {
-        if let Some(incident) = incident(new, finding) {
-            incidents::open(conn, incident, now)?;
-        }
-    }
-    Ok(())
+/// The incidents that the findings ask for.
+pub(super) fn incidents(new: &NewVerdict) -> impl Iterator<Item = NewIncident> {
+    new.judgement.findings.iter().filter_map(|finding| incident(new, finding))
 }
 
 /// The incident of a finding; `None` for a merchant number that a person has to look at first.

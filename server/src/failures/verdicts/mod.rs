@@ -1,7 +1,7 @@
 //! Verdicts: what the rules say about each failure and each settlement, kept with everything that it rests on.
 //!
 //! Failures are judged by a pass of its own, off the path of check-ins; settlements by whoever compares them, with
-//! [`record`]. A verdict names the tables it was judged by. An edit of the tables changes none: what was judged before is
+//! [`record_all`]. A verdict names the tables it was judged by. An edit of the tables changes none: what was judged before is
 //! judged again only when somebody asks for it, and what was said earlier stays beside it.
 
 mod findings;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::failures::classify::{Judgement, Severity, Standing, Symptom};
+use crate::failures::incidents;
 
 pub use gather::{PEERS_EXPOSURES_MIN, PEERS_FAILED_PERCENT_MAX, peers_fine};
 pub use pass::{Asked, Left, REEVALUATED_MAX, Reevaluated, pass, reevaluate};
@@ -75,24 +76,6 @@ pub struct NewVerdict {
     pub judgement: Judgement,
     /// The tables it was judged by, from [`in_force`].
     pub tables: Arc<InForce>,
-}
-
-/// What [`record`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recorded {
-    /// It was not judged before.
-    New,
-    /// It was judged before, and what stands there stays.
-    Known,
-}
-
-/// Stores one verdict within the caller's transaction, once: the same item again changes nothing. See [`record_all`].
-///
-/// # Errors
-/// [`db::Error`]; the caller's transaction must then be given up.
-pub fn record(conn: &mut Conn, new: &NewVerdict, now: Now) -> Result<Recorded, db::Error> {
-    let recorded = record_all(conn, std::slice::from_ref(new), now)?;
-    Ok(if recorded == 0 { Recorded::Known } else { Recorded::New })
 }
 
 /// Stores verdicts within the caller's transaction, each once, and returns how many were new. Opens the incidents that
@@ -194,10 +177,8 @@ fn settle(conn: &mut Conn, counts: BTreeMap<CountKey, i64>, news: &[&NewVerdict]
             store::count(conn, &key, by)?;
         }
     }
-    for one in news {
-        findings::open(conn, one, now)?;
-        counted(one);
-    }
+    incidents::open_all(conn, news.iter().flat_map(|one| findings::incidents(one)).collect(), now)?;
+    news.iter().for_each(|one| counted(one));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Scans that nobody asked for: every few minutes, for the whole fleet and for each reseller, all failures and the most
 //! frequent outcomes by themselves. What is found is kept and opens an incident; the same conditions found again add to
-//! it. A set that is found for the whole fleet belongs to headquarters and is not told to each reseller as well.
+//! it, and what is not found any more is said to be over. A set that is found for the whole fleet belongs to headquarters
+//! and is not told to each reseller as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,9 @@ const ORGANIZATIONS_MAX: usize = 200;
 const COVERAGE_MIN: f64 = 0.25;
 /// What was found is kept this long, ms: a quarter of a year.
 const KEPT_MS: i64 = 92 * 86_400_000;
+/// A rise that was not seen for so long is over by all that is known, ms: a dozen scans, because one that wavers around
+/// what chance would bring is not over each time that it is missed.
+const QUIET_MS: i64 = 3_600_000;
 /// Name of the pass.
 const PASS: &str = "explain";
 
@@ -85,14 +89,16 @@ pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
     }
     let from_ms = now.hour_ms() + 3_600_000 - i64::from(WINDOW_HOURS) * 3_600_000;
     let failing = db.read(move |conn| store::failing_organizations(conn, from_ms)).await?;
-    let tops = tops(failing);
+    let (tops, passed_over) = tops(failing);
     let organizations = u32::try_from(tops.len()).unwrap_or(u32::MAX);
     let classes = u32::try_from(OUTCOMES + 1).unwrap_or(u32::MAX);
     let gain_min = localize::gain_min_unattended(SCANS_PER_DAY.saturating_mul(organizations), classes);
     let mut known = BTreeSet::new();
+    let mut seen: Vec<(Scope, BTreeSet<String>)> = Vec::new();
     let mut opened = 0;
     for path in tops {
         let scope = Scope::subtree(path.clone());
+        let mut seen_here = BTreeSet::new();
         let all = scan(db, &scope, None, gain_min, now).await?;
         let outcomes: Vec<String> = all.outcomes.iter().take(OUTCOMES).map(|(outcome, _)| outcome.clone()).collect();
         let mut reports = vec![(String::new(), all)];
@@ -102,6 +108,7 @@ pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
         }
         for (class, report) in reports {
             let new = incidents_of(&path, &class, &report, &mut known);
+            seen_here.extend(keys(&report));
             if report.explanations.is_empty() && !report.is_fleet_wide {
                 continue;
             }
@@ -120,8 +127,30 @@ pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
             })
             .await?;
         }
+        seen.push((scope, seen_here));
     }
+    subside(db, seen, passed_over, now).await?;
     Ok(opened)
+}
+
+/// Says of rises that are not seen any more that they are over. What is seen still goes on, also where it is told of as a
+/// part of something larger, under another name or to those above; what nobody looked at stays as it is.
+async fn subside(
+    db: &Db,
+    seen: Vec<(Scope, BTreeSet<String>)>,
+    passed_over: Vec<String>,
+    now: Now,
+) -> Result<(), db::Error> {
+    for (scope, keys) in seen.into_iter().filter(|(_, keys)| !keys.is_empty()) {
+        let keys: Vec<String> = keys.into_iter().collect();
+        db.write(move |conn| incidents::go_on(conn, Kind::FailureRise, &scope, &keys, now)).await?;
+    }
+    let before_ms = now.0 - QUIET_MS;
+    let unseen = db.read(move |conn| incidents::unseen(conn, Kind::FailureRise, before_ms, &passed_over)).await?;
+    for id in unseen {
+        db.write(move |conn| incidents::subside_unseen(conn, id, before_ms, now)).await?;
+    }
+    Ok(())
 }
 
 async fn scan(db: &Db, scope: &Scope, outcome: Option<String>, gain_min: f64, now: Now) -> Result<Overview, db::Error> {
@@ -130,8 +159,8 @@ async fn scan(db: &Db, scope: &Scope, outcome: Option<String>, gain_min: f64, no
     db.read(move |conn| Counts::read(conn, &scope, &question, Hours::OfDay, now)?.explain(conn, &scope, gain_min)).await
 }
 
-/// Headquarters first, then the resellers right below it, those with enough failures.
-fn tops(failing: Vec<(String, i64)>) -> Vec<String> {
+/// Headquarters first, then the resellers right below it, those with enough failures; and those for which there is no time.
+fn tops(failing: Vec<(String, i64)>) -> (Vec<String>, Vec<String>) {
     let mut sums: BTreeMap<String, i64> = BTreeMap::new();
     for (path, failures) in failing {
         let mut top = String::from("/");
@@ -144,8 +173,9 @@ fn tops(failing: Vec<(String, i64)>) -> Vec<String> {
     let mut tops: Vec<(String, i64)> = sums.into_iter().filter(|(_, failures)| *failures >= FAILURES_MIN).collect();
     let depth = |path: &str| path.matches('/').count();
     tops.sort_by(|one, other| depth(&one.0).cmp(&depth(&other.0)).then(other.1.cmp(&one.1)).then(one.0.cmp(&other.0)));
-    tops.truncate(ORGANIZATIONS_MAX);
-    tops.into_iter().map(|(path, _)| path).collect()
+    let mut tops: Vec<String> = tops.into_iter().map(|(path, _)| path).collect();
+    let passed_over = tops.split_off(tops.len().min(ORGANIZATIONS_MAX));
+    (tops, passed_over)
 }
 
 /// The incidents that a report is worth; what is in `known` is not told again.
@@ -161,9 +191,21 @@ fn incidents_of(path: &str, class: &str, report: &Overview, known: &mut BTreeSet
     new
 }
 
-/// The same conditions have the same key, whatever they are called in the page's language.
+/// All sets that a report names, those that fit as well among them.
+fn keys(report: &Overview) -> impl Iterator<Item = String> {
+    report.explanations.iter().flat_map(|found| {
+        let others = found.also_fits.iter().map(|(set, _)| key_of(set));
+        std::iter::once(key(found)).chain(others)
+    })
+}
+
 fn key(found: &Explanation) -> String {
-    let parts = found.all_of.iter().map(|condition| format!("{}={}", condition.attribute, condition.value));
+    key_of(&found.all_of)
+}
+
+/// The same conditions have the same key, whatever they are called in the page's language.
+fn key_of(conditions: &[Condition]) -> String {
+    let parts = conditions.iter().map(|condition| format!("{}={}", condition.attribute, condition.value));
     parts.collect::<Vec<_>>().join(";")
 }
 
@@ -212,7 +254,15 @@ mod tests {
     fn headquarters_comes_first_and_only_those_with_failures_are_looked_at() {
         let failing = [("/1/5/", 3), ("/1/5/9/", 4), ("/1/6/", 2), ("/1/7/8/", 30), ("/1/", 1)];
         let failing = failing.map(|(path, failures)| (path.to_owned(), failures)).to_vec();
-        assert_eq!(tops(failing), ["/1/", "/1/7/", "/1/5/"]);
-        assert_eq!(tops(Vec::new()), [] as [String; 0]);
+        assert_eq!(tops(failing).0, ["/1/", "/1/7/", "/1/5/"]);
+        assert_eq!(tops(Vec::new()), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn who_is_passed_over_is_known() {
+        let failing = (0..ORGANIZATIONS_MAX).map(|n| (format!("/1/{}/", n + 2), 5)).collect();
+        let (tops, passed_over) = tops(failing);
+        assert_eq!((tops.len(), passed_over.len()), (ORGANIZATIONS_MAX, 1));
+        assert!(!tops.contains(&passed_over[0]));
     }
 }

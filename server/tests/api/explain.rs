@@ -3,7 +3,7 @@
 use serde_json::json;
 use tillward_server::clock::Now;
 use tillward_server::db;
-use tillward_server::failures::incidents::{self, Filter, Kind};
+use tillward_server::failures::incidents::{self, Filter, Kind, Level, NewIncident};
 use tillward_server::failures::localize::{GAIN_MIN, Predicate, explain as localize};
 use tillward_server::failures::{self, Found, Overview, Question, WATCH_INTERVAL_MS, cells_file};
 use tillward_server::operators::Scope;
@@ -142,5 +142,75 @@ fn what_an_unattended_scan_finds_opens_one_incident_and_adds_to_it() {
         assert_eq!(found[0].report["explanations"][0]["all_of"][0], json!({"attribute": "firmware", "value": "4.2.0"}));
         let kept: Result<usize, db::Error> = server.block_on(failures::sweep(&server.state.db, later));
         assert_eq!(kept.unwrap(), 0);
+    });
+}
+
+/// Subjects of rises with their states, in order.
+fn rises(server: &TestServer) -> Vec<(String, String)> {
+    let filter = Filter { kind: Some(Kind::FailureRise), ..Filter::default() };
+    let read = move |conn: &mut db::Conn| incidents::list(conn, &scope(), &filter, None, 100);
+    let rows: Result<_, db::Error> = server.block_on(server.state.db.read(read));
+    let mut rises: Vec<(String, String)> = rows.unwrap().into_iter().map(|row| (row.subject, row.state)).collect();
+    rises.sort();
+    rises
+}
+
+fn watch_at(server: &TestServer, now: Now) {
+    let done: Result<usize, db::Error> = server.block_on(failures::watch(&server.state.db, now));
+    done.unwrap();
+}
+
+#[test]
+fn a_rise_is_over_when_it_was_not_seen_for_an_hour_and_not_before() {
+    const FOUND: &str = "firmware=4.2.0 · access=2g";
+    on_each_database(|server| {
+        fault(server);
+        let state = |name: &str| vec![(FOUND.to_owned(), name.to_owned())];
+        // The window reaches over three hours, the running one included.
+        let at = |minutes: i64| Now(server.clock.now().hour_ms() + minutes * 60_000);
+        watch_at(server, at(65));
+        assert_eq!(rises(server), state("open"));
+        watch_at(server, at(170));
+        assert_eq!(rises(server), state("open"), "seen still, for longer than an hour");
+        watch_at(server, at(190));
+        assert_eq!(rises(server), state("open"), "not seen any more, but a few minutes ago it was");
+        watch_at(server, at(235));
+        assert_eq!(rises(server), state("mitigated"));
+        let read = move |conn: &mut db::Conn| incidents::list(conn, &scope(), &Filter::default(), None, 1);
+        let rows: Result<_, db::Error> = server.block_on(server.state.db.read(read));
+        let id = rows.unwrap()[0].id;
+        let detail = server.block_on(server.state.db.read(move |conn| incidents::get(conn, &scope(), id))).unwrap();
+        let story: Vec<&str> = detail.timeline.iter().rev().map(|line| line.event.as_str()).collect();
+        assert_eq!(story, ["open", "subside"]);
+        watch_at(server, at(300));
+        assert_eq!(rises(server), state("mitigated"), "it is said once");
+    });
+}
+
+#[test]
+fn a_rise_that_is_told_to_those_above_is_seen_still_below_them() {
+    on_each_database(|server| {
+        fault(server);
+        let at = |minutes: i64| Now(server.clock.now().hour_ms() + minutes * 60_000);
+        let before = Now(at(65).0 - 3 * 3_600_000);
+        let rise = |subject: &str, key: &str| NewIncident {
+            kind: Kind::FailureRise,
+            level: Level::P2,
+            org_path: "/1000/77/".to_owned(),
+            key: key.to_owned(),
+            subject: subject.to_owned(),
+            evidence: json!({}),
+            rollout_id: None,
+            release_id: None,
+            terminal_ids: Vec::new(),
+            affected: 1,
+        };
+        let told = vec![rise("a part", "firmware=4.2.0;access=2g"), rise("over", "firmware=3.0.0")];
+        let opened: Result<_, db::Error> =
+            server.block_on(server.state.db.write(move |conn| incidents::open_all(conn, told, before)));
+        opened.unwrap();
+        watch_at(server, at(65));
+        let expected = [("a part", "open"), ("firmware=4.2.0 · access=2g", "open"), ("over", "mitigated")];
+        assert_eq!(rises(server), expected.map(|(subject, state)| (subject.to_owned(), state.to_owned())));
     });
 }

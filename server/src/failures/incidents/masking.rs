@@ -6,11 +6,12 @@ use serde_json::json;
 use super::mask::{self, Condition};
 use super::state::{Event, State, step};
 use super::store::{self, Stored, Who};
-use super::{ACTOR, NewIncident, parameters, title_key};
+use super::{ACTOR, Kind, NewIncident, parameters, title_key};
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn};
+use crate::operators::Scope;
 
 /// What was seen within this time goes on, ms: some passes of the rules.
 pub const FRESH_MS: i64 = 10 * 60_000;
@@ -78,10 +79,49 @@ pub(super) fn release(conn: &mut Conn, parent_id: i64, now: Now) -> Result<(), d
 /// # Errors
 /// [`db::Error`]; the caller's transaction must then be given up.
 pub fn subside(conn: &mut Conn, id: i64, now: Now) -> Result<bool, db::Error> {
-    let Some(found) = store::hold(conn, id)? else { return Ok(false) };
+    store::hold(conn, id)?.map_or(Ok(false), |found| end(conn, &found, now))
+}
+
+/// As [`subside`], unless it was seen at or after `before_ms`.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn subside_unseen(conn: &mut Conn, id: i64, before_ms: i64, now: Now) -> Result<bool, db::Error> {
+    let found = store::hold(conn, id)?.filter(|found| found.last_seen_ms < before_ms);
+    found.map_or(Ok(false), |found| end(conn, &found, now))
+}
+
+/// Incidents of this kind that nobody ended and that were not seen since `before_ms`, the longest unseen first, some
+/// hundred; none of the organizations in `passed_over`. For [`subside_unseen`].
+///
+/// # Errors
+/// [`db::Error`].
+pub fn unseen(conn: &mut Conn, kind: Kind, before_ms: i64, passed_over: &[String]) -> Result<Vec<i64>, db::Error> {
+    store::unseen(conn, kind, before_ms, passed_over)
+}
+
+/// What these incidents are about is seen still, and nothing new of it came: they stay as people left them. Only those of
+/// the scope that nobody ended.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn go_on(conn: &mut Conn, kind: Kind, scope: &Scope, keys: &[String], now: Now) -> Result<(), db::Error> {
+    for id in store::under_way(conn, kind, scope, keys, now)? {
+        let Some(found) = store::hold(conn, id)?.filter(|found| found.last_seen_ms < now.0) else { continue };
+        let after = Stored { last_seen_ms: now.0, ..found.clone() };
+        if !store::replace(conn, &found, &after)? {
+            return Err(store::raced());
+        }
+    }
+    Ok(())
+}
+
+/// An incident that is held is mitigated, where it can be.
+fn end(conn: &mut Conn, found: &Stored, now: Now) -> Result<bool, db::Error> {
+    let id = found.id;
     let Ok(state) = step(found.state, Event::Mitigate) else { return Ok(false) };
-    let after = Stored { masked_since_ms: None, ..moved(&found, state, now) };
-    if !store::replace(conn, &found, &after)? {
+    let after = Stored { masked_since_ms: None, ..moved(found, state, now) };
+    if !store::replace(conn, found, &after)? {
         return Err(store::raced());
     }
     if mask::is_masking(found.state) && !mask::is_masking(state) {

@@ -5,7 +5,7 @@ pub(super) mod masks;
 use diesel::prelude::*;
 use serde_json::Value;
 
-use super::state::State;
+use super::state::{Event, State, step};
 use super::{Filter, Folded, Kind, Level, NewIncident, TERMINALS_MAX};
 use crate::clock::Now;
 use crate::db::schema::{incident_events, incident_terminals, incidents, terminals};
@@ -19,6 +19,8 @@ const TIMELINE_MAX: i64 = 200;
 const DUE_MAX: i64 = 100;
 /// Rises that are looked at; more within some weeks leave nothing normal anyway.
 const RISES_MAX: i64 = 200;
+/// Incidents that one look ends, or finds going on; the rest follow with the next.
+const UNSEEN_MAX: i64 = 200;
 
 /// Incidents deleted in one transaction: a few milliseconds.
 const DELETED_MAX: i64 = 100;
@@ -417,6 +419,52 @@ pub(super) fn rises(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<Vec<
         .load(conn)?;
     let concerns = |path: &str| scope.contains(path) || Scope::subtree(path).contains(scope.from());
     Ok(rows.into_iter().filter(|(path, ..)| concerns(path)).map(|(_, from, to)| (from, to)).collect())
+}
+
+/// Names of the states in which an incident goes on until something ends it.
+fn going_on() -> Vec<&'static str> {
+    State::ALL.into_iter().filter(|state| step(*state, Event::Mitigate).is_ok()).map(State::as_str).collect()
+}
+
+/// Incidents of this kind that go on and were last seen before `before_ms`, but none of the organizations in
+/// `passed_over`; the longest unseen first. By `incidents_by_state`.
+pub(super) fn unseen(
+    conn: &mut Conn,
+    kind: Kind,
+    before_ms: i64,
+    passed_over: &[String],
+) -> Result<Vec<i64>, db::Error> {
+    Ok(incidents::table
+        .filter(incidents::state.eq_any(going_on()))
+        .filter(incidents::kind.eq(kind.as_str()))
+        .filter(incidents::last_seen_ms.lt(before_ms))
+        .filter(incidents::org_path.ne_all(passed_over))
+        .order((incidents::last_seen_ms, incidents::id))
+        .limit(UNSEEN_MAX)
+        .select(incidents::id)
+        .load(conn)?)
+}
+
+/// Incidents of the scope, of this kind and about these things, that go on and were seen before `now`, by number. By
+/// `incidents_by_state`.
+pub(super) fn under_way(
+    conn: &mut Conn,
+    kind: Kind,
+    scope: &Scope,
+    keys: &[String],
+    now: Now,
+) -> Result<Vec<i64>, db::Error> {
+    Ok(incidents::table
+        .filter(incidents::state.eq_any(going_on()))
+        .filter(incidents::org_path.ge(scope.from()))
+        .filter(incidents::org_path.lt(scope.below()))
+        .filter(incidents::kind.eq(kind.as_str()))
+        .filter(incidents::dedup_key.eq_any(keys))
+        .filter(incidents::last_seen_ms.lt(now.0))
+        .order(incidents::id)
+        .limit(UNSEEN_MAX)
+        .select(incidents::id)
+        .load(conn)?)
 }
 
 /// Deletes incidents that were resolved before `before_ms`, at most [`DELETED_MAX`]. By `incidents_by_state`.

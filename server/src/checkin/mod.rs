@@ -144,6 +144,15 @@ pub struct KnownTerminal {
     pub calls: bool,
 }
 
+/// Whether a failure is to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// It is.
+    Due,
+    /// It was, when a channel told of it.
+    Done,
+}
+
 /// A failure that no terminal reported.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportedFailure<'a> {
@@ -153,6 +162,8 @@ pub struct ImportedFailure<'a> {
     pub failure: &'a Failure,
     /// The same as JSON.
     pub event: &'a str,
+    /// Whether it is to be counted; a failure of a terminal that calls is, whatever a channel told.
+    pub counting: Counting,
 }
 
 /// Stores failures that no terminal reported and adds them to the cells of their hours, within the caller's transaction.

@@ -14,6 +14,7 @@ pub mod imported;
 pub mod incidents;
 pub mod localize;
 pub mod lookups;
+mod once;
 pub mod pack;
 pub mod reconcile;
 mod store;

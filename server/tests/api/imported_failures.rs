@@ -210,6 +210,57 @@ fn what_the_terminal_reported_itself_is_not_taken_again() {
 }
 
 #[test]
+fn what_was_reported_for_a_terminal_is_not_counted_again_when_it_reports_by_itself() {
+    on_each_database(|server| {
+        let token = admin(server);
+        let terminal = terminal(server, 7);
+        let move_home: Result<(), db::Error> = server.block_on(server.state.db.write(|conn| {
+            use tillward_server::db::schema::terminals;
+            let root = tillward_server::organizations::headquarters(conn)?.expect("it was set up");
+            diesel::update(terminals::table.find(7)).set(terminals::org_path.eq(root.path)).execute(conn)?;
+            Ok(())
+        }));
+        move_home.unwrap();
+        let mut first = check_in(1, 1);
+        first["transactions"] = json!({"ok": 1, "failed": 0});
+        terminal.send(server, &first).expect(200);
+        let at_ms = server.clock.now().0 - 60_000;
+        // Nobody said what kind of transaction it was.
+        let item = |trace: &str, ref_no: Option<&str>| {
+            json!({
+                "sn": "SN000007", "occurred_at_ms": at_ms, "response_code": "91", "ref_no": ref_no,
+                "batch_no": ref_no.is_none().then_some("9"), "trace_no": ref_no.is_none().then_some(trace),
+            })
+        };
+        let items = json!([item("321", None), item("", Some("032616000001"))]);
+        assert_eq!(take(server, &token, items)["stored"], 2);
+        let event = |id: &str, trace: &str, ref_no: Option<&str>| {
+            let mut event = failure(id);
+            event["occurred_at_ms"] = json!(at_ms);
+            event["batch_no"] = json!("000009");
+            event["trace_no"] = json!(trace);
+            if let Some(ref_no) = ref_no {
+                event["ref_no"] = json!(ref_no);
+            }
+            event
+        };
+        let mut second = check_in(1, 2);
+        second["transactions"] = json!({"ok": 0, "failed": 3});
+        second["failures"] = json!([
+            event("e1", "000321", None),
+            event("e2", "000322", Some("032616000001")),
+            event("e3", "000323", None),
+        ]);
+        terminal.send(server, &second).expect(200);
+        assert_eq!((cells(server).0, cells(server).2), (3, vec![("code:91".to_owned(), 3)]));
+        let listed = server.get("/api/v1/failures?terminal_id=7", &token).expect(200).json();
+        assert_eq!(listed["items"].as_array().unwrap().len(), 3, "two reported for it, one by itself");
+        let totals = server.block_on(server.state.db.read(checkin::totals)).unwrap();
+        assert_eq!((totals.failures, totals.state_failures), (3, 3), "its own row says what it sent");
+    });
+}
+
+#[test]
 fn somebody_elses_terminal_takes_no_failures() {
     on_each_database(|server| {
         let (_, id) = set_up(server);

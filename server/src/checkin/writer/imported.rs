@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{ImportedFailure, Slot};
+use super::super::{Counting, ImportedFailure, Slot};
 use super::cohort::{Cell, Cohort, UNKNOWN, outcome};
 use super::rows::{Additions, CellRow, CohortRow, FailureRow, OutcomeRow};
 use super::{postgres, slots, sqlite};
@@ -34,7 +34,8 @@ pub(crate) fn add(conn: &mut Conn, imported: &[ImportedFailure<'_>], now: Now) -
         cell.outcomes.iter().map(move |(outcome, &failures)| OutcomeRow { hour_ms, cohort_id, outcome, failures })
     });
     let outcomes = outcomes.collect();
-    let told: Vec<Slot<'_>> = imported.iter().filter(|each| !each.terminal.calls).map(slot).collect();
+    let silent = imported.iter().filter(|each| !each.terminal.calls && each.counting == Counting::Due);
+    let told: Vec<Slot<'_>> = silent.map(slot).collect();
     slots::note(conn, &told)?;
     let additions = Additions { cohorts: cohort_rows, cells: cell_rows, outcomes, failures, ..Additions::default() };
     match conn {
@@ -85,7 +86,7 @@ fn cohort(imported: &ImportedFailure<'_>) -> Cohort {
 }
 
 fn row<'a>(imported: &ImportedFailure<'a>, cohort_id: i64, now: Now) -> FailureRow<'a> {
-    let &ImportedFailure { terminal, failure, event } = imported;
+    let &ImportedFailure { terminal, failure, event, .. } = imported;
     FailureRow {
         terminal_id: terminal.id,
         event_id: &failure.id,

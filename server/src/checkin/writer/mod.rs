@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use diesel::prelude::*;
 use tillward_protocol::checkin::{Acknowledged, CheckInAnswer, Desired, DesiredConfig};
+use tillward_protocol::failure::Failure;
 use tillward_protocol::ids::{Seq, Stream, TerminalId};
 use tillward_protocol::manifest::Manifest;
 
@@ -25,7 +26,8 @@ use super::{Cells, Pending, Refused};
 use crate::clock::Now;
 use crate::db::schema::{terminal_manifests, terminal_states, terminals};
 use crate::db::{self, Conn, Db};
-use crate::failures::fleet;
+use crate::failures::imported::ByTerminal;
+use crate::failures::{self, fleet};
 use crate::profiles::{self, DriftChange, DriftNoted, Watch};
 use crate::rollouts::{self, TerminalFailure};
 use cohort::{Cell, Cohort};
@@ -57,6 +59,7 @@ struct Registry {
     model: String,
     hardware: Option<String>,
     region: String,
+    utc_offset_min: Option<i64>,
     check_in_interval_s: Option<i64>,
     assignment_version: i64,
     desired_config_hash: Option<String>,
@@ -223,6 +226,8 @@ impl Writer {
     fn fold(&mut self, conn: &mut Conn, counted: &[Counted<'_>], now: Now) -> Result<(), db::Error> {
         let mut cells: BTreeMap<i64, (Cohort, Cell)> = BTreeMap::new();
         let mut additions = Additions::default();
+        let told = told_before(conn, counted)?;
+        let is_new = |id: i64, failure: &Failure| told.is_empty() || !told.contains(&(id, failure.id.clone()));
         for Counted { pending, registry, is_sampled, .. } in counted {
             let id = match self.cells {
                 Cells::Kept => {
@@ -230,7 +235,9 @@ impl Writer {
                     let id = cohort.id();
                     let (_, cell) = cells.entry(id).or_insert_with(|| (cohort, Cell::default()));
                     cell.add_check_in(&pending.check_in);
-                    pending.check_in.failures.iter().for_each(|failure| cell.add_failure(failure));
+                    let failures = pending.check_in.failures.iter();
+                    let new = failures.filter(|failure| is_new(registry.id, failure));
+                    new.for_each(|failure| cell.add_failure(failure));
                     id
                 }
                 Cells::LeftOut => 0,
@@ -238,7 +245,8 @@ impl Writer {
             if *is_sampled {
                 additions.samples.push(SampleRow::new(pending, now));
             }
-            for (failure, event) in pending.check_in.failures.iter().zip(&pending.events) {
+            let failures = pending.check_in.failures.iter().zip(&pending.events);
+            for (failure, event) in failures.filter(|(failure, _)| is_new(registry.id, failure)) {
                 additions.failures.push(FailureRow::new(pending, registry, failure, event, id, now));
             }
             additions.payments.extend(
@@ -336,6 +344,18 @@ fn next_check_in_s(terminal: TerminalId, interval_s: u32, now: Now) -> u32 {
     u32::try_from((wait_ms + 999) / 1_000).unwrap_or(interval_s).max(1)
 }
 
+/// Failures that organizations reported for their terminals before (rule R0): those are stored and counted already.
+fn told_before(conn: &mut Conn, counted: &[Counted<'_>]) -> Result<HashSet<(i64, String)>, db::Error> {
+    let failures: Vec<ByTerminal<'_>> = counted
+        .iter()
+        .flat_map(|one| {
+            let (terminal_id, utc_offset_min) = (one.registry.id, one.registry.utc_offset_min);
+            one.pending.check_in.failures.iter().map(move |failure| ByTerminal { terminal_id, utc_offset_min, failure })
+        })
+        .collect();
+    if failures.is_empty() { Ok(HashSet::new()) } else { failures::imported::told_before(conn, &failures) }
+}
+
 /// Writes what the check-ins changed about drifts; nothing for terminals that take what they are told.
 fn note_drifts(conn: &mut Conn, counted: &[Counted<'_>], now: Now) -> Result<(), db::Error> {
     let noted = counted.iter().filter_map(|counted| {
@@ -398,6 +418,7 @@ fn read_registry(conn: &mut Conn, items: &[(usize, &Pending)]) -> Result<HashMap
             terminals::model,
             terminals::hardware,
             terminals::region,
+            terminals::utc_offset_min,
             terminals::check_in_interval_s,
             terminals::assignment_version,
             terminals::desired_config_hash,

@@ -8,9 +8,11 @@ use tillward_protocol::{FieldError, pan};
 use super::fields::{self, FIELDS};
 use super::store::{self, Kept, Known, Transaction};
 use super::told::{self, Told, finish};
+use super::twins::Twins;
 use crate::checkin::{self, Slot};
 use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_ids};
+use crate::failures::once;
 use crate::imports::{self, Error, Field, Mapping, Outcome, Row, Target, values};
 use crate::operators::Scope;
 use crate::organizations::Organization;
@@ -85,10 +87,17 @@ pub(super) fn take(
     }
     let keys: Vec<&str> = fresh.iter().flat_map(|(_, told)| told.keys.iter().map(String::as_str)).collect();
     let mut known = store::known(conn, from.channel_id, &keys)?;
+    let unknown: Vec<&Told> = fresh
+        .iter()
+        .map(|(_, told)| told)
+        .filter(|told| !told.keys.iter().any(|key| known.contains_key(key)))
+        .collect();
+    let mut twins = Twins::read(conn, from.channel_id, &unknown, mapping.utc_offset_min)?;
     let mut new: Vec<Transaction> = Vec::new();
     let mut counted: Vec<Counted> = Vec::new();
     for (index, told) in fresh {
-        let before = told.keys.iter().find_map(|key| known.get(key)).cloned();
+        let by_key = told.keys.iter().find_map(|key| known.get(key)).cloned();
+        let before = by_key.or_else(|| twins.find(&told));
         let payment = match &before {
             Some(before) => told.beside(&before.payment, mapping.utc_offset_min, now),
             None => told.payment,
@@ -107,6 +116,7 @@ pub(super) fn take(
                     Kept::New => replace(&mut new, &payment),
                     Kept::Stored(id) => store::update(conn, id, &payment)?,
                 }
+                twins.replace(&payment);
                 known.insert(payment.ref_key.clone(), Known { kept: before.kept, payment });
                 Outcome::Changed
             }
@@ -117,10 +127,19 @@ pub(super) fn take(
     number(conn, &mut new)?;
     store::insert(conn, &new)?;
     store::touch(conn, from.channel_id, now)?;
-    let slots: Vec<Slot<'_>> = counted.iter().filter_map(|counted| counted.slot(&terminals)).collect();
-    checkin::note_slots(conn, &slots)?;
+    count(conn, &counted, &terminals)?;
     outcomes.sort_by_key(|(index, _)| *index);
     Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// Adds to the cells what nobody told of before, neither under another name nor as a failure of its own.
+fn count(conn: &mut Conn, counted: &[Counted], terminals: &Terminals) -> Result<(), db::Error> {
+    let of_slots: Vec<&Counted> = counted.iter().filter(|counted| counted.slot(terminals).is_some()).collect();
+    let payments: Vec<&Transaction> = of_slots.iter().map(|counted| &counted.0).collect();
+    let reported = once::reported(conn, &payments)?;
+    let fresh = of_slots.iter().enumerate().filter(|(place, _)| !reported.contains(place));
+    let slots: Vec<Slot<'_>> = fresh.filter_map(|(_, counted)| counted.slot(terminals)).collect();
+    checkin::note_slots(conn, &slots)
 }
 
 fn replace(new: &mut [Transaction], payment: &Transaction) {
@@ -308,12 +327,7 @@ fn detail(row: &Row) -> String {
 }
 
 /// What a row adds to the cells of its terminal's hour: each payment once, when it has come to its end.
-struct Counted {
-    terminal_id: i64,
-    at_ms: i64,
-    is_failed: bool,
-    outcome: Option<String>,
-}
+struct Counted(Transaction);
 
 impl Counted {
     fn of(payment: &Transaction, before: Option<&Known>) -> Option<Self> {
@@ -321,26 +335,22 @@ impl Counted {
         // What nobody knew the terminal of was counted for none.
         let was_counted = before.map(|before| &before.payment);
         let was_counted = was_counted.is_some_and(|it| it.status != "processing" && it.terminal_id.is_some());
-        let is_failed = payment.status == "failure";
-        if !is_final || was_counted {
-            return None;
-        }
-        let outcome = payment.outcome();
-        Some(Self { terminal_id: payment.terminal_id?, at_ms: payment.at_ms, is_failed, outcome })
+        (is_final && !was_counted && payment.terminal_id.is_some()).then(|| Self(payment.clone()))
     }
 
     /// Terminals that call count their own exposures.
     fn slot<'a>(&self, terminals: &'a Terminals) -> Option<Slot<'a>> {
-        let terminal = terminals.by_id.get(&self.terminal_id).filter(|terminal| !terminal.calls)?;
+        let Self(payment) = self;
+        let terminal = terminals.by_id.get(&payment.terminal_id?).filter(|terminal| !terminal.calls)?;
         Some(Slot {
             terminal_id: terminal.id,
             org_path: &terminal.org_path,
             model: &terminal.model,
             hardware: terminal.hardware.as_deref(),
             region: &terminal.region,
-            at_ms: self.at_ms,
-            is_failed: self.is_failed,
-            outcome: self.outcome.clone(),
+            at_ms: payment.at_ms,
+            is_failed: payment.status == "failure",
+            outcome: payment.outcome(),
         })
     }
 }

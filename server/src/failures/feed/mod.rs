@@ -11,10 +11,12 @@ pub mod http;
 mod intake;
 pub(in crate::failures) mod store;
 mod told;
+mod twins;
 
 pub use callback::{SIGNATURE_HEADER, TIMESTAMP_HEADER, TIMESTAMP_WINDOW_S, Taken, receive, verify};
 pub use channels::{Channel, CreatedChannel, NewChannel, create, delete, find, list, renew_secret};
 pub use intake::Intake;
+pub(in crate::failures) use twins::{spelled, told_twice};
 
 use serde::{Deserialize, Serialize};
 

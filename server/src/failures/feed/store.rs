@@ -13,6 +13,8 @@ use crate::operators::Scope;
 
 /// Rows of one insert: below SQLite's 32,766 parameters.
 const INSERTED_MAX: usize = 500;
+/// Payments that may be those of one block: each of its rows would have ten.
+const NEAR_MAX: i64 = 5_000;
 /// Rows deleted in one transaction.
 const DELETED_MAX: i64 = 2_000;
 
@@ -101,6 +103,51 @@ pub(super) fn known(conn: &mut Conn, channel_id: i64, keys: &[&str]) -> Result<H
         .load(conn)?;
     let known = |payment: Transaction| (payment.ref_key.clone(), Known { kept: Kept::Stored(payment.id), payment });
     Ok(rows.into_iter().map(known).collect())
+}
+
+/// Whether payments of a channel are kept under keys that begin with a letter; `below` is the next one. Letters, because
+/// databases sort other characters each in its own way. By the unique index on channel and key.
+pub(super) fn has_keys(conn: &mut Conn, channel_id: i64, letter: &str, below: &str) -> Result<bool, db::Error> {
+    let of_kind = channel_transactions::table
+        .filter(channel_transactions::channel_id.eq(channel_id))
+        .filter(channel_transactions::ref_key.ge(letter))
+        .filter(channel_transactions::ref_key.lt(below));
+    Ok(diesel::select(diesel::dsl::exists(of_kind)).get_result(conn)?)
+}
+
+/// Where payments are looked for whose keys are not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::failures) struct Near {
+    /// Of this channel alone.
+    pub channel_id: Option<i64>,
+    /// Of these terminals …
+    pub terminals: Vec<i64>,
+    /// … in this time, Unix ms …
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// … at one of these moments, Unix ms, or with one of these numbers.
+    pub moments: Vec<i64>,
+    pub refs: Vec<String>,
+    pub traces: Vec<String>,
+}
+
+/// Payments that may be meant, at most [`NEAR_MAX`]. By `channel_transactions_by_terminal`.
+pub(in crate::failures) fn near(conn: &mut Conn, near: &Near) -> Result<Vec<Transaction>, db::Error> {
+    let mut query = channel_transactions::table
+        .filter(channel_transactions::terminal_id.eq_any(&near.terminals))
+        .filter(channel_transactions::at_ms.ge(near.from_ms))
+        .filter(channel_transactions::at_ms.le(near.to_ms))
+        .filter(
+            channel_transactions::at_ms
+                .eq_any(&near.moments)
+                .or(channel_transactions::ref_no.eq_any(&near.refs))
+                .or(channel_transactions::trace_no.eq_any(&near.traces)),
+        )
+        .into_boxed();
+    if let Some(channel_id) = near.channel_id {
+        query = query.filter(channel_transactions::channel_id.eq(channel_id));
+    }
+    Ok(query.order(channel_transactions::id).limit(NEAR_MAX).load(conn)?)
 }
 
 /// New payments, a statement for each [`INSERTED_MAX`].

@@ -23,7 +23,7 @@ pub(super) struct Told {
 impl Told {
     /// The payment as it is known after this row: of what the row does not say stays what was told before.
     pub(super) fn beside(self, before: &Transaction, utc_offset_min: i64, now: Now) -> Transaction {
-        let Self { mut payment, has_status, has_sn, .. } = self;
+        let Self { mut payment, keys, has_status, has_sn } = self;
         payment.ref_key.clone_from(&before.ref_key);
         // What is listed without a word on it was settled; that it failed was a word.
         if !has_status && before.status == "failure" {
@@ -31,8 +31,12 @@ impl Told {
         }
         // A day alone says less than a moment of that day.
         let day = |at_ms: i64| values::day_of(at_ms, utc_offset_min);
-        let is_day_alone = (payment.at_ms + utc_offset_min * 60_000).rem_euclid(86_400_000) == 0;
-        if is_day_alone && day(payment.at_ms) == day(before.at_ms) {
+        let is_day_alone = |at_ms: i64| (at_ms + utc_offset_min * 60_000).rem_euclid(86_400_000) == 0;
+        // Told under another name, it keeps its moment: two clocks would move it to and fro.
+        let is_renamed = !keys.contains(&before.ref_key);
+        if (is_day_alone(payment.at_ms) && day(payment.at_ms) == day(before.at_ms))
+            || (is_renamed && !is_day_alone(before.at_ms))
+        {
             payment.at_ms = before.at_ms;
         }
         if payment.terminal_id.is_none() && before.terminal_id.is_some() && (!has_sn || payment.sn == before.sn) {
@@ -57,17 +61,20 @@ impl Told {
         payment.withdraw_fen = payment.withdraw_fen.or(before.withdraw_fen);
         payment.rate_ppm = payment.rate_ppm.or(before.rate_ppm);
         payment.capped = payment.capped.or(before.capped);
-        payment.detail = with_detail(&before.detail, &payment.detail);
+        // Each source has its own words for the same kind.
+        let (one, other) =
+            if is_renamed { (&payment.detail, &before.detail) } else { (&before.detail, &payment.detail) };
+        payment.detail = with_detail(one, other);
         finish(&mut payment, now);
         payment
     }
 }
 
-/// What two rows tell beside the columns; of the same thing the later word.
-fn with_detail(before: &str, told: &str) -> String {
+/// What two rows tell beside the columns; of the same thing what the second says.
+fn with_detail(one: &str, other: &str) -> String {
     let members = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
-    let mut all = members(before);
-    all.extend(members(told));
+    let mut all = members(one);
+    all.extend(members(other));
     Value::Object(all).to_string()
 }
 

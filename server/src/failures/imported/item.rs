@@ -17,6 +17,17 @@ pub const AGE_MS_MAX: i64 = 180 * 86_400_000;
 /// Response codes of approved transactions.
 const APPROVED: [&str; 8] = ["00", "10", "11", "16", "A2", "A4", "A5", "A6"];
 
+/// Every kind of transaction.
+const KINDS: [TransactionType; 7] = [
+    TransactionType::Sale,
+    TransactionType::Void,
+    TransactionType::Refund,
+    TransactionType::Preauth,
+    TransactionType::SignIn,
+    TransactionType::Settle,
+    TransactionType::Other,
+];
+
 /// A failed transaction that no terminal reported.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -220,12 +231,38 @@ pub fn local_day(at_ms: i64, utc_offset_min: i64) -> i64 {
     at_ms.saturating_add(utc_offset_min.saturating_mul(60_000)).div_euclid(86_400_000)
 }
 
-/// What makes two events the same transaction: batch, trace, day and kind on one terminal. `None` where it is not known.
-pub fn same_transaction(failure: &Failure, utc_offset_min: i64) -> Option<(&str, &str, i64, TransactionType)> {
-    let (batch, trace) = (failure.batch_no.as_deref()?, failure.trace_no.as_deref()?);
+/// What a transaction is called among those of its terminal: by batch, trace, day and kind (rule R0), and by reference
+/// number and day; as far as these are known, the surer name first.
+pub fn names(failure: &Failure, utc_offset_min: i64) -> Vec<String> {
     let day = local_day(failure.occurred_at_ms, utc_offset_min);
-    // Leading zeros are a matter of who wrote the number.
-    Some((batch.trim_start_matches('0'), trace.trim_start_matches('0'), day, failure.transaction))
+    let by_trace = numbers(failure).map(|numbers| traced(numbers, day, failure.transaction));
+    by_trace.into_iter().chain(by_reference(failure, day)).collect()
+}
+
+/// What the same transaction may be called by others: who does not know its kind calls it another one, which is no kind.
+pub fn names_elsewhere(failure: &Failure, utc_offset_min: i64) -> Vec<String> {
+    let day = local_day(failure.occurred_at_ms, utc_offset_min);
+    let kinds = match failure.transaction {
+        TransactionType::Other => KINDS.to_vec(),
+        known => vec![known, TransactionType::Other],
+    };
+    let by_trace = numbers(failure).map(|numbers| kinds.into_iter().map(move |kind| traced(numbers, day, kind)));
+    by_trace.into_iter().flatten().chain(by_reference(failure, day)).collect()
+}
+
+/// Batch and trace. Leading zeros are a matter of who wrote the number.
+fn numbers(failure: &Failure) -> Option<(&str, &str)> {
+    let (batch, trace) = (failure.batch_no.as_deref()?, failure.trace_no.as_deref()?);
+    Some((batch.trim_start_matches('0'), trace.trim_start_matches('0')))
+}
+
+fn traced((batch, trace): (&str, &str), day: i64, kind: TransactionType) -> String {
+    format!("{batch}|{trace}|{day}|{}", kind.as_str())
+}
+
+fn by_reference(failure: &Failure, day: i64) -> Option<String> {
+    let number = failure.ref_no.as_deref()?.trim_start_matches('0');
+    (!number.is_empty()).then(|| format!("ref|{number}|{day}"))
 }
 
 #[cfg(test)]
@@ -291,17 +328,37 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_know_the_kind_means_the_same_transaction_and_another_kind_is_another() {
+        let of = |transaction, ref_no: Option<&str>| {
+            let (batch_no, trace_no) = (Some("1".to_owned()), Some("2".to_owned()));
+            let ref_no = ref_no.map(str::to_owned);
+            NewFailure { transaction, batch_no, trace_no, ref_no, ..item() }.parse(NOW_MS).unwrap()
+        };
+        let is_known = |new: &Failure, kept: &Failure| {
+            names_elsewhere(new, 480).iter().any(|name| names(kept, 480).contains(name))
+        };
+        let (sale, void) = (of(Some(TransactionType::Sale), None), of(Some(TransactionType::Void), None));
+        let unsaid = of(None, None);
+        assert!(is_known(&sale, &sale) && is_known(&sale, &unsaid) && is_known(&unsaid, &sale));
+        assert!(!is_known(&sale, &void) && !is_known(&void, &sale));
+        let by_ref = NewFailure { ref_no: Some("032616123456".to_owned()), ..item() }.parse(NOW_MS).unwrap();
+        assert!(is_known(&by_ref, &of(Some(TransactionType::Sale), Some("032616123456"))));
+        assert!(!is_known(&by_ref, &of(Some(TransactionType::Sale), Some("032616123457"))));
+    }
+
+    #[test]
     fn one_transaction_is_known_again_whoever_wrote_its_numbers() {
         let numbered = |batch: &str, trace: &str, at_ms| {
             let (batch_no, trace_no) = (Some(batch.to_owned()), Some(trace.to_owned()));
             NewFailure { batch_no, trace_no, occurred_at_ms: at_ms, ..item() }.parse(NOW_MS).unwrap()
         };
         let one = numbered("000012", "000345", NOW_MS - 60_000);
-        let key = same_transaction(&one, 480);
-        assert_eq!(same_transaction(&numbered("12", "345", NOW_MS - 90_000), 480), key);
-        assert_ne!(same_transaction(&numbered("12", "346", NOW_MS - 60_000), 480), key);
-        assert_ne!(same_transaction(&numbered("12", "345", NOW_MS - 86_460_000), 480), key);
-        assert_eq!(same_transaction(&item().parse(NOW_MS).unwrap(), 480), None);
+        let key = names(&one, 480);
+        assert_eq!(key.len(), 1);
+        assert_eq!(names(&numbered("12", "345", NOW_MS - 90_000), 480), key);
+        assert_ne!(names(&numbered("12", "346", NOW_MS - 60_000), 480), key);
+        assert_ne!(names(&numbered("12", "345", NOW_MS - 86_460_000), 480), key);
+        assert_eq!(names(&item().parse(NOW_MS).unwrap(), 480), [] as [String; 0]);
         // 15:59:59 and 16:00:00 UTC are two days in China.
         assert_ne!(local_day(57_599_000, 480), local_day(57_600_000, 480));
     }

@@ -1,8 +1,9 @@
 //! Failures that organizations report by themselves, where no program can be put on the terminal: by REST or from a file.
 //!
 //! They are stored like a terminal's own, marked by their source, and counted in the cells of their hour. The same event
-//! comes in once: by its id on the terminal, and by batch, trace, day and kind (rule R0), also when the terminal itself
-//! reported it before. A bad item is refused by name and costs no other.
+//! comes in once: by its id on the terminal, by batch, trace, day and kind (rule R0), and by reference number and day, also
+//! when the terminal itself reported it, before or later. What a channel told of before is stored, and counted already. A
+//! bad item is refused by name and costs no other.
 
 mod fields;
 pub mod http;
@@ -21,9 +22,10 @@ pub use intake::Intake;
 pub use item::NewFailure;
 
 use crate::audit::{self, Actor, Deed};
-use crate::checkin::{self, ImportedFailure};
+use crate::checkin::{self, Counting, ImportedFailure};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
+use crate::failures::once;
 use crate::operators::{Caller, Scope};
 use crate::terminals::fields::clean_id;
 
@@ -31,6 +33,10 @@ use crate::terminals::fields::clean_id;
 pub const ITEMS_MAX: usize = 500;
 /// Rows deleted in one transaction.
 const SWEPT_ROWS: i64 = 500;
+/// Failures of a file's terminals that are compared with what a channel tells of, at most.
+const BETWEEN_MAX: i64 = 20_000;
+/// Events of one terminal in one day that are compared at most: more would be no shop.
+const EVENTS_MAX: i64 = 1_000;
 /// Minutes ahead of UTC where a terminal says nothing else: China.
 const UTC_OFFSET_MIN: i64 = 480;
 
@@ -168,9 +174,11 @@ fn keep(
     let events: Vec<String> =
         fresh.iter().map(|good| serde_json::to_string(&good.failure).unwrap_or_default()).collect();
     let mut imported = Vec::with_capacity(fresh.len());
-    for (good, event) in fresh.iter().zip(&events) {
+    let settled = settled(conn, &terminals, &fresh)?;
+    for ((place, good), event) in fresh.iter().enumerate().zip(&events) {
         let Some(terminal) = terminals.get(good.terminal) else { continue };
-        imported.push(ImportedFailure { terminal: &terminal.known, failure: &good.failure, event });
+        let counting = if settled.contains(&place) { Counting::Done } else { Counting::Due };
+        imported.push(ImportedFailure { terminal: &terminal.known, failure: &good.failure, event, counting });
         if let Some(fate) = fates.get_mut(good.index) {
             *fate = Fate::Stored;
         }
@@ -179,6 +187,21 @@ fn keep(
         checkin::add_imported(conn, &imported, now)?;
     }
     Ok(fates)
+}
+
+/// Which of these a channel told of, of terminals that do not call: those of others are counted by what they report.
+fn settled(conn: &mut Conn, terminals: &[store::Terminal], fresh: &[Good]) -> Result<HashSet<usize>, db::Error> {
+    let silent = |good: &Good| terminals.get(good.terminal).filter(|terminal| !terminal.known.calls);
+    let mut places = Vec::with_capacity(fresh.len());
+    let mut failures: Vec<(i64, &Failure)> = Vec::with_capacity(fresh.len());
+    for (place, good) in fresh.iter().enumerate() {
+        if let Some(terminal) = silent(good) {
+            places.push(place);
+            failures.push((terminal.known.id, &good.failure));
+        }
+    }
+    let settled = once::settled(conn, &failures)?;
+    Ok(settled.into_iter().filter_map(|at| places.get(at).copied()).collect())
 }
 
 fn judge(
@@ -195,9 +218,13 @@ fn judge(
     sn.clone_into(&mut item.sn);
     let failure = item.parse(now.0)?;
     let offset_min = terminal.utc_offset_min.unwrap_or(UTC_OFFSET_MIN);
-    let dedup_key = item::same_transaction(&failure, offset_min)
-        .map(|(batch, trace, day, kind)| format!("{}|{batch}|{trace}|{day}|{}", terminal.known.id, kind.as_str()));
+    let dedup_key = item::names(&failure, offset_min).first().map(|name| dedup_key(terminal.known.id, name));
     Ok(Good { index, terminal: place, failure, dedup_key })
+}
+
+/// What a transaction of a terminal is marked by.
+fn dedup_key(terminal_id: i64, name: &str) -> String {
+    format!("{terminal_id}|{name}")
 }
 
 /// Those that are not stored yet; they are marked as imported.
@@ -225,45 +252,88 @@ fn fresh(
             || !store::mark(conn, &key, good.dedup_key.as_deref(), origin, now)?;
         if !is_known {
             stored.insert(key);
+            reported.add(terminal, &good);
             fresh.push(good);
         }
     }
     Ok(fresh)
 }
 
-/// Transactions that are stored already, by terminal, day and kind: each is read once.
+/// Names of transactions that are stored already, by terminal and day: each is read once.
 #[derive(Default)]
-struct Reported(HashMap<(i64, i64, &'static str), Transactions>);
-
-/// Batch and trace numbers.
-type Transactions = HashSet<(String, String)>;
+struct Reported(HashMap<(i64, i64), HashSet<String>>);
 
 impl Reported {
     /// Whether this transaction is stored under another id, from the terminal itself or from elsewhere.
     fn has(&mut self, conn: &mut Conn, terminal: &store::Terminal, good: &Good) -> Result<bool, db::Error> {
         let offset_min = terminal.utc_offset_min.unwrap_or(UTC_OFFSET_MIN);
-        let Some((batch, trace, day, kind)) = item::same_transaction(&good.failure, offset_min) else {
+        let wanted = item::names_elsewhere(&good.failure, offset_min);
+        if wanted.is_empty() {
             return Ok(false);
-        };
-        let key = (terminal.known.id, day, kind.as_str());
-        let wanted = (batch.to_owned(), trace.to_owned());
-        if let Some(known) = self.0.get(&key) {
-            return Ok(known.contains(&wanted));
         }
-        let from_ms = day * 86_400_000 - offset_min * 60_000;
-        let events = store::events_between(conn, terminal.known.id, kind.as_str(), from_ms, from_ms + 86_400_000)?;
-        let known: HashSet<(String, String)> = events
-            .iter()
-            .filter_map(|event| {
-                let known: Failure = serde_json::from_str(event).ok()?;
-                let (batch, trace, _, _) = item::same_transaction(&known, offset_min)?;
-                Some((batch.to_owned(), trace.to_owned()))
-            })
-            .collect();
-        let is_known = known.contains(&wanted);
-        self.0.insert(key, known);
-        Ok(is_known)
+        let day = item::local_day(good.failure.occurred_at_ms, offset_min);
+        let key = (terminal.known.id, day);
+        if !self.0.contains_key(&key) {
+            let from_ms = day * 86_400_000 - offset_min * 60_000;
+            let ids = [terminal.known.id];
+            let events = store::events_between(conn, &ids, from_ms, from_ms + 86_400_000, EVENTS_MAX)?;
+            let known = events.iter().filter_map(|(_, event)| serde_json::from_str::<Failure>(event).ok());
+            self.0.insert(key, known.flat_map(|known| item::names(&known, offset_min)).collect());
+        }
+        Ok(self.0.get(&key).is_some_and(|known| wanted.iter().any(|name| known.contains(name))))
     }
+
+    /// It is stored from now on.
+    fn add(&mut self, terminal: &store::Terminal, good: &Good) {
+        let offset_min = terminal.utc_offset_min.unwrap_or(UTC_OFFSET_MIN);
+        let day = item::local_day(good.failure.occurred_at_ms, offset_min);
+        if let Some(known) = self.0.get_mut(&(terminal.known.id, day)) {
+            known.extend(item::names(&good.failure, offset_min));
+        }
+    }
+}
+
+/// A failure as its terminal reports it.
+#[derive(Debug, Clone, Copy)]
+pub struct ByTerminal<'a> {
+    /// Terminal.
+    pub terminal_id: i64,
+    /// Minutes that its place is ahead of UTC, if that is known.
+    pub utc_offset_min: Option<i64>,
+    /// The failure.
+    pub failure: &'a Failure,
+}
+
+/// Which of these failures, that terminals report by themselves, an organization reported for them before: terminal and
+/// event. One read for all that have numbers, none for others.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn told_before(conn: &mut Conn, failures: &[ByTerminal<'_>]) -> Result<HashSet<(i64, String)>, db::Error> {
+    let keys = |of: &ByTerminal<'_>| -> Vec<String> {
+        let names = item::names_elsewhere(of.failure, of.utc_offset_min.unwrap_or(UTC_OFFSET_MIN));
+        names.iter().map(|name| dedup_key(of.terminal_id, name)).collect()
+    };
+    let named: Vec<(&ByTerminal<'_>, Vec<String>)> =
+        failures.iter().map(|of| (of, keys(of))).filter(|(_, keys)| !keys.is_empty()).collect();
+    if named.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let all: Vec<&str> = named.iter().flat_map(|(_, keys)| keys).map(String::as_str).collect();
+    let marked = store::marked(conn, &all)?;
+    let told = named.iter().filter(|(_, keys)| keys.iter().any(|key| marked.contains(key)));
+    Ok(told.map(|(of, _)| (of.terminal_id, of.failure.id.clone())).collect())
+}
+
+/// Failures of terminals in a time, as far as they can be read; some thousand at most.
+pub(super) fn between(
+    conn: &mut Conn,
+    terminal_ids: &[i64],
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Vec<(i64, Failure)>, db::Error> {
+    let events = store::events_between(conn, terminal_ids, from_ms, to_ms, BETWEEN_MAX)?;
+    Ok(events.into_iter().filter_map(|(id, event)| Some((id, serde_json::from_str(&event).ok()?))).collect())
 }
 
 /// Deletes the marks of failures that are gone, in small transactions; returns how many rows went.

@@ -12,9 +12,6 @@ use crate::db::{self, Conn};
 use crate::on_backend;
 use crate::operators::Scope;
 
-/// Events of one terminal and kind in one day that are compared at most: more would be no shop.
-const EVENTS_MAX: i64 = 1_000;
-
 /// What is needed of a terminal to take its failures.
 #[derive(Debug, Clone)]
 pub(super) struct Terminal {
@@ -69,22 +66,30 @@ pub(super) fn stored(conn: &mut Conn, ids: &[(i64, &str)]) -> Result<HashSet<(i6
     Ok(rows.into_iter().collect())
 }
 
-/// A terminal's events of one kind from `from_ms` to before `to_ms`, as JSON. By primary key: all of the terminal.
+/// Events of terminals from `from_ms` to before `to_ms`, as JSON, at most `limit`. By primary key: all of the terminals.
 pub(super) fn events_between(
     conn: &mut Conn,
-    terminal_id: i64,
-    kind: &str,
+    terminal_ids: &[i64],
     from_ms: i64,
     to_ms: i64,
-) -> Result<Vec<String>, db::Error> {
+    limit: i64,
+) -> Result<Vec<(i64, String)>, db::Error> {
     Ok(failures::table
-        .filter(failures::terminal_id.eq(terminal_id))
+        .filter(failures::terminal_id.eq_any(terminal_ids))
         .filter(failures::occurred_at_ms.ge(from_ms))
         .filter(failures::occurred_at_ms.lt(to_ms))
-        .filter(failures::transaction_type.eq(kind))
-        .limit(EVENTS_MAX)
-        .select(failures::event)
+        .limit(limit)
+        .select((failures::terminal_id, failures::event))
         .load(conn)?)
+}
+
+/// Which of these keys are marked. By `imported_failures_by_key`.
+pub(super) fn marked(conn: &mut Conn, keys: &[&str]) -> Result<HashSet<String>, db::Error> {
+    let rows: Vec<Option<String>> = imported_failures::table
+        .filter(imported_failures::dedup_key.eq_any(keys))
+        .select(imported_failures::dedup_key)
+        .load(conn)?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Marks an event as imported; `false` when it, or the same transaction, is marked already.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tillward_protocol::crypto::sha256;
 use tillward_server::checkin::{self, Slot};
 use tillward_server::db;
-use tillward_server::db::schema::channel_transactions;
+use tillward_server::db::schema::{channel_transactions, cohort_cells};
 
 use super::{MERCHANT, channel, counts, import, moment, signed, terminals};
 use crate::harness::{TestServer, on_each_database, wait_until};
@@ -212,5 +212,121 @@ fn a_payment_is_known_again_whichever_terminal_its_number_stands_for() {
         server.send("PATCH", &path, ops, &[("content-type", "application/json")], change.as_bytes()).expect(200);
         assert_eq!(told(&by_no), [0, 0, 1, 0], "the number stands for no terminal any more");
         assert_eq!(settlement(server, ops, 10_000)["terminal_id"], terminal["id"]);
+    });
+}
+
+/// Transactions in all cells that went well and that failed, and failures by outcome.
+fn counted(server: &TestServer, token: &str) -> (i64, i64, Value) {
+    let read = server.state.db.read(|conn| {
+        let columns = (cohort_cells::transactions_ok, cohort_cells::transactions_failed);
+        Ok::<_, db::Error>(cohort_cells::table.select(columns).load::<(i64, i64)>(conn)?)
+    });
+    let (ok, failed) = server.block_on(read).unwrap().iter().fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1));
+    let found = server.get("/api/v1/failures/overview?hours=72", token).expect(200).json();
+    (ok, failed, found["outcomes"].clone())
+}
+
+#[test]
+fn a_payment_that_callbacks_and_files_call_otherwise_is_one_and_counts_once() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1"]);
+        let (channel, secret) = channel(server, &tree);
+        let paths = json!({
+            "trans_no": "no", "sn": "sn", "amount_fen": "amount", "at_ms": "time", "status": "status",
+            "response_code": "code",
+        });
+        let mapping = json!({"columns": paths, "unit": "fen"});
+        server.post(&format!("/api/v1/import-mappings?source={channel}/callback"), ops, &mapping).expect(200);
+        let at_ms = server.clock.now().hour_ms() - 5 * 3_600_000 + 7_000;
+        let call = |payments: Value| {
+            let body = payments.to_string();
+            let signed = signed(&secret, server.clock.now().seconds(), body.as_bytes());
+            let mut headers: Vec<(&str, &str)> = signed.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            headers.push(("content-type", "application/json"));
+            let path = format!("/channel/v1/{channel}/transactions");
+            server.send("POST", &path, "", &headers, body.as_bytes()).expect(200).json()
+        };
+        let payment = |no: &str, amount: i64, status: &str, code: &str| json!({"no": no, "sn": "S1", "amount": amount, "time": at_ms, "status": status, "code": code});
+        let both = json!([payment("A1", 10_000, "success", "00"), payment("A2", 20_000, "failure", "91")]);
+        assert_eq!(call(both.clone())["accepted"], 2);
+        let at = moment(at_ms);
+        let file = format!(
+            "机具序列号,交易金额,交易时间,交易状态,参考号\n\
+             S1,100,{at},成功,032616000001\nS1,200,{at},失败,032616000002\nS1,300,{at},成功,032616000003\n"
+        );
+        assert_eq!(counts(&import(server, ops, channel, file.as_bytes())), [1, 2, 0, 0]);
+        assert_eq!(counts(&import(server, ops, channel, file.as_bytes())), [0, 0, 3, 0], "the same file again");
+        assert_eq!(call(both)["duplicates"], 2, "and the same callback");
+        assert_eq!(call(json!([payment("A3", 30_000, "success", "00")]))["duplicates"], 1, "the file came first");
+        assert_eq!(settlement(server, ops, 10_000)["ref_no"], "032616000001");
+        assert_eq!(settlement(server, ops, 20_000)["status"], "failure");
+        assert_eq!(counted(server, ops), (2, 1, json!([["code:91", 1]])));
+        assert_eq!(super::summary(server, ops)["payments"], 3);
+        // The same moment, and another amount: another payment.
+        assert_eq!(call(json!([payment("A4", 30_001, "success", "00")]))["accepted"], 1);
+    });
+}
+
+#[test]
+fn a_payment_told_twice_before_its_terminal_was_registered_counts_once() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        let (channel, _) = channel(server, &tree);
+        let at = moment(server.clock.now().hour_ms() - 5 * 3_600_000 + 7_000);
+        let by_number = format!("流水号,机具序列号,交易金额,交易时间\n1,S4,100,{at}\n");
+        let by_ref = format!("机具序列号,交易金额,交易时间,参考号\nS4,100,{at},032616000001\n");
+        for file in [by_number, by_ref] {
+            assert_eq!(counts(&import(server, ops, channel, file.as_bytes())), [1, 0, 0, 0]);
+        }
+        super::summary(server, ops);
+        server.post("/api/v1/terminals", ops, &json!({"sn": "S4", "model": MODEL})).expect(201);
+        server.clock.advance_ms(86_400_000 + 60_000);
+        wait_until("the late terminal is found", || counted(server, ops).0 > 0);
+        wait_until("both are its", || super::summary(server, ops)["lacking"]["terminal"].is_null());
+        assert_eq!(counted(server, ops).0, 1);
+    });
+}
+
+#[test]
+fn a_failure_that_a_channel_and_its_organization_tell_of_counts_once_whoever_is_first() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1", "S2"]);
+        let (channel, _) = channel(server, &tree);
+        let at_ms = server.clock.now().hour_ms() - 5 * 3_600_000 + 7_000;
+        let failure = |sn: &str, trace: &str, ref_no: Option<&str>| {
+            json!({
+                "sn": sn, "occurred_at_ms": at_ms, "transaction": "sale", "response_code": "91", "amount_fen": 10_000,
+                "batch_no": "000001", "trace_no": trace, "ref_no": ref_no,
+            })
+        };
+        let report = |failure: Value| {
+            let taken = server.post("/api/v1/failures", ops, &json!({"failures": [failure]})).expect(200).json();
+            assert_eq!(taken["stored"], 1, "{taken}");
+        };
+        let file = |sn: &str, number: u32, batch: &str, trace: &str, ref_no: &str| {
+            let at = moment(at_ms + 5_000);
+            format!(
+                "流水号,机具序列号,交易金额,交易时间,交易状态,应答码,批次号,凭证号,参考号\n\
+                 {number},{sn},100,{at},失败,91,{batch},{trace},{ref_no}\n"
+            )
+        };
+        let told = |file: &str| counts(&import(server, ops, channel, file.as_bytes()));
+        // The organization first; a spreadsheet took the zero off.
+        report(failure("S1", "000001", Some("032616000001")));
+        assert_eq!(told(&file("S1", 1, "", "", "32616000001")), [1, 0, 0, 0]);
+        assert_eq!(counted(server, ops), (0, 1, json!([["code:91", 1]])));
+        // The channel first.
+        assert_eq!(told(&file("S2", 2, "1", "2", "")), [1, 0, 0, 0]);
+        report(failure("S2", "000002", None));
+        assert_eq!(counted(server, ops), (0, 2, json!([["code:91", 2]])));
+        // Another trace number is another transaction.
+        report(failure("S2", "000003", None));
+        assert_eq!(counted(server, ops), (0, 3, json!([["code:91", 3]])));
+        assert_eq!(server.get("/api/v1/failures", ops).expect(200).json()["items"].as_array().unwrap().len(), 3);
     });
 }

@@ -1,5 +1,6 @@
 //! The channel feed: files taken in by jobs, callbacks, and what comes of the rows.
 
+mod alone;
 mod callbacks;
 mod files;
 mod later;

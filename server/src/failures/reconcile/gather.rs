@@ -178,7 +178,8 @@ fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
     items.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn sought(payment: &Transaction, terminal_id: i64) -> Sought<'_> {
+/// What a row says of a payment of this terminal.
+pub(super) fn sought(payment: &Transaction, terminal_id: i64) -> Sought<'_> {
     Sought {
         terminal_id,
         at_ms: payment.at_ms,

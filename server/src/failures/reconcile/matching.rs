@@ -107,6 +107,20 @@ fn quality(sought: &Sought<'_>, event: &Event, distance_ms: i64) -> Quality {
     Quality::Weak
 }
 
+/// Whether a row and an event that nothing brings together may be one payment all the same: both went well with the same
+/// amount within a day, and no number speaks against it. Days alone stand for moments in some files, and clocks are wrong.
+pub fn may_be_one(sought: &Sought<'_>, event: &Event) -> bool {
+    let differs =
+        |one: Option<&str>, other: &Option<String>| one.is_some() && other.is_some() && one != other.as_deref();
+    sought.terminal_id == event.terminal_id
+        && sought.succeeded == event.succeeded
+        && event.amount_fen == Some(sought.amount_fen)
+        && (event.at_ms - sought.at_ms).abs() < DAY_MS
+        && !differs(sought.ref_no, &event.ref_no)
+        && !differs(sought.trace_no, &event.trace_no)
+        && !differs(sought.batch_no, &event.batch_no)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +180,25 @@ mod tests {
             (sought(), event("1", AT - 60_000, false)),
         ] {
             assert_eq!(find(&sought, std::slice::from_ref(&event)).0, Quality::None, "{sought:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_far_off_may_still_be_the_same_payment_unless_something_speaks_against_it() {
+        let event = event("1", AT, true);
+        let far = Sought { at_ms: AT + DAY_MS - 1, ..sought() };
+        assert_eq!(find(&far, std::slice::from_ref(&event)).0, Quality::None);
+        assert!(may_be_one(&far, &event));
+        for other in [
+            Sought { terminal_id: 8, ..far.clone() },
+            Sought { amount_fen: 9_901, ..far.clone() },
+            Sought { at_ms: AT + DAY_MS, ..far.clone() },
+            Sought { ref_no: Some("R9"), ..far.clone() },
+            Sought { trace_no: Some("T9"), ..far.clone() },
+            Sought { batch_no: Some("2"), ..far.clone() },
+            Sought { succeeded: false, ..far.clone() },
+        ] {
+            assert!(!may_be_one(&other, &event), "{other:?}");
         }
     }
 

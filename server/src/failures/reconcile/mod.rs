@@ -10,12 +10,14 @@ mod gather;
 pub mod http;
 mod late;
 pub mod matching;
+mod missing;
 mod pass;
 mod store;
 mod view;
 
 pub use again::{compare_merchant_again, compare_terminals_again};
-pub use pass::{MISSING_AFTER_MS, look_for_missing, pass};
+pub use missing::look_for_missing;
+pub use pass::{MISSING_AFTER_MS, pass};
 pub use view::{
     Coverage, DAYS_MAX, Filter, Settlement, SettlementDetail, SettlementKey, Summary, find, last_days, list, summary,
 };

@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use super::gather::{Gathered, Known};
 use super::store::{self, Compared};
-use super::{again, late, matching};
+use super::{again, late, missing};
 use crate::clock::Now;
-use crate::db::{self, Conn, Db, settings};
-use crate::failures::classify::{
-    FindingKind, Judgement, SettlementFacts, Severity, Standing, Symptom, TerminalSide, judge_settlement,
-};
+use crate::db::{self, Conn, Db};
+use crate::failures::classify::{FindingKind, Judgement, Severity, Standing, Symptom, TerminalSide, judge_settlement};
 use crate::failures::feed::Result as Shows;
 use crate::failures::feed::store::Transaction;
 use crate::failures::verdicts::{self, InForce, NewVerdict, Source};
@@ -25,12 +23,6 @@ const UNKNOWN_KEPT_MS: i64 = 7 * 86_400_000;
 const UNKNOWN_AGAIN_MS: i64 = 86_400_000;
 /// One side alone knows a payment: that is said after so long, ms (rule R11), and a minute.
 pub const MISSING_AFTER_MS: i64 = 72 * 3_600_000 + 60_000;
-
-/// Payments that terminals reported are looked for so long after they were made, ms: files of channels come weekly. What a
-/// channel has not told the following days of by then is passed over.
-const MISSING_LOOKED_MS: i64 = 8 * 86_400_000;
-/// Setting with the place of that look.
-const CURSOR: &str = "reconcile.reported";
 
 /// Compares payments that are due; `true` when there may be more. Idempotent; may be stopped at any point.
 ///
@@ -54,6 +46,7 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     late::resolve(conn, &mut due)?;
     let known = Known::read(conn, &due)?;
     let mut found: Vec<(i64, String)> = Vec::new();
+    let mut alone: Vec<&Transaction> = Vec::new();
     let mut tables: HashMap<String, Arc<InForce>> = HashMap::new();
     let mut new = Vec::new();
     for payment in &due {
@@ -72,104 +65,27 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
         }
         review(conn, payment, &gathered, &judgement, &known)?;
         found.extend(payment.terminal_id.zip(gathered.matched_event.clone()));
+        alone.extend(is_news_of_missing(payment, &gathered, &judgement).then_some(payment));
         if judgement.verdict.is_some() || is_judged(payment) {
             new.push(verdict(payment, gathered, judgement, in_force));
         }
     }
-    new.extend(no_more_missing(conn, found)?);
+    new.extend(missing::no_more_missing(conn, &found)?);
+    new.extend(missing::said_by_rows(conn, &alone)?);
     verdicts::put_all(conn, &new, now)?;
     Ok(i64::try_from(due.len()).unwrap_or(0) == BATCH)
 }
 
-/// What was said to be missing and was told of after all: nothing is said of it any more.
-fn no_more_missing(conn: &mut Conn, found: Vec<(i64, String)>) -> Result<Vec<NewVerdict>, db::Error> {
-    let terminals: Vec<i64> = found.iter().map(|(id, _)| *id).collect();
-    let items: Vec<String> = found.iter().map(|(_, event)| reported_item(event)).collect();
-    let mut new = Vec::new();
-    for (terminal_id, item, org_path, received_at_ms) in store::said_missing(conn, &terminals, &items)? {
-        let is_found = found.iter().any(|(id, event)| *id == terminal_id && reported_item(event) == item);
-        if !is_found {
-            continue;
-        }
-        new.push(NewVerdict {
-            source: Source::Settlement,
-            terminal_id: Some(terminal_id),
-            sn: None,
-            merchant_no: None,
-            item,
-            received_at_ms,
-            response_code: None,
-            judgement: Judgement::default(),
-            tables: verdicts::in_force(conn, &org_path)?,
-            org_path,
-        });
-    }
-    Ok(new)
+/// Whether it is said for the first time that the terminal does not know this payment.
+fn is_news_of_missing(payment: &Transaction, gathered: &Gathered, judgement: &Judgement) -> bool {
+    gathered.facts.terminal == Some(TerminalSide::NotSeen)
+        && payment.result != Shows::Missing.as_str()
+        && shows(payment, gathered, judgement) == Shows::Missing
 }
 
 /// A payment that a terminal reported, among the verdicts.
-fn reported_item(event_id: &str) -> String {
+pub(super) fn reported_item(event_id: &str) -> String {
     format!("payment:{event_id}")
-}
-
-/// Where the look for payments without a row has got: when, terminal, event.
-type Place = (i64, i64, String);
-
-/// Says of payments that terminals reported and channels kept silent about, after the time of R11, that one side alone
-/// knows them. Only of terminals that a channel told of before and afterwards: a feed that is late or absent proves
-/// nothing. `true` when there may be more. Idempotent.
-///
-/// # Errors
-/// [`db::Error`].
-pub async fn look_for_missing(db: &Db, now: Now) -> Result<bool, db::Error> {
-    db.write(move |conn| missing(conn, now)).await
-}
-
-fn missing(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
-    if !store::leads(conn)? {
-        return Ok(false);
-    }
-    let before = settings::get(conn, CURSOR)?;
-    let place: Place = before.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let reported = store::reported(conn, &place, now.0 - MISSING_LOOKED_MS, BATCH)?;
-    let Some((last, _)) = reported.last() else { return Ok(false) };
-    let after: Place = (last.at_ms, last.terminal_id, last.event_id.clone());
-    let terminals: Vec<i64> = reported.iter().map(|(event, _)| event.terminal_id).collect();
-    let events: Vec<&str> = reported.iter().map(|(event, _)| event.event_id.as_str()).collect();
-    let told = store::told_of(conn, &terminals)?;
-    let matched = store::matched(conn, &terminals, &events)?;
-    let sns = store::sns(conn, &terminals)?;
-    let mut new = Vec::new();
-    for (event, org_path) in &reported {
-        let is_told = told
-            .get(&event.terminal_id)
-            .is_some_and(|(from_ms, to_ms)| *from_ms <= event.at_ms && event.at_ms + matching::DAY_MS <= *to_ms);
-        if !is_told || matched.contains(&(event.terminal_id, event.event_id.clone())) {
-            continue;
-        }
-        let facts = SettlementFacts {
-            terminal: Some(TerminalSide::Succeeded),
-            age_ms: Some(now.0 - event.at_ms),
-            ..SettlementFacts::default()
-        };
-        let tables = verdicts::in_force(conn, org_path)?;
-        new.push(NewVerdict {
-            source: Source::Settlement,
-            terminal_id: Some(event.terminal_id),
-            sn: sns.get(&event.terminal_id).cloned(),
-            merchant_no: event.merchant_no_sent.clone(),
-            item: reported_item(&event.event_id),
-            org_path: org_path.clone(),
-            received_at_ms: event.at_ms,
-            response_code: None,
-            judgement: judge_settlement(&facts, &tables.tables),
-            tables,
-        });
-    }
-    settings::set(conn, CURSOR, &serde_json::to_string(&after).unwrap_or_default())?;
-    new.retain(|verdict| verdict.judgement.verdict.is_some());
-    verdicts::record_all(conn, &new, now)?;
-    Ok(i64::try_from(reported.len()).unwrap_or(0) == BATCH)
 }
 
 /// Whether a verdict may stand there from an earlier look.

@@ -1,6 +1,7 @@
 //! SQL of the comparison.
 
 pub(super) mod again;
+pub(super) mod missing;
 
 use std::collections::{HashMap, HashSet};
 
@@ -171,6 +172,8 @@ pub(super) fn events(
 fn is_cut<T>(rows: &[T]) -> bool {
     i64::try_from(rows.len()).is_ok_and(|n| n > EVENTS_MAX)
 }
+
+use payment_columns;
 
 type PaymentColumns = (i64, String, i64, i64, Option<String>, Option<String>, Option<String>, Option<String>);
 

@@ -101,6 +101,74 @@ fn a_look_up_finds_its_transaction_and_says_what_differs_and_how_sure() {
     });
 }
 
+/// Incidents of a kind: state and how often each was seen.
+fn incidents(server: &TestServer, world: &World, kind: &str) -> Vec<(String, i64)> {
+    let page = server.get(&format!("/api/v1/incidents?kind={kind}"), &world.token).expect(200).json();
+    let row = |row: &Value| (row["level"].as_str().unwrap().to_owned(), row["occurrences"].as_i64().unwrap());
+    page["items"].as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn a_look_up_that_proves_a_switch_opens_the_incident_that_the_channels_row_adds_to() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = report(server, &world);
+        let mut right = seen(at_ms);
+        right["merchant_no"] = json!(BOUND);
+        right["merchant_name"] = json!("杭州好味餐饮店");
+        server.post("/api/v1/lookups", &world.token, &right).expect(201);
+        assert_eq!(incidents(server, &world, "merchant_switch"), Vec::<(String, i64)>::new());
+        server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201);
+        let opened = incidents(server, &world, "merchant_switch");
+        assert_eq!((opened.len(), opened[0].1), (1, 1), "{opened:?}");
+        let page = server.get("/api/v1/incidents?kind=merchant_switch", &world.token).expect(200).json();
+        let path = format!("/api/v1/incidents/{}", page["items"][0]["id"]);
+        let detail = server.get(&path, &world.token).expect(200).json();
+        assert_eq!(detail["incident"]["subject"], format!("{BOUND} · {SN}"));
+        assert!(detail["evidence"]["item"].as_str().unwrap().starts_with("lookup:"), "{detail}");
+        assert_eq!(detail["terminals"][0]["sn"], SN);
+        // The channel's own row is under review until somebody says that the number is foreign.
+        settled_at(server, &world, at_ms, OTHER);
+        let number = server.get("/api/v1/merchant-numbers", &world.token).expect(200).json()["items"][0].clone();
+        let foreign = format!("/api/v1/merchant-numbers/{}/foreign", number["id"]);
+        server.post(&foreign, &world.token, &json!({ "reason": "核对账单，不是本商户" })).expect(200);
+        wait_until("the channel's row adds to it", || {
+            incidents(server, &world, "merchant_switch") == [(opened[0].0.clone(), 2)]
+        });
+        let stranger = server.get("/api/v1/incidents?kind=merchant_switch", &world.stranger).expect(200).json();
+        assert_eq!(stranger["items"], json!([]));
+    });
+}
+
+#[test]
+fn a_look_up_of_what_failed_at_the_terminal_says_that_one_side_alone_knows_it() {
+    on_each_database(|server| {
+        let world = world(server);
+        let at_ms = server.clock.now().0 - 4 * 86_400_000;
+        let mut event = failure("e9");
+        event["occurred_at_ms"] = json!(at_ms);
+        event["ref_no"] = json!("032616000009");
+        let mut body = check_in(1, 1);
+        body["failures"] = json!([event]);
+        server.post("/device/v1/check-in", &world.session, &body).expect(200);
+        let by_number = json!({
+            "sn": SN, "at_ms": at_ms + 300_000, "ref_no": "032616000009", "source": "95516", "merchant_no": BOUND,
+        });
+        let made = server.post("/api/v1/lookups", &world.token, &by_number).expect(201).json();
+        assert_eq!(
+            (&made["event_id"], &made["judgement"]["verdict"]["symptom"]),
+            (&json!("e9"), &json!("S3")),
+            "{made}"
+        );
+        assert_eq!(incidents(server, &world, "settlement_missing").len(), 1);
+        // The issuer's bill says the same of the same payment.
+        let by_event = json!({"sn": SN, "event_id": "e9", "source": "issuer_bill", "merchant_no": BOUND});
+        server.post("/api/v1/lookups", &world.token, &by_event).expect(201);
+        let opened = incidents(server, &world, "settlement_missing");
+        assert_eq!((opened.len(), opened[0].1), (1, 2), "{opened:?}");
+    });
+}
+
 #[test]
 fn two_transactions_that_fit_are_no_match() {
     on_each_database(|server| {

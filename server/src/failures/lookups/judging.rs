@@ -1,6 +1,7 @@
 //! What the rules say about a look-up: whose number cleared, compared with the bound one. Pure.
 //!
-//! A look-up says nothing about money, so that only the rules about merchants speak.
+//! A look-up says nothing about money, so that only the rules about merchants speak, and the one about payments that went
+//! through elsewhere although they failed at the terminal.
 
 use super::entry::NewLookup;
 use crate::failures::classify::{
@@ -8,8 +9,17 @@ use crate::failures::classify::{
     judge_settlement,
 };
 
-/// Judges what was seen. `sent` is the merchant number that the terminal itself sent, if it reported the transaction.
-pub(super) fn judge(seen: &NewLookup, binding: Option<Binding>, sent: Option<String>, tables: &Tables) -> Judgement {
+/// What the terminal itself says about a transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Terminal {
+    /// The merchant number that it sent, if it reported the transaction.
+    pub(super) sent: Option<String>,
+    /// How long ago it failed there, ms, if it did.
+    pub(super) failed_ms: Option<i64>,
+}
+
+/// Judges what was seen.
+pub(super) fn judge(seen: &NewLookup, binding: Option<Binding>, terminal: Terminal, tables: &Tables) -> Judgement {
     let row = FeedRow {
         status: FeedStatus::Success,
         merchant_no: seen.merchant_no.clone(),
@@ -28,8 +38,9 @@ pub(super) fn judge(seen: &NewLookup, binding: Option<Binding>, sent: Option<Str
         row: Some(row),
         level: EvidenceLevel::parse(seen.source.level()),
         binding,
-        merchant_no_sent: sent,
-        terminal: Some(TerminalSide::Succeeded),
+        merchant_no_sent: terminal.sent,
+        terminal: Some(terminal.failed_ms.map_or(TerminalSide::Succeeded, |_| TerminalSide::Failed(None))),
+        age_ms: terminal.failed_ms,
         ..SettlementFacts::default()
     };
     let mut judgement = judge_settlement(&facts, tables);
@@ -46,6 +57,15 @@ mod tests {
     const BOUND: &str = "850331053110612";
 
     fn judged(merchant_no: Option<&str>, name: Option<&str>, sent: Option<&str>) -> Judgement {
+        judged_of(merchant_no, name, sent, None)
+    }
+
+    fn judged_of(
+        merchant_no: Option<&str>,
+        name: Option<&str>,
+        sent: Option<&str>,
+        failed_ms: Option<i64>,
+    ) -> Judgement {
         let seen = NewLookup {
             sn: "SN1".to_owned(),
             event_id: None,
@@ -65,7 +85,15 @@ mod tests {
             ..Binding::default()
         };
         let tables = RawTables::seed().unwrap().parse().unwrap();
-        judge(&seen, Some(binding), sent.map(str::to_owned), &tables)
+        judge(&seen, Some(binding), Terminal { sent: sent.map(str::to_owned), failed_ms }, &tables)
+    }
+
+    #[test]
+    fn what_failed_at_the_terminal_and_went_through_elsewhere_is_one_sided_after_its_time() {
+        let found = |failed_ms| judged_of(Some(BOUND), None, None, failed_ms).verdict.map(|verdict| verdict.symptom);
+        assert_eq!(found(Some(73 * 3_600_000)), Some(Symptom::Missing));
+        assert_eq!(found(Some(3_600_000)), None, "it may still be reversed");
+        assert_eq!(found(None), None);
     }
 
     #[test]

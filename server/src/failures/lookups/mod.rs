@@ -3,7 +3,8 @@
 //! They are typed in, never pictures, and pass the card-number guard. Nothing is edited: a mistake is taken back and
 //! typed again, and both are audited. A look-up belongs to a terminal and, where the terminal reported it, to one
 //! transaction, and with it to the organization that had the terminal then; how much was looked up is always said beside
-//! how much there was.
+//! how much there was. What a look-up proves is an incident, the same as that of a channel's row about it; it stays with
+//! people when the look-up is taken back.
 
 mod entry;
 pub mod http;
@@ -18,7 +19,8 @@ pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
 
 use super::classify::Judgement;
 use super::contracts::{self, Contracts};
-use super::verdicts;
+use super::verdicts::{self, NewVerdict};
+use super::{FailureRow, imported};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -158,7 +160,11 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
         }
         None => None,
     };
-    let judgement = judging::judge(&new, binding, seen.merchant_no_sent.clone(), &in_force.tables);
+    let terminal = judging::Terminal {
+        sent: seen.merchant_no_sent.clone(),
+        failed_ms: seen.has_failed.then_some(now.0 - seen.at_ms),
+    };
+    let judgement = judging::judge(&new, binding, terminal, &in_force.tables);
     let lookup = Lookup {
         id: uuid::Uuid::now_v7().simple().to_string(),
         terminal_id,
@@ -183,6 +189,19 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
         org_path,
     };
     store::insert(conn, &lookup)?;
+    let proof = NewVerdict {
+        source: verdicts::Source::Settlement,
+        terminal_id: Some(terminal_id),
+        sn: Some(lookup.sn.clone()),
+        merchant_no: bound.map(|bound| bound.merchant_no),
+        item: format!("lookup:{}", lookup.id),
+        org_path: lookup.org_path.clone(),
+        received_at_ms: lookup.at_ms,
+        response_code: None,
+        judgement: lookup.judgement.clone(),
+        tables: in_force,
+    };
+    verdicts::open_incidents(conn, std::slice::from_ref(&proof), now)?;
     let detail = json!({"sn": lookup.sn, "level": lookup.level, "source": lookup.source, "event_id": lookup.event_id});
     audit::append(conn, actor, &deed("lookups.add", &lookup, detail), now)?;
     Ok(lookup)
@@ -196,6 +215,8 @@ struct Seen {
     ref_no: Option<String>,
     merchant_no_sent: Option<String>,
     org_path: Option<String>,
+    /// Whether it failed at the terminal.
+    has_failed: bool,
 }
 
 impl Seen {
@@ -208,6 +229,19 @@ impl Seen {
             ref_no,
             merchant_no_sent,
             org_path: Some(org_path),
+            has_failed: false,
+        }
+    }
+
+    fn of_failure(failure: FailureRow) -> Self {
+        Self {
+            at_ms: failure.occurred_at_ms,
+            amount_fen: failure.amount_fen,
+            ref_no: text(&failure.event, "ref_no"),
+            merchant_no_sent: text(&failure.event, "merchant_no_sent"),
+            org_path: Some(failure.org_path),
+            event_id: Some(failure.event_id),
+            has_failed: true,
         }
     }
 }
@@ -221,14 +255,7 @@ fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup
         }
         let failure = super::find(conn, scope, terminal_id, event_id)?;
         let failure = failure.ok_or_else(|| FieldError::new("event_id", "is not a transaction of this terminal"))?;
-        return Ok(Seen {
-            event_id: Some(event_id.clone()),
-            at_ms: failure.occurred_at_ms,
-            amount_fen: failure.amount_fen,
-            ref_no: text(&failure.event, "ref_no"),
-            merchant_no_sent: text(&failure.event, "merchant_no_sent"),
-            org_path: Some(failure.org_path),
-        });
+        return Ok(Seen::of_failure(failure));
     }
     let typed = Seen {
         event_id: None,
@@ -237,6 +264,7 @@ fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup
         ref_no: new.ref_no.clone(),
         merchant_no_sent: None,
         org_path: None,
+        has_failed: false,
     };
     let found = match (&new.ref_no, new.amount_fen) {
         (Some(ref_no), _) => {
@@ -255,8 +283,19 @@ fn transaction(conn: &mut Conn, scope: &Scope, terminal_id: i64, new: &NewLookup
     // Two that fit are no match.
     match <[Payment; 1]>::try_from(found) {
         Ok([payment]) => Ok(Seen::of(payment)),
+        Err(found) if found.is_empty() => Ok(failed(conn, scope, terminal_id, &typed)?.unwrap_or(typed)),
         Err(_) => Ok(typed),
     }
+}
+
+/// The failure of the terminal that has the reference number that was typed, if one alone has.
+fn failed(conn: &mut Conn, scope: &Scope, terminal_id: i64, typed: &Seen) -> Result<Option<Seen>, Error> {
+    let Some(ref_no) = &typed.ref_no else { return Ok(None) };
+    let (from_ms, to_ms) = (typed.at_ms - DAY_MS, typed.at_ms + DAY_MS);
+    let mut found = imported::between(conn, &[terminal_id], from_ms, to_ms)?;
+    found.retain(|(_, failure)| failure.ref_no.as_ref() == Some(ref_no));
+    let [(_, only)] = found.as_slice() else { return Ok(None) };
+    Ok(super::find(conn, scope, terminal_id, &only.id)?.map(Seen::of_failure))
 }
 
 fn text(event: &serde_json::Value, name: &str) -> Option<String> {

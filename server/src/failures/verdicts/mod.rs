@@ -155,6 +155,16 @@ fn put(conn: &mut Conn, new: &[NewVerdict], unjudged: Unjudged, now: Now) -> Res
     Ok(changed)
 }
 
+/// Opens the incidents that these verdicts ask for, within the caller's transaction, and stores none of them: what is kept
+/// elsewhere makes the same incidents as a settlement about the same merchant, terminal and day. Call it before the
+/// caller's own entry in the audit log.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn open_incidents(conn: &mut Conn, new: &[NewVerdict], now: Now) -> Result<Vec<i64>, db::Error> {
+    incidents::open_all(conn, new.iter().flat_map(findings::incidents).collect(), now)
+}
+
 /// Takes back, within the caller's transaction, what was said of these things while no terminal was known for them.
 ///
 /// # Errors

@@ -2841,3 +2841,12 @@ feed-word-entry-icc = Chip card
 feed-word-entry-mag = Magnetic stripe
 feed-word-entry-nfc = Contactless
 feed-word-entry-qr = QR code
+
+## What explains a halt, and how long it takes until something is seen
+incident-localized = At the time of the halt, { $conditions } failed { $lift } × its expected rate (95% interval { $low }–{ $high }): { $failures } of { $exposures }, expected { $expected }. It explains { $coverage } of the excess.
+incident-localized-nothing = no condition stands out
+incident-localized-too-much = too much to look through in time; see “Why payments fail”
+incident-event-evidence = evidence added
+evidence-localized = What explains the failures
+evidence-hours = Window (hours)
+fleet-detect = Mean time to detect (30 d)

@@ -2743,3 +2743,12 @@ feed-word-entry-icc = 插卡
 feed-word-entry-mag = 刷磁条
 feed-word-entry-nfc = 挥卡
 feed-word-entry-qr = 扫码
+
+## 停止的归因，以及发现问题所用的时间
+incident-localized = 停止时的失败归因：{ $conditions }，失败率为预期的 { $lift } 倍（95% 区间 { $low }–{ $high }），{ $exposures } 次中失败 { $failures } 次，预期 { $expected } 次；解释了超额失败的 { $coverage }。
+incident-localized-nothing = 没有单一条件能解释
+incident-localized-too-much = 数据量过大，未能及时分析，请查看“失败原因”
+incident-event-evidence = 补充证据
+evidence-localized = 失败归因
+evidence-hours = 时间窗口（小时）
+fleet-detect = 平均发现时间（30 天）

@@ -99,6 +99,7 @@ const PURE: &[&str] = &[
     "server/src/failures/localize/search.rs",
     "server/src/failures/localize/table.rs",
     "server/src/profiles/layers.rs",
+    "server/src/failures/onset.rs",
     "server/src/failures/incidents/state.rs",
     "server/src/failures/incidents/kind.rs",
     "server/src/failures/incidents/filter.rs",

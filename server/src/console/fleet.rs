@@ -85,12 +85,16 @@ async fn show(
 fn number_rows(shell: &Shell, kpis: &Kpis) -> Vec<(String, String)> {
     let of = |n: i64, total: i64| format!("{} · {} / {}", percent(n, total), shell.number(&n), shell.number(&total));
     let payments = kpis.payments_ok + kpis.payments_failed;
-    let minutes = kpis.repair_mean_ms.map(|ms| shell.count("fleet-minutes", &(ms / 60_000)));
+    let mean = |ms: Option<i64>| {
+        let minutes = ms.map(|ms| shell.count("fleet-minutes", &(ms / 60_000)));
+        minutes.unwrap_or_else(|| "–".to_owned())
+    };
     vec![
         (shell.say("fleet-success"), of(kpis.payments_ok, payments)),
         (shell.say("fleet-explained"), of(kpis.explained, kpis.judged)),
         (shell.say("fleet-online"), of(kpis.online, kpis.in_use)),
-        (shell.say("fleet-repair"), minutes.unwrap_or_else(|| "–".to_owned())),
+        (shell.say("fleet-detect"), mean(kpis.detect_mean_ms)),
+        (shell.say("fleet-repair"), mean(kpis.repair_mean_ms)),
         (shell.say("fleet-resolved"), shell.number(&kpis.resolved)),
         (shell.say("fleet-cards"), shell.number(&kpis.cards_ending)),
     ]

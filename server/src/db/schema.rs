@@ -558,6 +558,7 @@ diesel::table! {
         version -> BigInt,
         parent_id -> Nullable<BigInt>,
         masked_since_ms -> Nullable<BigInt>,
+        began_at_ms -> Nullable<BigInt>,
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cells::{cells_of, tabulate, worst_terminal};
 use super::localize::{self, Cells, GAIN_MIN, Mode, Predicate};
-use super::{WINDOW_HOURS_MAX, cells_file, incidents, store};
+use super::{WINDOW_HOURS_MAX, cells_file, incidents, onset, store};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::operators::Scope;
@@ -80,6 +80,9 @@ pub struct Explanation {
     pub without_one: Vec<WithoutOne>,
     /// Combinations that fit as well, with the share of exposures in common.
     pub also_fits: Vec<(Vec<Condition>, f64)>,
+    /// When that began, as far as the window shows it: from this failure on, by the server's clock, there were more than
+    /// expected, Unix ms.
+    pub began_at_ms: Option<i64>,
     /// Terminals with at least one failure in it.
     pub terminals: u64,
     /// Those of the scope with the most, at most a hundred.
@@ -246,7 +249,9 @@ impl Counts {
         let outcomes = store::outcomes(conn, scope, *from_ms)?;
         let mut overview = self.overview_of(&report, outcomes);
         for (found, explanation) in report.explanations.iter().zip(&mut overview.explanations) {
-            let cohorts = cells_of(cells, cohorts_of_cell, &found.all_of).into_keys().collect();
+            let cohorts: Vec<i64> = cells_of(cells, cohorts_of_cell, &found.all_of).into_keys().collect();
+            let moments = store::moments(conn, &cohorts, *from_ms)?;
+            explanation.began_at_ms = onset::onset(&moments, (*from_ms, self.now.0), found.expected);
             let mut failing = store::failing_terminals(conn, scope, cohorts, *from_ms)?;
             explanation.terminals = u64::try_from(failing.len()).unwrap_or(u64::MAX);
             failing.truncate(TERMINALS_MAX);
@@ -285,6 +290,7 @@ impl Counts {
                 .iter()
                 .map(|(set, overlap)| (set.iter().map(condition).collect(), *overlap))
                 .collect(),
+            began_at_ms: None,
             terminals: 0,
             failing: Vec::new(),
         });

@@ -15,6 +15,7 @@ pub mod incidents;
 pub mod localize;
 pub mod lookups;
 mod once;
+mod onset;
 pub mod pack;
 pub mod reconcile;
 mod store;

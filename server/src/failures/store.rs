@@ -15,6 +15,8 @@ use crate::operators::Scope;
 
 /// Ids in one `IN (…)`: below both databases' limit of parameters.
 const IDS_MAX: usize = 10_000;
+/// Moments of failures read at most: enough to see when a rise began.
+const MOMENTS_MAX: i64 = 5_000;
 /// Outcomes listed at most.
 const OUTCOMES_MAX: i64 = 50;
 
@@ -199,6 +201,36 @@ pub(super) fn cells(
         ))
         .load(conn)?;
     Ok(rows.into_iter().map(|(id, n, k)| (id, (n, k))).collect())
+}
+
+/// Whether there are more than `most` cells since `from_ms`. By primary key.
+pub(super) fn has_more_cells(conn: &mut Conn, from_ms: i64, most: i64) -> Result<bool, db::Error> {
+    let beyond: Option<i64> = cohort_cells::table
+        .filter(cohort_cells::hour_ms.ge(from_ms))
+        .order((cohort_cells::hour_ms, cohort_cells::cohort_id))
+        .offset(most)
+        .select(cohort_cells::cohort_id)
+        .first(conn)
+        .optional()?;
+    Ok(beyond.is_some())
+}
+
+/// When failures in these cohorts came in since `from_ms`, one for each terminal and check-in, the newest
+/// [`MOMENTS_MAX`]. By `failures_by_time`.
+pub(super) fn moments(conn: &mut Conn, cohort_ids: &[i64], from_ms: i64) -> Result<Vec<i64>, db::Error> {
+    let mut moments = Vec::new();
+    for ids in cohort_ids.chunks(IDS_MAX) {
+        let rows: Vec<(i64, i64)> = failures::table
+            .filter(failures::received_at_ms.ge(from_ms))
+            .filter(failures::cohort_id.eq_any(ids.to_vec()))
+            .group_by((failures::terminal_id, failures::received_at_ms))
+            .order((failures::received_at_ms.desc(), failures::terminal_id))
+            .limit(MOMENTS_MAX)
+            .select((failures::terminal_id, failures::received_at_ms))
+            .load(conn)?;
+        moments.extend(rows.into_iter().map(|(_, at_ms)| at_ms));
+    }
+    Ok(moments)
 }
 
 /// Failure events of one outcome by cohort, over the hours `from_ms..to_ms`. By primary key.

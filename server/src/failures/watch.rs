@@ -210,7 +210,7 @@ fn key_of(conditions: &[Condition]) -> String {
 }
 
 /// `firmware=4.2.0 · access=2g`: the words are the reader's.
-fn named(conditions: &[Condition]) -> String {
+pub(super) fn named(conditions: &[Condition]) -> String {
     let parts = conditions.iter().map(|condition| format!("{}={}", condition.attribute, condition.value));
     parts.collect::<Vec<_>>().join(" · ")
 }
@@ -225,6 +225,7 @@ fn incident(path: &str, class: &str, report: &Overview, found: &Explanation, key
         subject: named(&found.all_of),
         evidence: json!({
             "class": class,
+            "began_at_ms": found.began_at_ms,
             "conditions": found.all_of,
             "failures": found.failures,
             "exposures": found.exposures,

@@ -280,6 +280,9 @@ fn a_bank_that_is_down_is_one_incident_and_ends_by_not_being_seen() {
         assert_eq!(shown["evidence"]["failures"], 12, "one for each terminal and slot");
         let reason = &shown["evidence"]["reasons"][0];
         assert_eq!((&reason["rule"], &reason["observed"]), (&json!("B1"), &json!(12.0)));
+        assert_eq!(shown["evidence"]["began_at_ms"], now.0 - 2 * MINUTE_MS);
+        let numbers = server.get("/api/v1/fleet/kpis", &tree.east_ops).expect(200).json();
+        assert_eq!((&numbers["detected"], &numbers["detect_mean_ms"]), (&json!(1), &json!(2 * MINUTE_MS)));
         assert_eq!(alert_kinds(&shown), ["incident_opened"]);
         let findings = server.get("/api/v1/fleet/findings?rule=B1", &tree.east_ops).expect(200).json();
         assert_eq!(findings["items"][0]["incident_id"], found[0]["id"]);

@@ -287,3 +287,30 @@ fn the_numbers_of_a_day_are_summed_over_its_hours_and_no_others() {
         assert_eq!((&elsewhere["payments_ok"], &elsewhere["payments_failed"]), (&json!(0), &json!(0)));
     });
 }
+
+#[test]
+fn the_mean_time_to_detect_is_from_the_first_failure_to_the_opening_of_what_has_one() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let now = server.clock.now();
+        let area = |region: &str, began_at_ms: Option<i64>| NewIncident {
+            evidence: json!({"began_at_ms": began_at_ms}),
+            ..new(Kind::AreaOutage, &format!("area:region:{region}"), vec![])
+        };
+        let numbers = |token: &str| {
+            let numbers = server.get("/api/v1/fleet/kpis", token).expect(200).json();
+            (numbers["detected"].clone(), numbers["detect_mean_ms"].clone())
+        };
+        open_at(server, area("3101", None), now);
+        assert_eq!(numbers(&tree.east_ops), (json!(0), json!(null)), "nobody knows when it began");
+        open_at(server, area("3102", Some(now.0 - 10 * MINUTE_MS)), now);
+        open_at(server, area("3103", Some(now.0 - 4 * MINUTE_MS)), now);
+        let long_ago = Now(now.0 - 31 * DAY_MS);
+        open_at(server, area("3104", Some(long_ago.0 - DAY_MS)), long_ago);
+        assert_eq!(numbers(&tree.east_ops), (json!(2), json!(7 * MINUTE_MS)));
+        // Seen again, it was detected when it was seen first.
+        open_at(server, area("3103", Some(now.0)), Now(now.0 + HOUR_MS));
+        assert_eq!(numbers(&tree.east_ops), (json!(2), json!(7 * MINUTE_MS)));
+        assert_eq!(numbers(&tree.west_ops), (json!(0), json!(null)));
+    });
+}

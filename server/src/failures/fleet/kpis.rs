@@ -38,6 +38,13 @@ pub struct Kpis {
     pub online: i64,
     /// … of those that were heard within 24 hours.
     pub in_use: i64,
+    /// Incidents opened in the last 30 days of which it is known when the first failure of their cause came in: rises of
+    /// failures, and outages of banks, areas and carriers.
+    pub detected: i64,
+    /// Mean time to detect those (MTTD), ms: from that first failure, by the server's clock, to the opening of the incident.
+    /// Of a rise among usual failures the first is the one from which on they were more than expected. What a channel's
+    /// file tells weeks later, and what has no failures of its own, is not in it.
+    pub detect_mean_ms: Option<i64>,
     /// Incidents resolved in the last 30 days.
     pub resolved: i64,
     /// Mean time from the opening to the resolution of those, ms.
@@ -53,6 +60,7 @@ pub struct Kpis {
 pub fn kpis(conn: &mut Conn, scope: &Scope, now: Now) -> Result<Kpis, db::Error> {
     let (online, in_use) = store::kpis::online(conn, scope, now.0 - DAY_MS, now)?;
     let (resolved, repair_mean_ms) = store::kpis::repaired(conn, scope, now.0 - INCIDENTS_MS)?;
+    let (detected, detect_mean_ms) = store::kpis::detected(conn, scope, now.0 - INCIDENTS_MS)?;
     let mut kpis = Kpis {
         payments_ok: 0,
         payments_failed: 0,
@@ -60,6 +68,8 @@ pub fn kpis(conn: &mut Conn, scope: &Scope, now: Now) -> Result<Kpis, db::Error>
         explained: 0,
         online,
         in_use,
+        detected,
+        detect_mean_ms,
         resolved,
         repair_mean_ms,
         cards_ending: store::kpis::cards_ending(conn, scope, now.0, now.0 + CARDS_MS)?,

@@ -14,6 +14,7 @@ use super::{DAY_MS, Found, HOUR_MS, note, reasons, report, store};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
 use crate::failures::incidents::{Kind, Level};
+use crate::failures::onset;
 
 /// Name of the bank's codes in the baselines.
 const BANK: &str = "bank";
@@ -172,6 +173,12 @@ pub(super) async fn outage(db: &Db, now: Now, offset_ms: i64) -> Result<(), db::
     let name = verdict.as_str();
     let (Verdict::Hit(found) | Verdict::Info(found)) = verdict else { return Ok(()) };
     let ids: HashSet<i64> = found.terminal_ids.iter().copied().collect();
+    // The first of each slot: failures come newest first.
+    let mut moments: BTreeMap<(i64, i64), i64> = BTreeMap::new();
+    for failure in failures.iter().filter(|failure| failure.is_the_banks() && failure.is_recent()) {
+        moments.insert((failure.terminal_id, slot(failure.received_at_ms)), failure.received_at_ms);
+    }
+    let moments: Vec<i64> = moments.into_values().collect();
     let hit = failures.iter().filter(|failure| ids.contains(&failure.terminal_id));
     let found = Found {
         rule: Rule::BankOutage,
@@ -183,6 +190,7 @@ pub(super) async fn outage(db: &Db, now: Now, offset_ms: i64) -> Result<(), db::
         org_path: common_path(hit.map(|failure| failure.org_path.as_str())),
         evidence: json!({
             "reasons": reasons(Rule::BankOutage, &found.reasons),
+            "began_at_ms": onset::onset(&moments, (from_ms, now.0), found.expected),
             "failures": found.failed,
             "expected": found.expected,
             "baseline": expected.map(|known| known.1),
@@ -254,14 +262,20 @@ pub(super) async fn areas(db: &Db, now: Now) -> Result<(), db::Error> {
     let verdict = area::judge(&seen);
     note(db, Rule::AreaOutage, &verdict, now).await?;
     let Verdict::Hit(areas) = verdict else { return Ok(()) };
+    let mut first: HashMap<i64, i64> = HashMap::new();
+    for failure in failures.iter().filter(|failure| failure.response_code.is_none() && failure.is_recent()) {
+        let at_ms = first.entry(failure.terminal_id).or_insert(failure.received_at_ms);
+        *at_ms = failure.received_at_ms.min(*at_ms);
+    }
     let paths: HashMap<i64, &str> = states.iter().map(|state| (state.terminal_id, state.org_path.as_str())).collect();
     for area in areas {
-        report(db, found_area(area, &paths), now).await?;
+        let began_at_ms = area.terminal_ids.iter().filter_map(|id| first.get(id)).min().copied();
+        report(db, found_area(area, began_at_ms, &paths), now).await?;
     }
     Ok(())
 }
 
-fn found_area(area: area::Area, paths: &HashMap<i64, &str>) -> Found {
+fn found_area(area: area::Area, began_at_ms: Option<i64>, paths: &HashMap<i64, &str>) -> Found {
     let (field, value) = &area.place;
     let of_terminals = area.terminal_ids.iter().filter_map(|id| paths.get(id).copied());
     let shown: String = value.chars().take(24).collect();
@@ -277,6 +291,7 @@ fn found_area(area: area::Area, paths: &HashMap<i64, &str>) -> Found {
         org_path: common_path(of_terminals.filter(|path| !path.is_empty())),
         evidence: json!({
             "reasons": reasons(Rule::AreaOutage, &area.reasons),
+            "began_at_ms": began_at_ms,
             "place": field.as_str(),
             "value": value,
             "lift": area.ratio,

@@ -64,8 +64,8 @@ pub struct NewIncident {
     /// What people call that: the rollout's name, the serial number, `4.2.0 · 2g`. Never card data.
     pub subject: String,
     /// What was seen: an object. Its numbers and texts are shown as a list, its lists of objects as tables; a list of
-    /// `{rule, field, observed, threshold}` under `reasons` says why. At most [`EVIDENCE_BYTES_MAX`], or its largest
-    /// members go.
+    /// `{rule, field, observed, threshold}` under `reasons` says why; a number `began_at_ms` says when the first failure of
+    /// its cause came in, by the server's clock. At most [`EVIDENCE_BYTES_MAX`], or its largest members go.
     pub evidence: Value,
     /// The rollout it is about.
     pub rollout_id: Option<i64>,
@@ -309,6 +309,35 @@ fn log(conn: &mut Conn, told: &Told<'_>, new: &NewIncident, now: Now) -> Result<
     audit::append(conn, &Actor::system(ACTOR), &deed, now)?;
     metrics::counter!("tillward_incidents_opened_total", "kind" => new.kind.as_str()).increment(1);
     Ok(())
+}
+
+/// Incidents of these kinds that go on, were seen since `since_ms` and whose evidence has no member of this name: number and
+/// organization, the newest first, some twenty. For [`add_evidence`].
+///
+/// # Errors
+/// [`db::Error`].
+pub fn lacking(conn: &mut Conn, kinds: &[Kind], member: &str, since_ms: i64) -> Result<Vec<(i64, String)>, db::Error> {
+    store::lacking(conn, kinds, member, since_ms)
+}
+
+/// Adds to what was seen of an incident what was found out about it later, and says so in its story; whether there was
+/// none of it yet. Nobody is told: whoever opens it sees it.
+///
+/// # Errors
+/// [`db::Error`]; the caller's transaction must then be given up.
+pub fn add_evidence(conn: &mut Conn, id: i64, member: &str, found: Value, now: Now) -> Result<bool, db::Error> {
+    let Some(before) = store::hold(conn, id)? else { return Ok(false) };
+    let Value::Object(mut members) = before.evidence.clone() else { return Ok(false) };
+    if members.contains_key(member) {
+        return Ok(false);
+    }
+    members.insert(member.to_owned(), found);
+    let after = Stored { evidence: evidence::bounded(Value::Object(members)), ..before.clone() };
+    if !store::replace(conn, &before, &after)? {
+        return Err(store::raced());
+    }
+    store::append_event(conn, id, &store::Who::system(ACTOR), "evidence", "", None, now)?;
+    Ok(true)
 }
 
 /// When failures rose within the scope or above it since `from_ms`: from when to when, Unix ms. What happened then is

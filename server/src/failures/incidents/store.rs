@@ -21,6 +21,8 @@ const DUE_MAX: i64 = 100;
 const RISES_MAX: i64 = 200;
 /// Incidents that one look ends, or finds going on; the rest follow with the next.
 const UNSEEN_MAX: i64 = 200;
+/// Incidents to whose evidence one pass adds.
+const LACKING_MAX: i64 = 20;
 
 /// Incidents deleted in one transaction: a few milliseconds.
 const DELETED_MAX: i64 = 100;
@@ -83,6 +85,7 @@ struct Row {
     version: i64,
     parent_id: Option<i64>,
     masked_since_ms: Option<i64>,
+    _began_at_ms: Option<i64>,
 }
 
 /// A row that this program cannot read is left alone, and said.
@@ -149,6 +152,8 @@ pub(super) fn insert(
         incidents::version.eq(1),
         incidents::parent_id.eq(parent_id),
         incidents::masked_since_ms.eq(parent_id.map(|_| now.0)),
+        // Nothing is seen before it begins.
+        incidents::began_at_ms.eq(new.evidence.get("began_at_ms").and_then(Value::as_i64).map(|at| at.min(now.0))),
     );
     // Not a failure on conflict: on PostgreSQL that would spoil the caller's whole transaction.
     let inserted =
@@ -442,6 +447,26 @@ pub(super) fn unseen(
         .order((incidents::last_seen_ms, incidents::id))
         .limit(UNSEEN_MAX)
         .select(incidents::id)
+        .load(conn)?)
+}
+
+/// Incidents of these kinds that go on, were seen since `since_ms` and have no such member in their evidence, the newest.
+/// By `incidents_by_state`.
+pub(super) fn lacking(
+    conn: &mut Conn,
+    kinds: &[Kind],
+    member: &str,
+    since_ms: i64,
+) -> Result<Vec<(i64, String)>, db::Error> {
+    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+    Ok(incidents::table
+        .filter(incidents::state.eq_any(going_on()))
+        .filter(incidents::kind.eq_any(kinds))
+        .filter(incidents::last_seen_ms.ge(since_ms))
+        .filter(incidents::evidence.not_like(format!("%\"{member}\":%")))
+        .order(incidents::id.desc())
+        .limit(LACKING_MAX)
+        .select((incidents::id, incidents::org_path))
         .load(conn)?)
 }
 

@@ -66,8 +66,8 @@ pub struct TimelineEntry {
     pub actor_kind: String,
     /// Who.
     pub actor_name: String,
-    /// `open`, `reopen`, `raise`, `acknowledge`, `mitigate`, `resolve`, `assign`, `note`, `remind`, `fold`, `unfold` or
-    /// `subside`.
+    /// `open`, `reopen`, `raise`, `acknowledge`, `mitigate`, `resolve`, `assign`, `note`, `remind`, `fold`, `unfold`,
+    /// `subside` or `evidence`.
     pub event: String,
     /// What the person said.
     pub note: String,

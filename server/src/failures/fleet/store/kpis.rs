@@ -92,6 +92,23 @@ pub(in super::super) fn online(
     Ok((calling, all))
 }
 
+/// Incidents opened since `since_ms` whose beginning is known, and how long it took on average until they were. By
+/// `incidents_by_org`.
+pub(in super::super) fn detected(
+    conn: &mut Conn,
+    scope: &Scope,
+    since_ms: i64,
+) -> Result<(i64, Option<i64>), db::Error> {
+    let mean = sql::<Nullable<BigInt>>("CAST(AVG(opened_at_ms - began_at_ms) AS BIGINT)");
+    let row = incidents::table
+        .filter(incidents::org_path.ge(scope.from()))
+        .filter(incidents::org_path.lt(scope.below()))
+        .filter(incidents::opened_at_ms.ge(since_ms))
+        .filter(incidents::began_at_ms.is_not_null())
+        .select((count_star(), mean));
+    Ok(row.first(conn)?)
+}
+
 /// Incidents resolved since `since_ms` and how long they took on average. By `incidents_by_state`.
 pub(in super::super) fn repaired(
     conn: &mut Conn,

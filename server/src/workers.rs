@@ -225,7 +225,7 @@ async fn judge(db: Db, clock: Clock) {
     }
 }
 
-/// Looks for what explains the failures of the last hours. One server at a time does; the others only ask whether it is
+/// Looks for what explains the failures of the last hours, and those for which a rollout was halted. One server at a time does; the others only ask whether it is
 /// time.
 async fn explain(db: Db, clock: Clock) {
     loop {
@@ -236,6 +236,9 @@ async fn explain(db: Db, clock: Clock) {
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failures could not be explained");
             }
+        }
+        if let Err(error) = failures::halts::explain_halts(&db, clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what explains a halt could not be looked for");
         }
     }
 }

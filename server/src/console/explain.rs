@@ -3,6 +3,7 @@
 use actix_web::{HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::chart::{Part, Svg, stacked_bar};
 use super::conditions;
@@ -237,6 +238,27 @@ fn cause(shell: &Shell, found: &Explanation, class: &'static str) -> Cause {
         sns: found.failing.iter().take(TERMINALS_SHOWN).map(|terminal| terminal.sn.clone()).collect(),
         p: format!("{:.1e}", found.p_adjusted),
     }
+}
+
+/// What explains the failures for which a gate stopped a rollout; nothing where nothing does, or was looked for.
+pub(super) fn of_halt(shell: &Shell, evidence: &Value) -> Option<String> {
+    let found = evidence.get(failures::halts::LOCALIZED)?.as_array()?.first()?;
+    let number = |name: &str| found.get(name).and_then(Value::as_f64);
+    let lift = |name: &str| number(name).map(|value| format!("{value:.1}"));
+    let conditions = conditions::set(shell.language, found.get("conditions")?.as_str()?);
+    Some(shell.language.with_values(
+        "incident-localized",
+        &[
+            ("conditions", &conditions),
+            ("lift", &lift("lift")?),
+            ("low", &lift("lift_low")?),
+            ("high", &lift("lift_high")?),
+            ("failures", &whole(number("failures")?)),
+            ("exposures", &whole(number("exposures")?)),
+            ("expected", &decimal(number("expected")?)),
+            ("coverage", &number("coverage").map_or_else(|| "–".to_owned(), share)),
+        ],
+    ))
 }
 
 /// `5.0 × · 42 failed, 8.5 expected`.

@@ -408,6 +408,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "fold",
                 "unfold",
                 "subside",
+                "evidence",
             ]),
         ),
         ("fleet-rule", names(&crate::failures::fleet::rules::Rule::ALL.map(|rule| rule.as_str()))),

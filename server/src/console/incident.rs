@@ -5,6 +5,7 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::evidence::{self, EvidenceView};
+use super::explain;
 use super::form::Form;
 use super::incidents::{LevelTag, status, title};
 use super::organizations;
@@ -166,7 +167,7 @@ fn assemble(
         may_resolve: may(Event::Resolve),
         may_note: may(Event::Note),
         note_chars_max: NOTE_CHARS_MAX,
-        lead: switches::above_evidence(&shell, &detail.evidence),
+        lead: switches::above_evidence(&shell, &detail.evidence).or_else(|| explain::of_halt(&shell, &detail.evidence)),
         evidence: evidence::view(&shell, &detail.evidence),
         facts: facts(&shell, &detail, organization),
         rollout_id: incident.rollout_id.filter(|_| shell.may(Permission::RolloutsRead)),

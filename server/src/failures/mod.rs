@@ -9,6 +9,7 @@ mod contracts;
 mod explain;
 pub mod feed;
 pub mod fleet;
+pub mod halts;
 pub mod http;
 pub mod imported;
 pub mod incidents;

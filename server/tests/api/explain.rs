@@ -9,7 +9,8 @@ use tillward_server::failures::{self, Found, Overview, Question, WATCH_INTERVAL_
 use tillward_server::operators::Scope;
 
 use crate::check_in::{check_in, failure, terminal};
-use crate::fixtures::{admin, headquarters};
+use crate::console::Browser;
+use crate::fixtures::{ADMIN, admin, headquarters};
 use crate::harness::{TestServer, on_each_database};
 
 fn scope() -> Scope {
@@ -212,5 +213,88 @@ fn a_rise_that_is_told_to_those_above_is_seen_still_below_them() {
         watch_at(server, at(65));
         let expected = [("a part", "open"), ("firmware=4.2.0 · access=2g", "open"), ("over", "mitigated")];
         assert_eq!(rises(server), expected.map(|(subject, state)| (subject.to_owned(), state.to_owned())));
+    });
+}
+
+/// A rollout of this organization that a gate stopped, with this evidence.
+fn halted(org_path: &str, evidence: serde_json::Value) -> NewIncident {
+    NewIncident {
+        kind: Kind::RolloutHalted,
+        level: Level::P1,
+        org_path: org_path.to_owned(),
+        key: "rollout:1".to_owned(),
+        subject: "4.2.0".to_owned(),
+        evidence,
+        rollout_id: None,
+        release_id: None,
+        terminal_ids: Vec::new(),
+        affected: 1,
+    }
+}
+
+fn open(server: &TestServer, new: NewIncident) -> i64 {
+    let now = server.clock.now();
+    let opened: Result<i64, db::Error> =
+        server.block_on(server.state.db.write(move |conn| incidents::open(conn, new, now)));
+    opened.unwrap()
+}
+
+#[test]
+fn a_halt_is_explained_beside_the_gates_own_evidence() {
+    on_each_database(|server| {
+        fault(server);
+        let gate = json!({"verdict": "fail", "e": 30.0});
+        let (ours, quiet) =
+            (open(server, halted("/1000/", gate.clone())), open(server, halted("/2000/", gate.clone())));
+        // The server's own pass may be first.
+        let explain = || server.block_on(failures::halts::explain_halts(&server.state.db, server.clock.now())).unwrap();
+        let detail = |id: i64, org_path: &'static str| {
+            let read = move |conn: &mut db::Conn| incidents::get(conn, &Scope::subtree(org_path.to_owned()), id);
+            server.block_on(server.state.db.read(read)).unwrap()
+        };
+        explain();
+        let found = detail(ours, "/1000/");
+        let headline = &found.evidence["localized"][0];
+        assert_eq!(headline["conditions"], "firmware=4.2.0 · access=2g", "{}", found.evidence);
+        assert_eq!((&headline["affected"], &headline["failures"]), (&json!(12), &json!(48.0)));
+        assert_eq!((&found.evidence["verdict"], &found.evidence["e"]), (&gate["verdict"], &gate["e"]));
+        let story: Vec<&str> = found.timeline.iter().rev().map(|line| line.event.as_str()).collect();
+        assert_eq!(story, ["open", "evidence"]);
+        assert_eq!(found.alerts.len(), 1, "nobody is told twice");
+        assert_eq!(detail(quiet, "/2000/").evidence["localized"], failures::halts::NOTHING);
+        assert_eq!(explain(), 0, "each once");
+        // A halt that comes again has evidence of its own.
+        open(server, halted("/1000/", gate));
+        explain();
+        assert_eq!(detail(ours, "/1000/").evidence["localized"][0]["affected"], 12);
+        // What was halted long ago is left as it is.
+        open(server, halted("/3000/", json!({"verdict": "fail"})));
+        let late = Now(server.clock.now().0 + 3 * 3_600_000);
+        assert_eq!(server.block_on(failures::halts::explain_halts(&server.state.db, late)).unwrap(), 0);
+    });
+}
+
+#[test]
+fn the_page_of_a_halt_says_in_words_what_explains_it() {
+    on_each_database(|server| {
+        let token = admin(server);
+        let home = server.get("/api/v1/organizations", &token).expect(200).json()["items"][0]["path"].clone();
+        let found = json!({
+            "conditions": "firmware=4.2.0 · access=2g", "failures": 47.0, "exposures": 96.0, "expected": 2.2,
+            "lift": 21.4, "lift_low": 10.0, "lift_high": 40.1, "coverage": 0.98, "affected": 12,
+            "baseline": "history", "hours": 24,
+        });
+        let with = |localized: serde_json::Value| json!({"verdict": "fail", "localized": localized});
+        let id = open(server, halted(home.as_str().unwrap(), with(json!([found]))));
+        let browser = Browser::signed_in(server, ADMIN);
+        let page = browser.get(&format!("/incidents/{id}")).expect(200).text();
+        for text in ["failed 21.4 × its expected rate", "47 of 96, expected 2.2", "explains 98%", "4.2.0"] {
+            assert!(page.contains(text), "{text}: {page}");
+        }
+        let nothing =
+            NewIncident { key: "rollout:2".to_owned(), ..halted(home.as_str().unwrap(), with(json!("nothing"))) };
+        let id = open(server, nothing);
+        let page = browser.get(&format!("/incidents/{id}")).expect(200).text();
+        assert!(page.contains("no condition stands out"), "{page}");
     });
 }

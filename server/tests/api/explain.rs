@@ -168,7 +168,8 @@ fn a_rise_is_over_when_it_was_not_seen_for_an_hour_and_not_before() {
         fault(server);
         let state = |name: &str| vec![(FOUND.to_owned(), name.to_owned())];
         // The window reaches over three hours, the running one included.
-        let at = |minutes: i64| Now(server.clock.now().hour_ms() + minutes * 60_000);
+        let hour_ms = server.clock.now().hour_ms();
+        let at = |minutes: i64| Now(hour_ms + minutes * 60_000);
         watch_at(server, at(65));
         assert_eq!(rises(server), state("open"));
         watch_at(server, at(170));
@@ -192,7 +193,8 @@ fn a_rise_is_over_when_it_was_not_seen_for_an_hour_and_not_before() {
 fn a_rise_that_is_told_to_those_above_is_seen_still_below_them() {
     on_each_database(|server| {
         fault(server);
-        let at = |minutes: i64| Now(server.clock.now().hour_ms() + minutes * 60_000);
+        let hour_ms = server.clock.now().hour_ms();
+        let at = |minutes: i64| Now(hour_ms + minutes * 60_000);
         let before = Now(at(65).0 - 3 * 3_600_000);
         let rise = |subject: &str, key: &str| NewIncident {
             kind: Kind::FailureRise,

@@ -224,35 +224,8 @@ impl Writer {
 
     /// Adds what was counted to samples, cells and failures, and tells the rollouts.
     fn fold(&mut self, conn: &mut Conn, counted: &[Counted<'_>], now: Now) -> Result<(), db::Error> {
-        let mut cells: BTreeMap<i64, (Cohort, Cell)> = BTreeMap::new();
-        let mut additions = Additions::default();
         let told = told_before(conn, counted)?;
-        let is_new = |id: i64, failure: &Failure| told.is_empty() || !told.contains(&(id, failure.id.clone()));
-        for Counted { pending, registry, is_sampled, .. } in counted {
-            let id = match self.cells {
-                Cells::Kept => {
-                    let cohort = Cohort::of_check_in(&pending.check_in, registry);
-                    let id = cohort.id();
-                    let (_, cell) = cells.entry(id).or_insert_with(|| (cohort, Cell::default()));
-                    cell.add_check_in(&pending.check_in);
-                    let failures = pending.check_in.failures.iter();
-                    let new = failures.filter(|failure| is_new(registry.id, failure));
-                    new.for_each(|failure| cell.add_failure(failure));
-                    id
-                }
-                Cells::LeftOut => 0,
-            };
-            if *is_sampled {
-                additions.samples.push(SampleRow::new(pending, now));
-            }
-            let failures = pending.check_in.failures.iter().zip(&pending.events);
-            for (failure, event) in failures.filter(|(failure, _)| is_new(registry.id, failure)) {
-                additions.failures.push(FailureRow::new(pending, registry, failure, event, id, now));
-            }
-            additions.payments.extend(
-                pending.check_in.payments.iter().map(|payment| PaymentRow::new(pending, registry, payment, now)),
-            );
-        }
+        let (cells, mut additions) = self.sum(counted, &told, now);
         let hour_ms = now.hour_ms();
         for (&id, (cohort, cell)) in &cells {
             if !self.known.contains(&id) {
@@ -301,6 +274,44 @@ impl Writer {
         rollouts::note_failures(conn, &failures, now)?;
         // Last, because an alarm goes to the audit log, and nobody may wait for a row while others wait for the log.
         note_drifts(conn, counted, now)
+    }
+
+    /// Cells by cohort, and the rows of samples, failures and payments; without the failures that were told before.
+    fn sum<'a>(
+        &self,
+        counted: &'a [Counted<'_>],
+        told: &HashSet<(i64, String)>,
+        now: Now,
+    ) -> (BTreeMap<i64, (Cohort, Cell)>, Additions<'a>) {
+        let mut cells: BTreeMap<i64, (Cohort, Cell)> = BTreeMap::new();
+        let mut additions = Additions::default();
+        let is_new = |id: i64, failure: &Failure| told.is_empty() || !told.contains(&(id, failure.id.clone()));
+        for Counted { pending, registry, is_sampled, .. } in counted {
+            let id = match self.cells {
+                Cells::Kept => {
+                    let cohort = Cohort::of_check_in(&pending.check_in, registry);
+                    let id = cohort.id();
+                    let (_, cell) = cells.entry(id).or_insert_with(|| (cohort, Cell::default()));
+                    cell.add_check_in(&pending.check_in);
+                    let failures = pending.check_in.failures.iter();
+                    let new = failures.filter(|failure| is_new(registry.id, failure));
+                    new.for_each(|failure| cell.add_failure(failure));
+                    id
+                }
+                Cells::LeftOut => 0,
+            };
+            if *is_sampled {
+                additions.samples.push(SampleRow::new(pending, now));
+            }
+            let failures = pending.check_in.failures.iter().zip(&pending.events);
+            for (failure, event) in failures.filter(|(failure, _)| is_new(registry.id, failure)) {
+                additions.failures.push(FailureRow::new(pending, registry, failure, event, id, now));
+            }
+            additions.payments.extend(
+                pending.check_in.payments.iter().map(|payment| PaymentRow::new(pending, registry, payment, now)),
+            );
+        }
+        (cells, additions)
     }
 
     fn interval_of(&self, row: &Registry, pending: &Pending, now: Now) -> u32 {

@@ -108,11 +108,14 @@ pub(super) fn known(conn: &mut Conn, channel_id: i64, keys: &[&str]) -> Result<H
 /// Whether payments of a channel are kept under keys that begin with a letter; `below` is the next one. Letters, because
 /// databases sort other characters each in its own way. By the unique index on channel and key.
 pub(super) fn has_keys(conn: &mut Conn, channel_id: i64, letter: &str, below: &str) -> Result<bool, db::Error> {
-    let of_kind = channel_transactions::table
+    let found: Option<i64> = channel_transactions::table
         .filter(channel_transactions::channel_id.eq(channel_id))
         .filter(channel_transactions::ref_key.ge(letter))
-        .filter(channel_transactions::ref_key.lt(below));
-    Ok(diesel::select(diesel::dsl::exists(of_kind)).get_result(conn)?)
+        .filter(channel_transactions::ref_key.lt(below))
+        .select(channel_transactions::id)
+        .first(conn)
+        .optional()?;
+    Ok(found.is_some())
 }
 
 /// Where payments are looked for whose keys are not known.

@@ -53,8 +53,9 @@ fn by_clock(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     if sql::is_any_due(conn, &terminals_of(&reported), now)? {
         return Ok(false);
     }
-    say(conn, &reported, now)?;
+    // First, because what is said goes to the audit log, whose lock is the last one that a transaction takes.
     settings::set(conn, BY_CLOCK, &serde_json::to_string(&after).unwrap_or_default())?;
+    say(conn, &reported, now)?;
     Ok(i64::try_from(reported.len()).unwrap_or(0) == BATCH)
 }
 
@@ -101,9 +102,9 @@ fn by_telling(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
             break;
         }
     }
-    say(conn, &passed, now)?;
     let is_cut = next.0 == rows_after;
     settings::set(conn, BY_TELLING, &serde_json::to_string(&next).unwrap_or_default())?;
+    say(conn, &passed, now)?;
     Ok(is_cut || i64::try_from(rows.len()).unwrap_or(0) == BATCH)
 }
 

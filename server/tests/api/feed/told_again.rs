@@ -259,7 +259,9 @@ fn a_payment_that_callbacks_and_files_call_otherwise_is_one_and_counts_once() {
         assert_eq!(counts(&import(server, ops, channel, file.as_bytes())), [1, 2, 0, 0]);
         assert_eq!(counts(&import(server, ops, channel, file.as_bytes())), [0, 0, 3, 0], "the same file again");
         assert_eq!(call(both)["duplicates"], 2, "and the same callback");
-        assert_eq!(call(json!([payment("A3", 30_000, "success", "00")]))["duplicates"], 1, "the file came first");
+        let late = json!([payment("A3", 30_000, "success", "00")]);
+        assert_eq!(call(late.clone())["changed"], 1, "the file came first, and had no code");
+        assert_eq!(call(late)["duplicates"], 1);
         assert_eq!(settlement(server, ops, 10_000)["ref_no"], "032616000001");
         assert_eq!(settlement(server, ops, 20_000)["status"], "failure");
         assert_eq!(counted(server, ops), (2, 1, json!([["code:91", 1]])));

@@ -1,6 +1,5 @@
 //! SQL of the look for payments that one side alone knows.
 
-use diesel::dsl::exists;
 use diesel::prelude::*;
 
 use super::super::matching::{DAY_MS, Event};
@@ -77,16 +76,19 @@ pub(in crate::failures::reconcile) fn reported_by(
     Ok(rows.into_iter().map(|(columns, org_path)| (payment(columns), org_path)).collect())
 }
 
-/// Whether rows of these terminals are still to be compared.
+/// Whether rows of these terminals are still to be compared. By `channel_transactions_due`.
 pub(in crate::failures::reconcile) fn is_any_due(
     conn: &mut Conn,
     terminals: &[i64],
     now: Now,
 ) -> Result<bool, db::Error> {
-    let due = channel_transactions::table
+    let due: Option<i64> = channel_transactions::table
+        .filter(channel_transactions::due_ms.le(now.0))
         .filter(channel_transactions::terminal_id.eq_any(terminals))
-        .filter(channel_transactions::due_ms.le(now.0));
-    Ok(diesel::select(exists(due)).get_result(conn)?)
+        .select(channel_transactions::id)
+        .first(conn)
+        .optional()?;
+    Ok(due.is_some())
 }
 
 /// Rows that no event was found for and that may be these payments, by amount or reference number within a day. By

@@ -14,14 +14,17 @@ use crate::failures::verdicts::Source;
 /// Rows without an event, and payments said to be missing, that one step compares with.
 const COMPARED_MAX: i64 = 2_000;
 
-/// Rows of channels that came after `after` and up to `until_ms`, in the order in which they came: when, number, terminal,
-/// and when the payment was. By `channel_transactions_by_time`.
+/// When a row came, its number, its terminal, and when the payment was.
+type ToldRow = (i64, i64, Option<i64>, i64);
+
+/// Rows of channels that came after `after` and up to `until_ms`, in the order in which they came. By
+/// `channel_transactions_by_time`.
 pub(in crate::failures::reconcile) fn told_after(
     conn: &mut Conn,
     (received_at_ms, id): (i64, i64),
     until_ms: i64,
     limit: i64,
-) -> Result<Vec<(i64, i64, Option<i64>, i64)>, db::Error> {
+) -> Result<Vec<ToldRow>, db::Error> {
     let same = channel_transactions::received_at_ms.eq(received_at_ms).and(channel_transactions::id.gt(id));
     Ok(channel_transactions::table
         .filter(channel_transactions::received_at_ms.ge(received_at_ms))

@@ -2841,3 +2841,13 @@ feed-word-entry-icc = Chip card
 feed-word-entry-mag = Magnetic stripe
 feed-word-entry-nfc = Contactless
 feed-word-entry-qr = QR code
+
+## Merchants: entered and changed in the console
+merchant-contract = Contract
+merchant-kept = Cannot be changed later.
+merchant-rate-hint = At most 10%. Leave it empty and rates are not checked.
+merchant-save = Save
+merchant-now = On record
+merchant-made = Entered
+merchant-compared = Saving checks this merchant's settled payments again, against what is on record then. Every change goes into the audit log.
+refusal-merchant-percent = must be a rate from 0 to { $most }%

@@ -2743,3 +2743,13 @@ feed-word-entry-icc = 插卡
 feed-word-entry-mag = 刷磁条
 feed-word-entry-nfc = 挥卡
 feed-word-entry-qr = 扫码
+
+## 商户登记与修改
+merchant-contract = 签约信息
+merchant-kept = 登记后不可修改。
+merchant-rate-hint = 最高 10%；留空则不核对费率。
+merchant-save = 保存
+merchant-now = 当前登记
+merchant-made = 登记
+merchant-compared = 保存后，该商户已有的到账会按登记的内容重新核对。每次改动都记入审计日志。
+refusal-merchant-percent = 须为 0 到 { $most }% 的费率

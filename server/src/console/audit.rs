@@ -88,6 +88,7 @@ fn row(shell: &Shell, entry: Entry) -> Row {
         "rollout" => Some(format!("/rollouts/{}", entry.object_id)),
         "incident" => Some(format!("/incidents/{}", entry.object_id)),
         "work_order" => Some(format!("/work-orders/{}", entry.object_id)),
+        "merchant" => Some(format!("/merchants/{}", entry.object_id)),
         "release" => Some("/releases".to_owned()),
         "organization" => Some(format!("/terminals?{}", query_pair("organization_id", &entry.object_id))),
         _ => None,

@@ -23,7 +23,7 @@ use crate::text;
 /// Fee classes of merchants.
 pub const RISK_CLASSES: [&str; 4] = ["standard", "preferential", "reduced", "special"];
 /// Highest contracted rate, millionths: 10 %.
-const RATE_PPM_MAX: i64 = 100_000;
+pub const RATE_PPM_MAX: i64 = 100_000;
 
 /// Why something about merchants was not done.
 #[derive(Debug, thiserror::Error)]

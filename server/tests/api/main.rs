@@ -30,6 +30,7 @@ mod incidents;
 mod interop;
 mod mailbox;
 mod maintenance;
+mod merchants;
 mod operators;
 mod organizations;
 mod payments;

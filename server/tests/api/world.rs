@@ -572,7 +572,7 @@ impl<'a> World<'a> {
                 judgement: judge_event(&EventFacts::default(), &tables.tables),
                 tables,
             };
-            verdicts::record_all(conn, &[new], now)?;
+            verdicts::record_all(conn, std::slice::from_ref(&new), now)?;
             Ok::<_, db::Error>(new.tables.tables.version.clone())
         });
         json!({ "id": self.server.block_on(recorded).unwrap() })

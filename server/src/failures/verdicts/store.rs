@@ -275,8 +275,11 @@ impl Stored {
     }
 }
 
+/// A finding, with what was seen first and what it was held against.
+type Shown<'a> = (FindingKind, Severity, Option<(&'a str, &'a str)>);
+
 /// The findings of a judgement, each with what shows it first.
-fn found(judgement: &Judgement) -> BTreeSet<(FindingKind, Severity, Option<(&str, &str)>)> {
+fn found(judgement: &Judgement) -> BTreeSet<Shown<'_>> {
     let findings = judgement.findings.iter().map(|finding| {
         let shown = finding.reasons.first().map(|reason| (reason.observed.as_str(), reason.threshold.as_str()));
         (finding.kind, finding.severity, shown)

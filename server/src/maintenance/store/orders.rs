@@ -340,11 +340,14 @@ pub(in crate::maintenance) fn places(conn: &mut Conn, ids: Vec<i64>) -> Result<H
     Ok(rows.into_iter().map(place).collect())
 }
 
+/// A merchant number and a store, where they are known.
+type MerchantAndStore = (Option<String>, Option<String>);
+
 /// Merchant numbers and stores to which terminals are bound. By primary key.
 pub(in crate::maintenance) fn stores_of(
     conn: &mut Conn,
     ids: &[i64],
-) -> Result<HashMap<i64, (Option<String>, Option<String>)>, db::Error> {
+) -> Result<HashMap<i64, MerchantAndStore>, db::Error> {
     let rows = terminals::table
         .filter(terminals::id.eq_any(ids.to_vec()))
         .select((terminals::id, terminals::merchant_no, terminals::store_name))

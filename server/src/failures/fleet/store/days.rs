@@ -84,14 +84,12 @@ pub(in super::super) fn failed(conn: &mut Conn, from_ms: i64, to_ms: i64) -> Res
 
 /// Terminals that are alike have the same model, firmware and carrier.
 pub(in super::super) type Kind = [String; 3];
+/// The last number gone through, and terminals up to it with their kinds.
+type KindsPart = (i64, Vec<(i64, Kind)>);
 
 /// Of the next terminals above one those in use that were seen since `since_ms`, with their kind; and the last number gone
 /// through, `None` at the end. By primary key.
-pub(in super::super) fn kinds(
-    conn: &mut Conn,
-    since_ms: i64,
-    above: i64,
-) -> Result<Option<(i64, Vec<(i64, Kind)>)>, db::Error> {
+pub(in super::super) fn kinds(conn: &mut Conn, since_ms: i64, above: i64) -> Result<Option<KindsPart>, db::Error> {
     type Columns = (i64, i64, Option<String>, Option<String>, String, String);
     let rows = terminal_states::table
         .filter(terminal_states::terminal_id.gt(above))

@@ -2851,3 +2851,7 @@ merchant-now = On record
 merchant-made = Entered
 merchant-compared = Saving checks this merchant's settled payments again, against what is on record then. Every change goes into the audit log.
 refusal-merchant-percent = must be a rate from 0 to { $most }%
+
+## Causes: an organization, and the rollouts behind a version
+explain-rollouts = Rollouts of this version
+explain-rollouts-note = Open one to pause or cancel it, or to stop part of it.

@@ -2753,3 +2753,7 @@ merchant-now = 当前登记
 merchant-made = 登记
 merchant-compared = 保存后，该商户已有的到账会按登记的内容重新核对。每次改动都记入审计日志。
 refusal-merchant-percent = 须为 0 到 { $most }% 的费率
+
+## 失败原因：组织与相关的升级任务
+explain-rollouts = 涉及这个版本的升级任务
+explain-rollouts-note = 打开任务即可暂停、中止，或只停其中一部分。

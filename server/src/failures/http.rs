@@ -162,9 +162,8 @@ impl ExplainQuery {
             None => scope,
             Some(id) => state
                 .db
-                .read(move |conn| organizations::get(conn, &scope, id))
+                .read(move |conn| organizations::part(conn, &scope, id))
                 .await?
-                .map(|organization| Scope::subtree(organization.path))
                 .ok_or_else(|| Problem::invalid("organization_id", "is not an organization of yours"))?,
         };
         let Self { model, firmware, region, outcome, .. } = self;

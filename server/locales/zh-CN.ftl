@@ -2756,4 +2756,4 @@ refusal-merchant-percent = 须为 0 到 { $most }% 的费率
 
 ## 失败原因：组织与相关的升级任务
 explain-rollouts = 涉及这个版本的升级任务
-explain-rollouts-note = 打开任务即可暂停、中止，或只停其中一部分。
+explain-rollouts-note = 打开任务即可暂停或中止，也可以只停其中一部分。

@@ -175,7 +175,7 @@ fn from_a_version_that_fails_there_is_a_way_to_the_rollouts_that_bring_it() {
             (Browser::signed_in(server, ADMIN), format!("href=\"/rollouts/{id}\">autumn</a> r1 4.2.0"));
         let page = |browser: &Browser<'_>| browser.get("/causes").expect(200).text();
         let shown = page(&browser);
-        assert!(shown.contains(&way) && shown.contains("Open one to pause or cancel it"), "{shown}");
+        assert!(shown.contains(&way) && shown.contains("Open one to pause or abort it"), "{shown}");
         assert!(!shown.contains(&format!("/rollouts/{other}\"")), "what was not started is not stopped");
         browser.get(&format!("/rollouts/{id}")).expect(200);
 

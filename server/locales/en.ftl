@@ -2855,3 +2855,18 @@ refusal-merchant-percent = must be a rate from 0 to { $most }%
 ## Causes: an organization, and the rollouts behind a version
 explain-rollouts = Rollouts of this version
 explain-rollouts-note = Open one to pause or abort it, or to stop part of it.
+
+## Data that leave as files
+object-export = File
+deed-failures-export = Exported the counts behind the causes
+deed-settlements-export = Exported settled payments
+deed-inspections-export = Exported the terminals due for inspection
+deed-terminals-export = Exported the list of terminals
+deed-terminals-export_refused = Downloaded the refused rows of a terminal import
+deed-guidance-export = Exported the comparison of stores
+deed-imports-export_refused = Downloaded the refused rows of an import
+deed-evidence-download = Downloaded an evidence pack
+field-hours = Hours
+field-channel_id = Channel
+field-from_ms = From
+field-to_ms = Until

@@ -2757,3 +2757,18 @@ refusal-merchant-percent = 须为 0 到 { $most }% 的费率
 ## 失败原因：组织与相关的升级任务
 explain-rollouts = 涉及这个版本的升级任务
 explain-rollouts-note = 打开任务即可暂停或中止，也可以只停其中一部分。
+
+## 导出与下载
+object-export = 文件
+deed-failures-export = 导出失败原因的统计数据
+deed-settlements-export = 导出到账明细
+deed-inspections-export = 导出待巡检终端
+deed-terminals-export = 导出终端清单
+deed-terminals-export_refused = 下载终端导入中被拒绝的行
+deed-guidance-export = 导出门店操作对比
+deed-imports-export_refused = 下载导入中被拒绝的行
+deed-evidence-download = 下载证据包
+field-hours = 小时数
+field-channel_id = 渠道
+field-from_ms = 起始时间
+field-to_ms = 截止时间

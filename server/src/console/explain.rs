@@ -13,6 +13,7 @@ use super::overview::{WINDOWS, baseline, whole};
 use super::shell::{self, Shell};
 use crate::failures::{self, Condition, Explanation, Overview, Question};
 use crate::http::State;
+use crate::http::auth::Acting;
 use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
@@ -132,12 +133,12 @@ impl ExplainQuery {
 async fn export(
     shell: Shell,
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Query(query): Query<ExplainQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (_, question) = query.question();
-    let scope = organizations::narrowed(&state, caller.scope, &query.organization_id).await?;
-    let file = failures::cells_csv(&state.db, scope, question, shell.moments.now()).await?;
+    let scope = organizations::narrowed(&state, caller.scope.clone(), &query.organization_id).await?;
+    let file = failures::export_cells(&state.db, &caller, actor, scope, question, shell.moments.now()).await?;
     Ok(HttpResponse::Ok()
         .content_type("text/csv; charset=utf-8")
         .insert_header(("Content-Disposition", "attachment; filename=\"cells.csv\""))

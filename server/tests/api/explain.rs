@@ -1,12 +1,13 @@
 //! Failures are explained on demand over any part of the fleet, and on a schedule with an incident.
 
 use serde_json::json;
+use tillward_server::audit::Actor;
 use tillward_server::clock::Now;
 use tillward_server::db;
 use tillward_server::failures::incidents::{self, Filter, Kind};
 use tillward_server::failures::localize::{GAIN_MIN, Predicate, explain as localize};
 use tillward_server::failures::{self, Found, Overview, Question, WATCH_INTERVAL_MS, cells_file};
-use tillward_server::operators::Scope;
+use tillward_server::operators::{Caller, Scope};
 
 use crate::check_in::{check_in, failure, terminal};
 use crate::console::Browser;
@@ -72,8 +73,9 @@ fn the_exported_cells_give_the_same_answer_again() {
         fault(server);
         let question = Question { hours: 24, ..Question::default() };
         let answer = ask(server, question.clone());
+        let (caller, actor, now) = (Caller::command("test"), Actor::system("test"), server.clock.now());
         let csv: Result<_, db::Error> =
-            server.block_on(failures::cells_csv(&server.state.db, scope(), question, server.clock.now()));
+            server.block_on(failures::export_cells(&server.state.db, &caller, actor, scope(), question, now));
         let file = cells_file::read(&csv.unwrap()).unwrap();
         let again = localize(&file.cells, GAIN_MIN, |_| None);
         assert_eq!((again.n, again.k), (answer.exposures, answer.failures));

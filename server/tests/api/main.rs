@@ -17,6 +17,7 @@ mod console_rollouts;
 mod enrolment;
 mod evidence;
 mod explain;
+mod exports;
 mod failures;
 mod feed;
 mod fixtures;

@@ -22,7 +22,6 @@ mod failures;
 mod feed;
 mod fixtures;
 mod fleet;
-mod fleet_more;
 mod frame;
 mod harness;
 mod import;

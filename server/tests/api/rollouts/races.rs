@@ -81,8 +81,8 @@ fn a_pass_that_opens_a_stage_and_a_report_never_wait_for_each_other() {
         let strategy = json!({"stages": [{"count": 2}], "soak_s": 3600, "windows": windows});
         bare.starts(8, json!({"name": "n", "release_id": 1, "strategy": strategy}));
         bare.does(Deed::Pass, BEGIN_MS);
-        let unopened = assignments::table.filter(assignments::ready_ms.is_null()).order(assignments::rank);
-        let unopened = unopened.select(assignments::id);
+        let unopened = assignments::table.filter(assignments::phase.eq("waiting"));
+        let unopened = unopened.order(assignments::rank).select(assignments::id);
         let read = bare.one.read(move |conn| Ok::<_, Error>(unopened.load::<i64>(conn)?));
         let unopened = bare.runtime.block_on(read).unwrap();
         assert_eq!(unopened.len(), 6);

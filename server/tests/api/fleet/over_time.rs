@@ -9,7 +9,7 @@ use tillward_server::db::schema::{cohort_outcomes, fleet_passes, terminal_networ
 use tillward_server::failures::incidents::{Kind, Level, NewIncident};
 use tillward_server::failures::{advice, fleet};
 
-use crate::fleet::{
+use super::{
     Planted, act, alert_kinds, attempts, detail, events, half_past, in_transaction, incidents_of, month, new, open_at,
     pass, plant, pool,
 };

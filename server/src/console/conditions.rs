@@ -221,7 +221,10 @@ mod tests {
     #[test]
     fn only_what_is_a_condition_is_put_in_words() {
         let rise = incidents::title_key(Kind::FailureRise);
-        assert_eq!(title(Language::English, &rise, &[("subject", "4.2.0 · 2g")]), "More payments are failing: 4.2.0 · 2g");
+        assert_eq!(
+            title(Language::English, &rise, &[("subject", "4.2.0 · 2g")]),
+            "More payments are failing: 4.2.0 · 2g"
+        );
         let tamper = incidents::title_key(Kind::Tamper);
         assert!(title(Language::English, &tamper, &[("subject", "access=4g")]).ends_with("access=4g"));
     }

@@ -129,7 +129,7 @@ async fn page(
     known: Option<&Merchant>,
 ) -> Result<MerchantPage, Problem> {
     let tree = organizations::within(state, caller.scope.clone()).await?;
-    let chosen = form.value("organization_id").parse().ok().unwrap_or(caller.organization_id);
+    let chosen = form.value("organization_id").parse().unwrap_or(caller.organization_id);
     let class = |name: &str| Choice {
         value: name.to_owned(),
         word: shell.word("merchant-class", name),

@@ -196,8 +196,8 @@ fn note(
         object_id: merchant.id.to_string(),
         org_path,
         detail: json!({
-            "merchant_no": merchant.merchant_no, "mcc": merchant.mcc, "rate_ppm": merchant.rate_ppm,
-            "risk_class": merchant.risk_class,
+            "merchant_no": merchant.merchant_no, "name": merchant.name, "mcc": merchant.mcc,
+            "rate_ppm": merchant.rate_ppm, "risk_class": merchant.risk_class,
         }),
     };
     audit::append(conn, actor, &deed, now)

@@ -119,10 +119,8 @@ fn the_page_is_about_the_organization_that_its_address_names() {
         let token = admin(server);
         let east = organization(server, &token, headquarters(server, &token), "EAST");
         let browser = Browser::signed_in(server, ADMIN);
-        for (address, named) in
-            [("/causes", true), ("/causes?organization_id=1000", true), ("/causes?organization_id=", true)]
-        {
-            assert_eq!(browser.get(address).expect(200).text().contains("SN000004"), named, "{address}");
+        for address in ["/causes", "/causes?organization_id=1000", "/causes?organization_id="] {
+            assert!(browser.get(address).expect(200).text().contains("SN000004"), "{address}");
         }
         let page = browser.get(&format!("/causes?window=3d&organization_id={east}&model=demo-p1")).expect(200).text();
         assert!(!page.contains("SN000004") && page.contains("0 of 0 samples failed"), "{page}");

@@ -76,6 +76,7 @@ fn staff_of_a_reseller_enter_a_merchant_and_change_what_is_contracted() {
         let names: Vec<&str> = deeds.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
         assert_eq!(names, ["merchants.update", "merchants.update", "merchants.create"]);
         assert!(deeds.iter().all(|entry| entry["actor_id"] == person.id), "{deeds:?}");
+        assert!(deeds[0]["detail"].as_str().unwrap().contains("张记面馆一店"), "{deeds:?}");
         let admin = Browser::signed_in(server, ADMIN);
         assert!(admin.get("/audit").expect(200).text().contains(&format!("href=\"{address}\"")));
     });

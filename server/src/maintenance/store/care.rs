@@ -147,9 +147,16 @@ fn visit((terminal, state, known, sim_expires_ms, certificate_expires_ms): Visit
     }
 }
 
-/// Terminals above `after` in the order of their numbers. By primary keys.
+/// Terminals above `after` that have called, in the order of their numbers. By primary keys: first the numbers, since
+/// PostgreSQL carries no bound over to the other sides of a join and would read those from the first row on.
 pub(in crate::maintenance) fn visits(conn: &mut Conn, after: i64, limit: i64) -> Result<Vec<Visit>, db::Error> {
-    let rows = visits!().filter(terminals::id.gt(after)).order(terminals::id).limit(limit);
+    let ids: Vec<i64> = terminal_states::table
+        .filter(terminal_states::terminal_id.gt(after))
+        .order(terminal_states::terminal_id)
+        .limit(limit)
+        .select(terminal_states::terminal_id)
+        .load(conn)?;
+    let rows = visits!().filter(terminals::id.eq_any(ids)).order(terminals::id);
     Ok(rows.load(conn)?.into_iter().map(visit).collect())
 }
 

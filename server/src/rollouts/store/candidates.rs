@@ -20,9 +20,9 @@ type Columns = (
 );
 
 macro_rules! rows {
-    () => {
+    ($states:expr) => {
         terminals::table
-            .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
+            .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id).and($states)))
             .order(terminals::id)
             .limit(i64::try_from(CHUNK).unwrap_or(i64::MAX))
             .select((
@@ -90,7 +90,8 @@ pub(in crate::rollouts) struct Window {
 /// The next window after the terminal `after`. By primary key: the scope is checked on each row, because the index on
 /// `org_path` would be read whole for each window.
 pub(in crate::rollouts) fn window(conn: &mut Conn, scope: &Scope, after: i64) -> Result<Window, db::Error> {
-    let rows = rows!().filter(terminals::id.gt(after)).load::<Columns>(conn)?;
+    // PostgreSQL carries no bound over to the other side of a join, and would read all states from the first one on.
+    let rows = rows!(terminal_states::terminal_id.gt(after)).filter(terminals::id.gt(after)).load::<Columns>(conn)?;
     let up_to = if rows.len() < CHUNK { super::PASSED } else { rows.last().map_or(super::PASSED, |row| row.0.0) };
     Ok(Window { candidates: within(rows, scope), up_to })
 }
@@ -105,7 +106,8 @@ pub(in crate::rollouts) fn window_of_list(
     let start = terminal_ids.partition_point(|&id| id <= after);
     let rest = terminal_ids.get(start..).unwrap_or_default();
     let ids = rest.get(..CHUNK.min(rest.len())).unwrap_or_default();
-    let rows = rows!().filter(terminals::id.eq_any(ids)).load::<Columns>(conn)?;
+    let of_these = terminal_states::terminal_id.eq_any(ids);
+    let rows = rows!(of_these).filter(terminals::id.eq_any(ids)).load::<Columns>(conn)?;
     let up_to = if ids.len() < CHUNK { super::PASSED } else { ids.last().copied().unwrap_or(super::PASSED) };
     Ok(Window { candidates: within(rows, scope), up_to })
 }
@@ -139,7 +141,8 @@ pub(in crate::rollouts) fn window_of_rollout(
     found.truncate(CHUNK);
     let up_to = if found.len() < CHUNK { super::PASSED } else { found.last().map_or(super::PASSED, |row| row.0) };
     let ids: Vec<i64> = found.into_iter().map(|(_, terminal_id)| terminal_id).collect();
-    let rows = rows!().filter(terminals::id.eq_any(&ids)).load::<Columns>(conn)?;
+    let of_these = terminal_states::terminal_id.eq_any(&ids);
+    let rows = rows!(of_these).filter(terminals::id.eq_any(&ids)).load::<Columns>(conn)?;
     Ok(Window { candidates: within(rows, scope), up_to })
 }
 

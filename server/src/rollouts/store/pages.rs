@@ -35,10 +35,14 @@ pub(in crate::rollouts) fn assignments_of(
     after: i64,
     limit: i64,
 ) -> Result<Vec<AssignmentRow>, db::Error> {
+    // PostgreSQL carries no bound over to the other sides of a join, and would read those from the first row on.
+    let above = if phase.is_none() { after } else { 0 };
+    let state = terminal_states::terminal_id.eq(assignments::terminal_id).and(terminal_states::terminal_id.gt(above));
     let rows = assignments::table
         .inner_join(terminals::table.on(terminals::id.eq(assignments::terminal_id)))
-        .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(assignments::terminal_id)))
+        .left_join(terminal_states::table.on(state))
         .filter(assignments::rollout_id.eq(rollout_id))
+        .filter(terminals::id.gt(above))
         .filter(terminals::org_path.ge(scope.from()))
         .filter(terminals::org_path.lt(scope.below()))
         .limit(limit)

@@ -2752,3 +2752,31 @@ incident-event-evidence = 补充证据
 evidence-localized = 失败归因
 evidence-hours = 时间窗口（小时）
 fleet-detect = 平均发现时间（30 天）
+## 商户登记与修改
+merchant-contract = 签约信息
+merchant-kept = 登记后不可修改。
+merchant-rate-hint = 最高 10%；留空则不核对费率。
+merchant-save = 保存
+merchant-now = 当前登记
+merchant-made = 登记
+merchant-compared = 保存后，该商户已有的到账会按登记的内容重新核对。每次改动都记入审计日志。
+refusal-merchant-percent = 须为 0 到 { $most }% 的费率
+
+## 失败原因：组织与相关的升级任务
+explain-rollouts = 涉及这个版本的升级任务
+explain-rollouts-note = 打开任务即可暂停或中止，也可以只停其中一部分。
+
+## 导出与下载
+object-export = 文件
+deed-failures-export = 导出失败原因的统计数据
+deed-settlements-export = 导出到账明细
+deed-inspections-export = 导出待巡检终端
+deed-terminals-export = 导出终端清单
+deed-terminals-export_refused = 下载终端导入中被拒绝的行
+deed-guidance-export = 导出门店操作对比
+deed-imports-export_refused = 下载导入中被拒绝的行
+deed-evidence-download = 下载证据包
+field-hours = 小时数
+field-channel_id = 渠道
+field-from_ms = 起始时间
+field-to_ms = 截止时间

@@ -7,7 +7,8 @@ pub mod http;
 mod store;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tillward_protocol::pan;
 
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -152,6 +153,55 @@ pub fn append(conn: &mut Conn, actor: &Actor, deed: &Deed<'_>, now: Now) -> Resu
     })
 }
 
+/// Longest text of a filter that an entry keeps, characters: no name here is longer.
+const ASKED_CHARS_MAX: usize = 100;
+
+/// Data that somebody takes along as a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Export {
+    /// `area.verb`.
+    pub action: &'static str,
+    /// Kind of the object that the file is of; `export` for a table of many.
+    pub object_kind: &'static str,
+    /// Number or name of the object, or what the table is called.
+    pub object_id: String,
+    /// By what it was narrowed, and the rows where they are known.
+    pub detail: Value,
+}
+
+impl Export {
+    /// A table: what was asked for by name and value, what was not named aside, and its rows where they are known before
+    /// it is sent. Anything may have been asked for: texts are kept short and without card data.
+    pub fn table(action: &'static str, name: &str, asked: &[(&str, Value)], rows: Option<usize>) -> Self {
+        let is_said = |value: &Value| !(value.is_null() || value == "" || value == &json!([]));
+        let kept = |value: &Value| match value {
+            Value::String(text) => Value::String(pan::mask(text).chars().take(ASKED_CHARS_MAX).collect()),
+            other => other.clone(),
+        };
+        let filter: serde_json::Map<String, Value> = asked
+            .iter()
+            .filter(|(_, value)| is_said(value))
+            .map(|(name, value)| ((*name).to_owned(), kept(value)))
+            .collect();
+        let detail = json!({"filter": filter, "rows": rows});
+        Self { action, object_kind: "export", object_id: name.to_owned(), detail }
+    }
+}
+
+/// Notes in a transaction of its own who takes data along, before the first of them leaves: what cannot be noted is not
+/// given out. The entry is of the caller's organization, for whose people it was.
+///
+/// # Errors
+/// [`db::Error`].
+pub async fn export(db: &Db, caller: &Caller, actor: Actor, export: Export, now: Now) -> Result<(), db::Error> {
+    let org_path = caller.scope.from().to_owned();
+    db.write(move |conn| {
+        let Export { action, object_kind, object_id, detail } = export;
+        append(conn, &actor, &Deed { action, object_kind, object_id, org_path: &org_path, detail }, now)
+    })
+    .await
+}
+
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = AuditVerdict)]
@@ -229,4 +279,31 @@ pub fn of_object(conn: &mut Conn, object_kind: &str, object_id: &str) -> Result<
 /// [`db::Error`].
 pub async fn list(db: &Db, scope: Scope, before: Option<i64>, size: u32) -> Result<Vec<Entry>, db::Error> {
     db.read(move |conn| store::list(conn, &scope, before, i64::from(size))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_was_asked_for_only_what_was_said_is_kept_short_and_without_card_data() {
+        let asked = [
+            ("model", json!("P1")),
+            ("sn", json!("6222 0212 3456 7890 128")),
+            ("region", json!("长".repeat(300))),
+            ("firmware", Value::Null),
+            ("q", json!("")),
+            ("shows", json!([])),
+            ("hours", json!(24)),
+        ];
+        let export = Export::table("failures.export", "cells", &asked, Some(7));
+        assert_eq!((export.object_kind, export.object_id.as_str()), ("export", "cells"));
+        let filter = &export.detail["filter"];
+        let mut names: Vec<&String> = filter.as_object().unwrap().keys().collect();
+        names.sort();
+        assert_eq!(names, ["hours", "model", "region", "sn"]);
+        assert_eq!((&filter["model"], &filter["hours"], &export.detail["rows"]), (&json!("P1"), &json!(24), &json!(7)));
+        assert_eq!(filter["region"], "长".repeat(100));
+        assert!(!pan::contains_card_data(filter["sn"].as_str().unwrap()), "{filter}");
+    }
 }

@@ -88,6 +88,8 @@ fn row(shell: &Shell, entry: Entry) -> Row {
         "rollout" => Some(format!("/rollouts/{}", entry.object_id)),
         "incident" => Some(format!("/incidents/{}", entry.object_id)),
         "work_order" => Some(format!("/work-orders/{}", entry.object_id)),
+        "evidence_pack" => Some(format!("/evidence-packs/{}", entry.object_id)),
+        "merchant" => Some(format!("/merchants/{}", entry.object_id)),
         "release" => Some("/releases".to_owned()),
         "organization" => Some(format!("/terminals?{}", query_pair("organization_id", &entry.object_id))),
         _ => None,
@@ -150,6 +152,10 @@ fn field(shell: &Shell, name: &str) -> String {
         "refused" => shell.say("import-refused"),
         "terminals" => shell.say("nav-terminals"),
         "level" => shell.say("incident-level"),
+        "shows" => shell.word("field", "result"),
+        "due" => shell.say("due-why"),
+        "guidance" => shell.say("guidance-verdict"),
+        "outcome" => shell.say("explain-outcome"),
         "target" => shell.say("channel-target"),
         "steps" => shell.say("rule-steps"),
         "quiet" => shell.say("hours-quiet"),
@@ -166,7 +172,9 @@ fn said(shell: &Shell, name: &str, value: Value) -> String {
         Value::String(text) => shell.word(name, &text),
         Value::Number(number) => match number.as_i64() {
             Some(seconds) if name.ends_with("_s") => rollout_words::span(shell, seconds),
-            Some(at_ms) if name.ends_with("at_ms") => shell.moments.absolute(at_ms),
+            Some(at_ms) if name.ends_with("at_ms") || ["from_ms", "to_ms"].contains(&name) => {
+                shell.moments.absolute(at_ms)
+            }
             Some(bp) if name.ends_with("_bp") => rollout_words::budget(u32::try_from(bp).unwrap_or(u32::MAX)),
             _ => number.to_string(),
         },

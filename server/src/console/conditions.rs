@@ -210,7 +210,7 @@ mod tests {
         let key = incidents::title_key(Kind::FailureRise);
         for (language, expected) in [
             (Language::Chinese, "失败交易上升：固件 4.2.0 · 4G · 信号弱"),
-            (Language::English, "More payments fail: Firmware 4.2.0 · 4G · Poor signal"),
+            (Language::English, "More payments are failing: Firmware 4.2.0 · 4G · Poor signal"),
         ] {
             let values = [("subject", "firmware=4.2.0 · access=4g · signal=poor")];
             assert_eq!(title(language, &key, &values), expected);
@@ -221,7 +221,10 @@ mod tests {
     #[test]
     fn only_what_is_a_condition_is_put_in_words() {
         let rise = incidents::title_key(Kind::FailureRise);
-        assert_eq!(title(Language::English, &rise, &[("subject", "4.2.0 · 2g")]), "More payments fail: 4.2.0 · 2g");
+        assert_eq!(
+            title(Language::English, &rise, &[("subject", "4.2.0 · 2g")]),
+            "More payments are failing: 4.2.0 · 2g"
+        );
         let tamper = incidents::title_key(Kind::Tamper);
         assert!(title(Language::English, &tamper, &[("subject", "access=4g")]).ends_with("access=4g"));
     }

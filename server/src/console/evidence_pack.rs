@@ -13,6 +13,7 @@ use super::moments::Moments;
 use super::pack_words::{self, Words};
 use super::shell::{self, Shell};
 use super::sign_in::Nothing;
+use crate::audit;
 use crate::failures::lookups::{NOTE_CHARS_MAX, Source};
 use crate::failures::pack::{self, Pack, Proof};
 use crate::failures::verdicts::{self, InForce};
@@ -229,10 +230,12 @@ async fn show(
 async fn page_pdf(
     shell: Shell,
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Path(id): Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (pack, proof, in_force) = read(&state, caller, id).await?;
+    let (pack, proof, in_force) = read(&state, caller.clone(), id).await?;
+    let download = pack::download(&pack, shell.language.tag());
+    audit::export(&state.db, &caller, actor, download, state.clock.now()).await?;
     file(words(&shell), in_force, pack, proof).await
 }
 
@@ -246,7 +249,7 @@ struct Wanted {
 
 async fn rest_pdf(
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<HttpResponse, Problem> {
@@ -255,7 +258,9 @@ async fn rest_pdf(
         Some(tag) => Language::of_tag(tag).ok_or_else(|| Problem::invalid("language", "must be zh-CN or en"))?,
     };
     let moments = Moments::new(&state.config.time_zone, language, state.clock.now());
-    let (pack, proof, in_force) = read(&state, caller, id).await?;
+    let (pack, proof, in_force) = read(&state, caller.clone(), id).await?;
+    let download = pack::download(&pack, language.tag());
+    audit::export(&state.db, &caller, actor, download, state.clock.now()).await?;
     file(Words { language, moments }, in_force, pack, proof).await
 }
 

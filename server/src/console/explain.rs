@@ -5,13 +5,16 @@ use askama::Template;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::cause_rollouts::{Mover, movers};
 use super::chart::{Part, Svg, stacked_bar};
 use super::conditions;
 use super::lift_chart::{Pair, pairs};
+use super::organizations::{self, Choice};
 use super::overview::{WINDOWS, baseline, whole};
 use super::shell::{self, Shell};
 use crate::failures::{self, Condition, Explanation, Overview, Question};
 use crate::http::State;
+use crate::http::auth::Acting;
 use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
@@ -42,6 +45,8 @@ struct Cause {
     also_fits: Vec<String>,
     terminals: String,
     sns: Vec<String>,
+    /// What is on its way with a version that it names.
+    rollouts: Vec<Mover>,
     p: String,
 }
 
@@ -49,8 +54,10 @@ struct Cause {
 #[template(path = "explain.html")]
 struct ExplainPage {
     shell: Shell,
-    windows: Vec<(&'static str, bool)>,
+    /// Name, address and whether it is the one shown, of each window.
+    windows: Vec<(&'static str, String, bool)>,
     query: ExplainQuery,
+    organizations: Vec<Choice>,
     window: &'static str,
     /// Address of the cells behind this.
     cells: String,
@@ -71,6 +78,8 @@ struct ExplainPage {
 struct ExplainQuery {
     #[serde(default)]
     window: String,
+    #[serde(default)]
+    organization_id: String,
     #[serde(default)]
     model: String,
     #[serde(default)]
@@ -96,17 +105,41 @@ impl ExplainQuery {
         };
         (window, question)
     }
+
+    /// This page, or the file behind it, with the same filters.
+    fn address(&self, path: &str, window: &str) -> String {
+        let filters = [
+            ("organization_id", &self.organization_id),
+            ("model", &self.model),
+            ("firmware", &self.firmware),
+            ("region", &self.region),
+            ("outcome", &self.outcome),
+        ];
+        let given = filters.into_iter().filter(|(_, value)| !value.trim().is_empty());
+        let mut address = format!("{path}?window={window}");
+        for (name, value) in given {
+            address.push('&');
+            address.push_str(&query_pair(name, value.trim()));
+        }
+        address
+    }
+
+    fn is_filtered(&self) -> bool {
+        let filters = [&self.organization_id, &self.model, &self.firmware, &self.region, &self.outcome];
+        filters.into_iter().any(|value| !value.trim().is_empty())
+    }
 }
 
 /// The cells behind the page, as `tillward explain --cells` reads them.
 async fn export(
     shell: Shell,
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Query(query): Query<ExplainQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (_, question) = query.question();
-    let file = failures::cells_csv(&state.db, caller.scope, question, shell.moments.now()).await?;
+    let scope = organizations::narrowed(&state, caller.scope.clone(), &query.organization_id).await?;
+    let file = failures::export_cells(&state.db, &caller, actor, scope, question, shell.moments.now()).await?;
     Ok(HttpResponse::Ok()
         .content_type("text/csv; charset=utf-8")
         .insert_header(("Content-Disposition", "attachment; filename=\"cells.csv\""))
@@ -120,19 +153,22 @@ async fn show(
     Query(query): Query<ExplainQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (window, question) = query.question();
-    let answer = failures::explain(&state.db, caller.scope, question, shell.moments.now()).await?;
+    let scope = organizations::narrowed(&state, caller.scope.clone(), &query.organization_id).await?;
+    let answer = failures::explain(&state.db, scope.clone(), question, shell.moments.now()).await?;
+    let tree = organizations::within(&state, caller.scope.clone()).await?;
+    let moving = movers(&shell, &state, caller.scope, &scope, &tree, &answer.explanations).await?;
     let is_headline = |rank: usize, found: &Explanation| {
         rank == 0 || found.coverage.is_some_and(|coverage| coverage >= HEADLINE_COVERAGE)
     };
     let (mut causes, mut lesser) = (Vec::new(), Vec::new());
-    for (rank, found) in answer.explanations.iter().enumerate() {
+    for (rank, (found, rollouts)) in answer.explanations.iter().zip(moving).enumerate() {
         let to = if is_headline(rank, found) { &mut causes } else { &mut lesser };
-        to.push(cause(&shell, found, CLASSES.get(rank).copied().unwrap_or("part-6")));
+        to.push(cause(&shell, found, CLASSES.get(rank).copied().unwrap_or("part-6"), rollouts));
     }
-    let outcomes = answer.outcomes.iter().take(OUTCOMES_MAX);
     shell::ok(&ExplainPage {
-        windows: WINDOWS.into_iter().map(|(name, _)| (name, name == window)).collect(),
-        cells: cells(&query, window),
+        windows: WINDOWS.map(|(name, _)| (name, query.address("/causes", name), name == window)).into(),
+        organizations: organizations::choices(&tree, query.organization_id.trim().parse().ok()),
+        cells: query.address("/failures/cells.csv", window),
         summary: shell.language.with_values(
             "explain-summary",
             &[
@@ -145,9 +181,7 @@ async fn show(
         notes: notes(&shell, &answer),
         strip: strip(&shell, &answer),
         unexplained: answer.unexplained.map_or_else(|| "–".to_owned(), share),
-        outcomes: outcomes
-            .map(|(name, _)| (conditions::outcome(&shell, name), name.clone(), *name == query.outcome))
-            .collect(),
+        outcomes: outcomes(&shell, &answer, query.outcome.trim()),
         below: below(&shell, &answer),
         causes,
         lesser,
@@ -157,22 +191,13 @@ async fn show(
     })
 }
 
-/// Where the cells of this page are exported.
-fn cells(query: &ExplainQuery, window: &str) -> String {
-    let filters = [
-        ("model", &query.model),
-        ("firmware", &query.firmware),
-        ("region", &query.region),
-        ("outcome", &query.outcome),
-    ];
-    let given = filters.into_iter().filter(|(_, value)| !value.trim().is_empty());
-    let pairs: Vec<String> = given.map(|(name, value)| query_pair(name, value.trim())).collect();
-    let mut address = format!("/failures/cells.csv?window={window}");
-    for pair in pairs {
-        address.push('&');
-        address.push_str(&pair);
+/// The most frequent outcomes; the chosen one among them, however rare it is where one looks now.
+fn outcomes(shell: &Shell, answer: &Overview, chosen: &str) -> Vec<(String, String, bool)> {
+    let mut names: Vec<&str> = answer.outcomes.iter().take(OUTCOMES_MAX).map(|(name, _)| name.as_str()).collect();
+    if !chosen.is_empty() && !names.contains(&chosen) {
+        names.push(chosen);
     }
-    address
+    names.into_iter().map(|name| (conditions::outcome(shell, name), name.to_owned(), name == chosen)).collect()
 }
 
 fn share(share: f64) -> String {
@@ -189,7 +214,7 @@ fn name(shell: &Shell, set: &[Condition]) -> String {
     parts.collect::<Vec<_>>().join(" + ")
 }
 
-fn cause(shell: &Shell, found: &Explanation, class: &'static str) -> Cause {
+fn cause(shell: &Shell, found: &Explanation, class: &'static str, rollouts: Vec<Mover>) -> Cause {
     let conditions = name(shell, &found.all_of);
     let coverage = found.coverage.map_or_else(|| "–".to_owned(), share);
     let lift = |value: f64| format!("{value:.1}");
@@ -236,6 +261,7 @@ fn cause(shell: &Shell, found: &Explanation, class: &'static str) -> Cause {
         also_fits: also_fits.collect(),
         terminals: shell.count("explain-terminals", &i64::try_from(found.terminals).unwrap_or(i64::MAX)),
         sns: found.failing.iter().take(TERMINALS_SHOWN).map(|terminal| terminal.sn.clone()).collect(),
+        rollouts,
         p: format!("{:.1e}", found.p_adjusted),
     }
 }

@@ -13,6 +13,7 @@ use super::problems;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
 use super::upload::Upload;
+use crate::audit;
 use crate::failures::feed;
 use crate::http::State;
 use crate::http::auth::Acting;
@@ -366,22 +367,25 @@ async fn cancel(
 async fn errors(
     shell: Shell,
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Path(id): Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let csv = state
+    let scope = caller.scope.clone();
+    let (export, csv) = state
         .db
         .read(move |conn| {
+            let export = imports::errors_export(conn, &scope, &id)?;
             let mut csv = String::from("\u{feff}");
             let mut last = -1;
             for _ in 0..BLOCKS_MAX {
-                let Some((block, rows)) = imports::errors_after(conn, &caller.scope, &id, last)? else { break };
+                let Some((block, rows)) = imports::errors_after(conn, &scope, &id, last)? else { break };
                 csv.push_str(&rows);
                 last = block;
             }
-            Ok::<_, Problem>(csv)
+            Ok::<_, Problem>((export, csv))
         })
         .await?;
+    audit::export(&state.db, &caller, actor, export, state.clock.now()).await?;
     Ok(HttpResponse::Ok()
         .content_type("text/csv; charset=utf-8")
         .insert_header(("Content-Disposition", "attachment; filename=\"refused-rows.csv\""))

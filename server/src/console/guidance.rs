@@ -11,6 +11,7 @@ use super::organizations::{self, Choice};
 use super::rollouts::Chip;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
+use crate::audit;
 use crate::http::auth::Acting;
 use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
@@ -193,11 +194,13 @@ fn percent(share: Option<f64>) -> String {
 async fn table(
     shell: Shell,
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Query(asked): Query<Asked>,
 ) -> Result<HttpResponse, Problem> {
     let (filter, scope, now) = (asked.filter()?, caller.scope.clone(), shell.moments.now());
+    let narrowed = filter.clone();
     let rows = state.db.read(move |conn| guidance::stores(conn, &scope, &filter, None, u32::MAX, now)).await?;
+    audit::export(&state.db, &caller, actor, narrowed.export(rows.len()), now).await?;
     let tree = organizations::within(&state, caller.scope).await?;
     let headings = [
         shell.say("terminal-organization"),

@@ -163,6 +163,10 @@ const FIELDS: &[&str] = &[
     "by_model",
     "by_tag",
     "org_path",
+    "hours",
+    "channel_id",
+    "from_ms",
+    "to_ms",
 ];
 
 /// What rules looked at in a settlement.
@@ -239,6 +243,14 @@ const DEEDS: &[&str] = &[
     "lookups.add",
     "lookups.withdraw",
     "evidence.pack",
+    "evidence.download",
+    "failures.export",
+    "settlements.export",
+    "inspections.export",
+    "terminals.export",
+    "terminals.export_refused",
+    "guidance.export",
+    "imports.export_refused",
     "rules.edit",
     "rules.reevaluate",
     "imports.upload",
@@ -444,6 +456,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
                 "release",
                 "organization",
                 "operator",
+                "export",
                 "api_key",
                 "profile",
                 "import",
@@ -695,13 +708,15 @@ fn programs(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// Deeds are put down where the audit log is spoken of, by these calls.
+const WRITING: [&str; 5] = ["Deed {", "append(conn, ", "record(conn, ", "Export {", "Export::table("];
+
 /// Names and beginnings of names that are written into the audit log somewhere in the sources.
 fn written_deeds() -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut whole, mut made, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     programs(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     let is_part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    // Deeds are put down where the audit log is spoken of, by these calls.
-    let is_writing = |text: &str| ["Deed {", "append(conn, ", "record(conn, "].iter().any(|call| text.contains(call));
+    let is_writing = |text: &str| WRITING.iter().any(|call| text.contains(call));
     for text in found.iter().filter(|text| is_writing(text)) {
         let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
         for literal in code.join("\n").split('"').skip(1).step_by(2) {

@@ -7,14 +7,15 @@ use bytes::BytesMut;
 use super::problems;
 use super::shell::{self, Shell};
 use super::upload::Upload;
+use crate::audit;
 use crate::db::Conn;
 use crate::http::State;
 use crate::http::auth::Acting;
 use crate::http::body::Path;
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
-use crate::operators::{Caller, Permission, Scope};
-use crate::terminals::import::{FILE_BYTES_MAX, Imported, Request, errors_after, run};
+use crate::operators::{Permission, Scope};
+use crate::terminals::import::{FILE_BYTES_MAX, Imported, Request, errors_after, errors_export, run};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let write = Access::Page(Permission::TerminalsWrite);
@@ -178,10 +179,16 @@ impl From<Vec<String>> for Refused {
 async fn errors(
     shell: Shell,
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Path(id): Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let refused = state.db.read(move |conn| refused_rows(conn, &caller.scope, &id, usize::MAX)).await?;
+    let scope = caller.scope.clone();
+    let read = move |conn: &mut Conn| {
+        let export = errors_export(conn, &scope, &id)?;
+        Ok::<_, Problem>((export, refused_rows(conn, &scope, &id, usize::MAX)?))
+    };
+    let (export, refused) = state.db.read(read).await?;
+    audit::export(&state.db, &caller, actor, export, state.clock.now()).await?;
     let headings = refused.lines().next().unwrap_or_default().to_owned();
     let mut writer = csv::WriterBuilder::new().flexible(true).terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     for row in in_words(&shell, &refused) {

@@ -9,6 +9,7 @@ use super::form::Form;
 use super::organizations::{self, Choice};
 use super::rollouts::Chip;
 use super::shell::{self, Shell};
+use crate::audit;
 use crate::http::auth::Acting;
 use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
@@ -211,12 +212,13 @@ async fn order(
 async fn due_table(
     shell: Shell,
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Query(asked): Query<Asked>,
 ) -> Result<HttpResponse, Problem> {
     let filter = asked.filter()?;
     let (scope, first) = (caller.scope.clone(), filter.clone());
     state.db.read(move |conn| maintenance::list_due(conn, &scope, &first, None, 1)).await?;
+    audit::export(&state.db, &caller, actor, filter.export(), state.clock.now()).await?;
     let tree = organizations::within(&state, caller.scope.clone()).await?;
     let headings = [
         "SN".to_owned(),
@@ -266,7 +268,12 @@ fn due_line(shell: &Shell, tree: &[Organization], row: &DueTerminal) -> String {
     ])
 }
 
-async fn device_table(shell: Shell, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn device_table(
+    shell: Shell,
+    state: web::Data<State>,
+    Acting { caller, actor }: Acting,
+) -> Result<HttpResponse, Problem> {
+    audit::export(&state.db, &caller, actor, maintenance::devices_export(), state.clock.now()).await?;
     let tree = organizations::within(&state, caller.scope.clone()).await?;
     let headings = [
         shell.say("terminal-model"),

@@ -13,6 +13,7 @@ mod assets;
 mod audit;
 mod care_rules;
 mod care_words;
+mod cause_rollouts;
 mod channels;
 mod chart;
 mod conditions;

@@ -105,6 +105,19 @@ pub(super) async fn within(state: &State, scope: Scope) -> Result<Vec<Organizati
     Ok(state.db.read(move |conn| organizations::list(conn, &scope, None, CHOICES_MAX)).await?)
 }
 
+/// The part of `scope` that a filter names by the number of an organization; all of it where it names none.
+///
+/// # Errors
+/// 422 for what is no organization of the caller's.
+pub(super) async fn narrowed(state: &State, scope: Scope, id: &str) -> Result<Scope, Problem> {
+    let id = match id.trim() {
+        "" => return Ok(scope),
+        id => id.parse().map_err(|_| Problem::invalid("organization_id", "is not a number"))?,
+    };
+    let found = state.db.read(move |conn| organizations::part(conn, &scope, id)).await?;
+    found.ok_or_else(|| Problem::invalid("organization_id", "is not an organization of yours"))
+}
+
 /// Their choice, indented as the tree is.
 pub(super) fn choices(organizations: &[Organization], chosen: Option<i64>) -> Vec<Choice> {
     let top = organizations.first().map_or(0, |organization| organization.level);

@@ -15,7 +15,7 @@ use crate::http::body::{Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission};
-use crate::rollouts;
+use crate::rollouts::{self, ListFilter};
 use crate::terminals::list::{Overview, overview};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -113,7 +113,7 @@ async fn show(
             let mut announced = (Vec::new(), Vec::new());
             if may_see_rollouts {
                 for name in ACTIVE {
-                    active.extend(rollouts::list(conn, &scope, Some(name), None, ROLLOUTS_MAX)?);
+                    active.extend(rollouts::list(conn, &scope, &ListFilter::in_state(Some(name)), None, ROLLOUTS_MAX)?);
                 }
                 announced = rollout_list::announced_to(conn, &scope)?;
             }

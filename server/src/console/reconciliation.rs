@@ -288,12 +288,12 @@ fn number_row(shell: &Shell, caller: &Caller, number: MerchantNumber) -> NumberR
 
 async fn export(
     state: web::Data<State>,
-    caller: Caller,
+    acting: Acting,
     Query(query): Query<ReconciliationQuery>,
 ) -> Result<HttpResponse, Problem> {
     let (from_ms, _) = reconcile::last_days(query.days(), state.clock.now());
     let filter = query.filter(from_ms)?;
-    Ok(download(state, caller, filter, "settlements.csv"))
+    download(state, acting, filter).await
 }
 
 struct ReasonRow {

@@ -17,7 +17,7 @@ use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission, Scope};
 use crate::organizations::Organization;
 use crate::rollouts::assignment::Phase;
-use crate::rollouts::{self, Announced, Rollout, state};
+use crate::rollouts::{self, Announced, ListFilter, Rollout, state};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -168,10 +168,10 @@ async fn list(
     let (found, announced) = state
         .db
         .read({
-            let (scope, chosen) = (caller.scope.clone(), chosen.clone());
+            let (scope, filter) = (caller.scope.clone(), ListFilter::in_state(chosen.as_deref()));
             move |conn| {
                 let announced = rollouts::announcements(conn, &scope)?.len();
-                Ok::<_, Problem>((rollouts::list(conn, &scope, chosen.as_deref(), before, size + 1)?, announced))
+                Ok::<_, Problem>((rollouts::list(conn, &scope, &filter, before, size + 1)?, announced))
             }
         })
         .await?;

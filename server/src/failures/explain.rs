@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::cells::{cells_of, tabulate, worst_terminal};
 use super::localize::{self, Cells, GAIN_MIN, Mode, Predicate};
 use super::{WINDOW_HOURS_MAX, cells_file, incidents, onset, store};
+use crate::audit::{self, Actor, Export};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
-use crate::operators::Scope;
+use crate::operators::{Caller, Scope};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -156,15 +158,34 @@ pub async fn explain(db: &Db, scope: Scope, question: Question, now: Now) -> Res
         .await
 }
 
-/// The cells behind that answer, as the file that anybody can recompute it from.
+/// The cells behind that answer, as the file that anybody can recompute it from; who takes it along is noted.
 ///
 /// # Errors
 /// [`db::Error`].
-pub async fn cells_csv(db: &Db, scope: Scope, question: Question, now: Now) -> Result<Vec<u8>, db::Error> {
+pub async fn export_cells(
+    db: &Db,
+    caller: &Caller,
+    actor: Actor,
+    scope: Scope,
+    question: Question,
+    now: Now,
+) -> Result<Vec<u8>, db::Error> {
+    let org_path = (scope != caller.scope).then(|| scope.from().to_owned());
+    let asked = question.clone();
     let counts = db.read(move |conn| Counts::read(conn, &scope, &question, Hours::Before, now)).await?;
     let mut file = Vec::new();
     // Writing to memory does not fail.
     let _ = cells_file::write(&counts.cells, &mut file);
+    let asked = [
+        ("hours", json!(asked.hours)),
+        ("org_path", json!(org_path)),
+        ("model", json!(asked.model)),
+        ("firmware", json!(asked.firmware)),
+        ("region", json!(asked.region)),
+        ("outcome", json!(asked.outcome)),
+    ];
+    let export = Export::table("failures.export", "cells", &asked, Some(counts.cells.n.len()));
+    audit::export(db, caller, actor, export, now).await?;
     Ok(file)
 }
 

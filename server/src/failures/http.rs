@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::classify::{Cause, Symptom};
 use super::{FailureRow, Filter, Found, Overview, Question, WINDOW_HOURS_MAX};
 use crate::http::State;
+use crate::http::auth::Acting;
 use crate::http::body::Query;
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
@@ -162,9 +163,8 @@ impl ExplainQuery {
             None => scope,
             Some(id) => state
                 .db
-                .read(move |conn| organizations::get(conn, &scope, id))
+                .read(move |conn| organizations::part(conn, &scope, id))
                 .await?
-                .map(|organization| Scope::subtree(organization.path))
                 .ok_or_else(|| Problem::invalid("organization_id", "is not an organization of yours"))?,
         };
         let Self { model, firmware, region, outcome, .. } = self;
@@ -183,11 +183,11 @@ async fn explain(
 
 async fn cells(
     state: web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     Query(query): Query<ExplainQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let (scope, question) = query.question(&state, caller.scope).await?;
-    let file = super::cells_csv(&state.db, scope, question, state.clock.now()).await?;
+    let (scope, question) = query.question(&state, caller.scope.clone()).await?;
+    let file = super::export_cells(&state.db, &caller, actor, scope, question, state.clock.now()).await?;
     Ok(HttpResponse::Ok()
         .content_type("text/csv; charset=utf-8")
         .insert_header(("Content-Disposition", "attachment; filename=\"cells.csv\""))

@@ -30,7 +30,7 @@ use crate::operators::Scope;
 pub(crate) use cells::ATTRIBUTES;
 use classify::{Cause, Symptom};
 pub use explain::{
-    BASELINE_WINDOWS, Condition, Explanation, FailingTerminal, Overview, Question, WithoutOne, cells_csv, explain,
+    BASELINE_WINDOWS, Condition, Explanation, FailingTerminal, Overview, Question, WithoutOne, explain, export_cells,
     overview,
 };
 use verdicts::{VerdictFilter, VerdictView};

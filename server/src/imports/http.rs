@@ -7,6 +7,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, FILE_BYTES_MAX, Import, Kind, Mapping, Preview, Start, Upload};
+use crate::audit;
 use crate::db;
 use crate::http::State;
 use crate::http::auth::Acting;
@@ -194,12 +195,21 @@ async fn cancel(
     Ok(web::Json(state.db.write(move |conn| super::cancel(conn, &actor, &caller.scope, &id, now)).await?))
 }
 
-async fn errors(state: web::Data<State>, caller: Caller, Path(id): Path<String>) -> Result<HttpResponse, Problem> {
+async fn errors(
+    state: web::Data<State>,
+    Acting { caller, actor }: Acting,
+    Path(id): Path<String>,
+) -> Result<HttpResponse, Problem> {
     let scope = caller.scope.clone();
-    let first = {
-        let id = id.clone();
-        state.db.read(move |conn| super::errors_after(conn, &caller.scope, &id, -1)).await?
+    let (export, first) = {
+        let (scope, id) = (scope.clone(), id.clone());
+        let read = move |conn: &mut db::Conn| {
+            let export = super::errors_export(conn, &scope, &id)?;
+            Ok::<_, Error>((export, super::errors_after(conn, &scope, &id, -1)?))
+        };
+        state.db.read(read).await?
     };
+    audit::export(&state.db, &caller, actor, export, state.clock.now()).await?;
     // One block in memory at a time.
     let blocks = stream::unfold((state, first, true), move |(state, block, is_first)| {
         let (id, scope) = (id.clone(), scope.clone());

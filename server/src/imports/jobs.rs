@@ -10,7 +10,7 @@ use super::mapping::{Reader, plain};
 use super::sheet::{self, Sheet};
 use super::store::{self, Job};
 use super::{Error, FILE_BYTES_MAX, Field, Kind, Mapping};
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Deed, Export};
 use crate::blobs::Blobs;
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -487,6 +487,16 @@ pub fn errors_after(conn: &mut Conn, scope: &Scope, id: &str, block: i64) -> Res
     let job = store::find(conn, scope, id)?.ok_or(Error::NotFound)?;
     let Some((number, refused)) = store::errors_after(conn, id, block)? else { return Ok(None) };
     Ok(Some((number, super::worker::errors_csv(&job.headings(), &refused, block < 0))))
+}
+
+/// What the audit log says when somebody takes the refused rows of an import along.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn errors_export(conn: &mut Conn, scope: &Scope, id: &str) -> Result<Export, Error> {
+    let job = store::find(conn, scope, id)?.ok_or(Error::NotFound)?;
+    let detail = json!({"file": job.file_name, "rows": job.refused});
+    Ok(Export { action: "imports.export_refused", object_kind: "import", object_id: job.id, detail })
 }
 
 pub(super) fn shown(job: Job) -> Import {

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use tillward_protocol::FieldError;
 
 pub use jobs::{
-    Import, Preview, Start, State, Upload, cancel, errors_after, find, list, preview, save_mapping, saved_mapping,
-    start, upload,
+    Import, Preview, Start, State, Upload, cancel, errors_after, errors_export, find, list, preview, save_mapping,
+    saved_mapping, start, upload,
 };
 pub use mapping::{Field, Holds, Mapping, Row};
 pub use worker::{LEASE_MS, pass, sweep};

@@ -11,6 +11,7 @@ use super::guidance::{self, Key, StoreGuidance, StoreOf};
 use super::list::BLOCK_ROWS;
 use super::orders::{self, Act, Filter, Kind, New, WorkOrder, WorkOrderDetail};
 use super::{ChecklistChange, Device, DueFilter, DueKey, DueTerminal, Error, RulesChange, RulesInForce};
+use crate::audit;
 use crate::clock::Now;
 use crate::http::auth::Acting;
 use crate::http::body::{Json, Path, Query};
@@ -182,7 +183,7 @@ async fn due(
 
 async fn due_table(
     state: web::Data<State>,
-    caller: Caller,
+    acting: Acting,
     Query(query): Query<DueQuery>,
 ) -> Result<HttpResponse, Problem> {
     const HEADINGS: [&str; 10] = [
@@ -213,7 +214,7 @@ async fn due_table(
             text(&row.inspected_by),
         ])
     };
-    due_file(&state, caller, query.filter()?, csv::line(&HEADINGS), row).await
+    due_file(&state, acting, query.filter()?, csv::line(&HEADINGS), row).await
 }
 
 fn number(value: Option<i64>) -> String {
@@ -229,19 +230,20 @@ fn finding(finding: &Finding) -> String {
     format!("{} {observed} ({})", finding.reason.as_str(), finding.threshold)
 }
 
-/// The list of what is due as a file, each row written by `row`.
+/// The list of what is due as a file, each row written by `row`; who takes it along is noted first.
 ///
 /// # Errors
 /// 422 for an organization outside the caller's.
 async fn due_file(
     state: &web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     filter: DueFilter,
     heading: String,
     row: impl Fn(&DueTerminal) -> String + Clone + 'static,
 ) -> Result<HttpResponse, Problem> {
     let (scope, asked) = (caller.scope.clone(), filter.clone());
     state.db.read(move |conn| super::list_due(conn, &scope, &asked, None, 1)).await?;
+    audit::export(&state.db, &caller, actor, filter.export(), state.clock.now()).await?;
     let state = state.clone();
     Ok(csv::download("inspections.csv", heading, move |after: Option<DueKey>| {
         let (state, scope, filter, row) = (state.clone(), caller.scope.clone(), filter.clone(), row.clone());
@@ -263,7 +265,7 @@ async fn devices(
     Ok(web::Json(Page::from_rows(rows, size, |device| device.terminal_id)))
 }
 
-async fn device_table(state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn device_table(state: web::Data<State>, Acting { caller, actor }: Acting) -> Result<HttpResponse, Problem> {
     const HEADINGS: [&str; 17] = [
         "model",
         "hardware",
@@ -305,6 +307,7 @@ async fn device_table(state: web::Data<State>, caller: Caller) -> Result<HttpRes
             device.inspection_proven.map(|proven| proven.to_string()).unwrap_or_default(),
         ])
     };
+    audit::export(&state.db, &caller, actor, super::devices_export(), state.clock.now()).await?;
     Ok(device_file(&state, caller, csv::line(&HEADINGS), row))
 }
 
@@ -609,7 +612,7 @@ async fn stores(
 
 async fn store_table(
     state: web::Data<State>,
-    caller: Caller,
+    acting: Acting,
     Query(query): Query<GuidanceQuery>,
 ) -> Result<HttpResponse, Problem> {
     const HEADINGS: [&str; 12] = [
@@ -646,23 +649,24 @@ async fn store_table(
         };
         row.by_error.iter().map(line).collect::<String>()
     };
-    guidance_file(&state, caller, query.filter()?, csv::line(&HEADINGS), row).await
+    guidance_file(&state, acting, query.filter()?, csv::line(&HEADINGS), row).await
 }
 
-/// The comparison of stores as a file, the lines of each store written by `row`.
+/// The comparison of stores as a file, the lines of each store written by `row`; who takes it along is noted first.
 ///
 /// # Errors
 /// 422 for an organization outside the caller's.
 async fn guidance_file(
     state: &web::Data<State>,
-    caller: Caller,
+    Acting { caller, actor }: Acting,
     filter: guidance::Filter,
     heading: String,
     row: impl Fn(&StoreGuidance) -> String,
 ) -> Result<HttpResponse, Problem> {
-    let now = state.clock.now();
+    let (now, scope, asked) = (state.clock.now(), caller.scope.clone(), filter.clone());
     // The comparison has read all of them anyway.
-    let rows = state.db.read(move |conn| guidance::stores(conn, &caller.scope, &filter, None, u32::MAX, now)).await?;
+    let rows = state.db.read(move |conn| guidance::stores(conn, &scope, &filter, None, u32::MAX, now)).await?;
+    audit::export(&state.db, &caller, actor, asked.export(rows.len()), now).await?;
     let lines: String = rows.iter().map(row).collect();
     let lines = std::cell::RefCell::new(Some(lines));
     Ok(csv::download("operator-errors.csv", heading, move |_: Option<()>| {

@@ -1,11 +1,13 @@
 //! Lists over all terminals: what is due, and every device with its last inspection.
 
 use serde::Serialize;
+use serde_json::json;
 use tillward_protocol::FieldError;
 
 use super::due::Finding;
 use super::reason::{Reason, Urgency};
 use super::{Error, store};
+use crate::audit::Export;
 use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::operators::Scope;
@@ -28,6 +30,17 @@ pub struct DueFilter {
 }
 
 impl DueFilter {
+    /// What the audit log says when somebody takes these terminals along. How many they are is known when they were sent.
+    pub fn export(&self) -> Export {
+        let asked = [
+            ("due", json!(self.reason.map(Reason::as_str))),
+            ("urgency", json!(self.urgency.map(Urgency::as_str))),
+            ("organization_id", json!(self.organization_id)),
+            ("terminal_id", json!(self.terminal_id)),
+        ];
+        Export::table("inspections.export", "inspections", &asked, None)
+    }
+
     /// The filter of these names, as an address has them; an empty name does not narrow.
     ///
     /// # Errors
@@ -164,6 +177,11 @@ pub struct Device {
     pub inspection_order_id: Option<i64>,
     /// Whether a check-in proved it.
     pub inspection_proven: Option<bool>,
+}
+
+/// What the audit log says when somebody takes the list of devices along.
+pub fn devices_export() -> Export {
+    Export::table("terminals.export", "devices", &[], None)
 }
 
 /// Devices of the scope in the order of their numbers, above `after`.

@@ -21,7 +21,7 @@ pub mod window;
 
 use tillward_protocol::FieldError;
 
-pub use list::{BLOCK_ROWS, Device, DueFilter, DueKey, DueTerminal, count_due, devices, list_due};
+pub use list::{BLOCK_ROWS, Device, DueFilter, DueKey, DueTerminal, count_due, devices, devices_export, list_due};
 pub use orders::{ForIncident, open_for_incident};
 pub use reason::{Reason, Urgency};
 pub use refresh::{ROUND_MS, refresh};

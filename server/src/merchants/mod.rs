@@ -23,7 +23,7 @@ use crate::text;
 /// Fee classes of merchants.
 pub const RISK_CLASSES: [&str; 4] = ["standard", "preferential", "reduced", "special"];
 /// Highest contracted rate, millionths: 10 %.
-const RATE_PPM_MAX: i64 = 100_000;
+pub const RATE_PPM_MAX: i64 = 100_000;
 
 /// Why something about merchants was not done.
 #[derive(Debug, thiserror::Error)]
@@ -196,8 +196,8 @@ fn note(
         object_id: merchant.id.to_string(),
         org_path,
         detail: json!({
-            "merchant_no": merchant.merchant_no, "mcc": merchant.mcc, "rate_ppm": merchant.rate_ppm,
-            "risk_class": merchant.risk_class,
+            "merchant_no": merchant.merchant_no, "name": merchant.name, "mcc": merchant.mcc,
+            "rate_ppm": merchant.rate_ppm, "risk_class": merchant.risk_class,
         }),
     };
     audit::append(conn, actor, &deed, now)

@@ -151,6 +151,14 @@ pub fn get(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Organizatio
     store::get(conn, scope, id)
 }
 
+/// The part of `scope` that one of its organizations is, with those below it. By primary key.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn part(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Scope>, db::Error> {
+    Ok(store::get(conn, scope, id)?.map(|organization| Scope::subtree(organization.path)))
+}
+
 /// The organization of this short code, if it is in `scope`; upper and lower case are the same. By unique index.
 ///
 /// # Errors

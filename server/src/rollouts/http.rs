@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::assignment::Phase;
 use super::state::State as RolloutState;
-use super::{Announced, AssignmentRow, Error, NewRollout, Preview, Rollout, RolloutDetail, TimelineEvent};
+use super::{
+    Announced, AssignmentRow, Error, ListFilter, NewRollout, Preview, Rollout, RolloutDetail, Software, SoftwarePart,
+    TimelineEvent,
+};
 use crate::clock::Now;
 use crate::db::Conn;
 use crate::http::State;
@@ -112,6 +115,8 @@ struct ListQuery {
     size: Option<u32>,
     /// Only rollouts in this state.
     state: Option<String>,
+    /// Only rollouts of releases that bring this firmware version.
+    firmware: Option<String>,
 }
 
 /// Which assignments.
@@ -258,7 +263,10 @@ async fn list(
     if let Some(state) = wanted.as_deref().filter(|state| !RolloutState::NAMES.contains(state)) {
         return Err(Problem::invalid("state", format!("{state:?} is not a state of a rollout")));
     }
-    let rows = state.db.read(move |conn| super::list(conn, &caller.scope, wanted.as_deref(), before, size + 1)).await?;
+    let firmware = query.firmware.filter(|version| !version.is_empty());
+    let software = firmware.map(|version| Software { part: SoftwarePart::Firmware, version, model: None });
+    let filter = ListFilter { software, ..ListFilter::in_state(wanted.as_deref()) };
+    let rows = state.db.read(move |conn| super::list(conn, &caller.scope, &filter, before, size + 1)).await?;
     Ok(web::Json(Page::from_rows(rows, size, |rollout| rollout.id)))
 }
 

@@ -30,9 +30,9 @@ pub use judging::{ClassEvidence, Evidence, Forgiven, ForgivenCell, ScopeEvidence
 pub use report::{Report, apply_report, apply_reports};
 pub use resolve::{Excluded, Preview, SampleTerminal};
 pub use view::{
-    Announced, AssignmentRow, LiveAssignment, PartCounts, ReasonCount, Rollout, RolloutDetail, StageView, StopView,
-    TIMELINE_MAX, Task, TimelineEvent, UNSUCCESSFUL_MAX, announcements, assignments, get, is_known, list,
-    live_assignment, part_counts, tasks, timeline, timeline_in, unsuccessful_terminals,
+    Announced, AssignmentRow, ListFilter, LiveAssignment, PartCounts, ReasonCount, Rollout, RolloutDetail, Software,
+    SoftwarePart, StageView, StopView, TIMELINE_MAX, Task, TimelineEvent, UNSUCCESSFUL_MAX, announcements, assignments,
+    get, is_known, list, live_assignment, part_counts, tasks, timeline, timeline_in, unsuccessful_terminals,
 };
 
 use crate::audit::{self, Actor, Deed};

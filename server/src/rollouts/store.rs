@@ -16,14 +16,15 @@ use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
+use named::releases_bringing;
 pub(super) use named::{Release, announced, organization_path, profile_names, release, release_names};
 pub(super) use writes::{Draft, hold, insert, note_target, swap};
 
-use super::Request;
 use super::assignment::Phase;
 use super::filter::Filter;
 use super::state::State;
 use super::strategy::Strategy;
+use super::{ListFilter, Request};
 use crate::clock::Now;
 use crate::db::schema::{releases, rollout_counts, rollout_progress, rollouts};
 use crate::db::{self, Conn};
@@ -328,20 +329,26 @@ pub(super) fn get_any(conn: &mut Conn, id: i64) -> Result<Option<Stored>, db::Er
 pub(super) fn list(
     conn: &mut Conn,
     scope: &Scope,
-    state: Option<&str>,
+    filter: &ListFilter,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Stored>, db::Error> {
-    let states: Vec<&str> = state.map_or(State::NAMES.to_vec(), |state| vec![state]);
-    let rows = joined!()
+    let states = if filter.states.is_empty() { State::NAMES.to_vec() } else { filter.states.clone() };
+    let query = joined!()
         .filter(rollouts::org_path.ge(scope.from()))
         .filter(rollouts::org_path.lt(scope.below()))
         .filter(rollouts::state.eq_any(states))
         .filter(rollouts::id.lt(before.unwrap_or(i64::MAX)))
         .order(rollouts::id.desc())
         .limit(limit)
-        .select(columns!())
-        .load::<Row>(conn)?;
+        .select(columns!());
+    let rows = match &filter.software {
+        None => query.load::<Row>(conn)?,
+        Some(software) => {
+            let releases = releases_bringing(conn, software)?;
+            query.filter(rollouts::release_id.eq_any(releases)).load::<Row>(conn)?
+        }
+    };
     Ok(rows.into_iter().filter_map(stored).collect())
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::assignment::Phase;
 use super::filter::{Attributes, Filter};
+use super::state::State;
 use super::store::{self, Stored, Subject};
 use super::strategy::{Planned, Strategy};
 use super::{Error, Evidence, Request};
@@ -177,18 +178,55 @@ pub struct ReasonCount {
     pub n: i64,
 }
 
-/// Rollouts in the scope, newest first, before the number `before`; of one state if given.
+/// Which rollouts a list has; the default has all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    /// In one of these states; in any when there is none.
+    pub states: Vec<&'static str>,
+    /// That bring this.
+    pub software: Option<Software>,
+}
+
+impl ListFilter {
+    /// Rollouts in the state of this name; all when there is no such state.
+    pub fn in_state(name: Option<&str>) -> Self {
+        let states = State::NAMES.into_iter().filter(|known| Some(*known) == name).collect();
+        Self { states, software: None }
+    }
+}
+
+/// Which part of a terminal's software a version is of, as terminals report it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SoftwarePart {
+    /// The payment application.
+    App,
+    /// Everything else that releases bring.
+    Firmware,
+}
+
+/// A version as terminals report it, and so as a release brings it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Software {
+    /// Of which part.
+    pub part: SoftwarePart,
+    /// The version.
+    pub version: String,
+    /// On this model; on any when absent.
+    pub model: Option<String>,
+}
+
+/// Rollouts in the scope, newest first, before the number `before`.
 ///
 /// # Errors
 /// [`Error::Db`].
 pub fn list(
     conn: &mut Conn,
     scope: &Scope,
-    state: Option<&str>,
+    filter: &ListFilter,
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<Rollout>, Error> {
-    let rows = store::list(conn, scope, state, before, i64::from(limit))?;
+    let rows = store::list(conn, scope, filter, before, i64::from(limit))?;
     shown(conn, rows)
 }
 

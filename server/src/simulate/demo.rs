@@ -189,7 +189,7 @@ impl<'a> Demo<'a> {
         registrations.extend(agent_sns.iter().map(|sn| Registration {
             sn: sn.clone(),
             model: AGENT_MODEL.to_owned(),
-            region: "shanghai".to_owned(),
+            region: "上海".to_owned(),
             organization: organizations[0].clone(),
             tags: vec![AGENT_TAG.to_owned()],
         }));

@@ -96,7 +96,7 @@ pub struct Place {
     pub access: Access,
     /// Mobile network operator, or the line's provider.
     pub carrier: Carrier,
-    /// Province, in pinyin.
+    /// Province, in pinyin as the source has it: draws depend on it.
     pub region: String,
     /// Usual RSRP, dBm.
     pub rsrp_dbm: Option<i32>,
@@ -111,6 +111,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// Province as people write it, for what they see.
+    pub fn province(&self) -> &str {
+        let known = PROVINCES.into_iter().find(|(pinyin, _)| *pinyin == self.region);
+        known.map_or(self.region.as_str(), |(_, written)| written)
+    }
+
     /// Signal band on an ordinary day.
     pub fn signal_band(&self) -> SignalBand {
         let condition = Condition {
@@ -275,41 +281,43 @@ fn place(line: &Line) -> Option<Place> {
 }
 
 /// Provinces as the source spells them (pinyin without tones; two different ones are both `shanxi`), without the word
-/// for "province". Rows from elsewhere or from nowhere are left out.
-fn province(text: &str) -> Option<&str> {
-    const NAMES: [&str; 30] = [
-        "anhui",
-        "beijing",
-        "chongqing",
-        "fujian",
-        "gansu",
-        "guangdong",
-        "guangxi",
-        "guizhou",
-        "hainan",
-        "hebei",
-        "heilongjiang",
-        "henan",
-        "hubei",
-        "hunan",
-        "jiangsu",
-        "jiangxi",
-        "jilin",
-        "liaoning",
-        "neimenggu",
-        "ningxia",
-        "qinghai",
-        "shandong",
-        "shanghai",
-        "shanxi",
-        "sichuan",
-        "tianjin",
-        "xinjiang",
-        "xizang",
-        "yunnan",
-        "zhejiang",
-    ];
-    NAMES.into_iter().find(|name| text.starts_with(name))
+/// for "province", and as people write them.
+const PROVINCES: [(&str, &str); 30] = [
+    ("anhui", "安徽"),
+    ("beijing", "北京"),
+    ("chongqing", "重庆"),
+    ("fujian", "福建"),
+    ("gansu", "甘肃"),
+    ("guangdong", "广东"),
+    ("guangxi", "广西"),
+    ("guizhou", "贵州"),
+    ("hainan", "海南"),
+    ("hebei", "河北"),
+    ("heilongjiang", "黑龙江"),
+    ("henan", "河南"),
+    ("hubei", "湖北"),
+    ("hunan", "湖南"),
+    ("jiangsu", "江苏"),
+    ("jiangxi", "江西"),
+    ("jilin", "吉林"),
+    ("liaoning", "辽宁"),
+    ("neimenggu", "内蒙古"),
+    ("ningxia", "宁夏"),
+    ("qinghai", "青海"),
+    ("shandong", "山东"),
+    ("shanghai", "上海"),
+    ("shanxi", "山西/陕西"),
+    ("sichuan", "四川"),
+    ("tianjin", "天津"),
+    ("xinjiang", "新疆"),
+    ("xizang", "西藏"),
+    ("yunnan", "云南"),
+    ("zhejiang", "浙江"),
+];
+
+/// The province that a text of the source begins with. Rows from elsewhere or from nowhere are left out.
+fn province(text: &str) -> Option<&'static str> {
+    PROVINCES.into_iter().map(|(pinyin, _)| pinyin).find(|pinyin| text.starts_with(pinyin))
 }
 
 /// Makes the compact table from measured rows: one line for each combination of access, carrier, region and signal band
@@ -391,6 +399,14 @@ mod tests {
         }
         assert!(places.iter().all(|place| place.signal_band() != SignalBand::Unknown));
         assert!(!places.iter().any(|place| place.access == Access::TwoG && place.carrier == Carrier::Ctcc));
+    }
+
+    #[test]
+    fn every_province_is_shown_as_people_write_it() {
+        let places = sample(20_000);
+        assert!(places.iter().all(|place| !place.province().is_ascii()), "pinyin is for tables");
+        let of = |region: &str| places.iter().find(|place| place.region == region).map(|place| place.province());
+        assert_eq!([of("guangdong"), of("zhejiang")], [Some("广东"), Some("浙江")]);
     }
 
     #[test]

@@ -26,11 +26,11 @@ const CODES_AT_ONCE: usize = 500;
 
 /// Below headquarters: short code, name, index of the one above, region.
 const ORGANIZATIONS: [(&str, &str, Option<usize>, &str); 5] = [
-    ("EAST", "华东代理 East Reseller", None, "jiangsu"),
-    ("SOUTH", "华南代理 South Reseller", None, "guangdong"),
-    ("EAST-SZ", "苏州分销 Suzhou Sub-reseller", Some(0), "jiangsu"),
-    ("EAST-HZ", "杭州分销 Hangzhou Sub-reseller", Some(0), "zhejiang"),
-    ("SOUTH-SZ", "深圳分销 Shenzhen Sub-reseller", Some(1), "guangdong"),
+    ("EAST", "华东代理 East Reseller", None, "江苏"),
+    ("SOUTH", "华南代理 South Reseller", None, "广东"),
+    ("EAST-SZ", "苏州分销 Suzhou Sub-reseller", Some(0), "江苏"),
+    ("EAST-HZ", "杭州分销 Hangzhou Sub-reseller", Some(0), "浙江"),
+    ("SOUTH-SZ", "深圳分销 Shenzhen Sub-reseller", Some(1), "广东"),
 ];
 
 /// Makes the organization tree; gives the short codes of those that get terminals.
@@ -87,7 +87,7 @@ impl Registration {
         Self {
             sn: terminal.sn.to_string(),
             model: terminal.model.to_string(),
-            region: terminal.place().region.clone(),
+            region: terminal.place().province().to_owned(),
             organization: organization.to_owned(),
             tags: Vec::new(),
         }

@@ -11,6 +11,7 @@ const PAGES: &[&str] = &[
     "/reconciliation",
     "/imports",
     "/merchants",
+    "/merchants/new",
     "/channels",
     "/",
     "/terminals",

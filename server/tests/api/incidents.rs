@@ -432,7 +432,7 @@ fn the_console_shows_an_incident_and_takes_what_people_do() {
         assert!(list.contains("class=\"badge\""), "the bell counts it");
         let path = format!("/incidents/{id}");
         let page = browser.get(&path).expect(200).text();
-        for shown in ["Why it was judged so", "G1", "8.5", "400", "/rollouts/1"] {
+        for shown in ["Why it was judged this way", "G1", "8.5", "400", "/rollouts/1"] {
             assert!(page.contains(shown), "{shown}");
         }
         assert!(!page.contains("<script>alert"));

@@ -25,7 +25,7 @@ use super::classify::{
     EventFacts, EvidenceLevel, Judgement, Severity, Standing, Symptom, Tables, Verdict, judge_event,
 };
 use super::{FailureRow, lookups, verdicts};
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Deed, Export};
 use crate::checkin::{self, Sample};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -420,6 +420,12 @@ pub fn make(
     };
     audit::append(conn, actor, &deed, now)?;
     Ok(pack)
+}
+
+/// What the audit log says when somebody takes a pack along as a file in this language.
+pub fn download(pack: &Pack, language: &str) -> Export {
+    let detail = json!({"sha256": pack.sha256, "event_id": pack.event_id, "language": language});
+    Export { action: "evidence.download", object_kind: OBJECT, object_id: pack.id.clone(), detail }
 }
 
 const AUDITED: &str = "evidence.pack";

@@ -7,6 +7,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
 use super::{DAYS_MAX, Filter, Settlement, SettlementDetail, Summary};
+use crate::audit;
 use crate::db;
 use crate::failures::feed::Result as Shows;
 use crate::http::State;
@@ -190,15 +191,20 @@ async fn get(
 
 async fn export(
     state: web::Data<State>,
-    caller: Caller,
+    acting: Acting,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse, Problem> {
     let filter = query.filter()?;
-    Ok(download(state, caller, filter, "settlements.csv"))
+    download(state, acting, filter).await
 }
 
-/// Payments as CSV, a block in memory at a time.
-pub(crate) fn download(state: web::Data<State>, caller: Caller, filter: Filter, file_name: &str) -> HttpResponse {
+/// Payments as CSV, a block in memory at a time; who takes them along is noted first.
+pub(crate) async fn download(
+    state: web::Data<State>,
+    Acting { caller, actor }: Acting,
+    filter: Filter,
+) -> Result<HttpResponse, Problem> {
+    audit::export(&state.db, &caller, actor, filter.export(), state.clock.now()).await?;
     let begin = Some((None, true));
     let blocks = stream::unfold((state, begin), move |(state, place)| {
         let (filter, scope) = (filter.clone(), caller.scope.clone());
@@ -217,11 +223,11 @@ pub(crate) fn download(state: web::Data<State>, caller: Caller, filter: Filter, 
             }
         }
     });
-    HttpResponse::Ok()
+    Ok(HttpResponse::Ok()
         .content_type("text/csv; charset=utf-8")
-        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{file_name}\"")))
+        .insert_header((header::CONTENT_DISPOSITION, "attachment; filename=\"settlements.csv\""))
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .streaming(blocks)
+        .streaming(blocks))
 }
 
 /// Headings as people know them; they are understood by an import, too.

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::store;
+use crate::audit::Export;
 use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::failures::classify::Judgement;
@@ -35,6 +36,23 @@ pub struct Filter {
     pub from_ms: Option<i64>,
     /// Before, Unix ms.
     pub to_ms: Option<i64>,
+}
+
+impl Filter {
+    /// What the audit log says when somebody takes these payments along. How many they are is known when they were sent.
+    pub fn export(&self) -> Export {
+        let shows: Vec<&str> = self.results.iter().map(|result| result.as_str()).collect();
+        let asked = [
+            ("shows", json!(shows)),
+            ("channel_id", json!(self.channel_id)),
+            ("terminal_id", json!(self.terminal_id)),
+            ("sn", json!(self.sn)),
+            ("merchant_no", json!(self.merchant_no)),
+            ("from_ms", json!(self.from_ms)),
+            ("to_ms", json!(self.to_ms)),
+        ];
+        Export::table("settlements.export", "settlements", &asked, None)
+    }
 }
 
 /// One group of payments.

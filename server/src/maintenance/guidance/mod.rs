@@ -11,6 +11,7 @@ mod texts;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tillward_protocol::FieldError;
 
 pub use fold::{KEPT_WEEKS, fold, sweep};
@@ -25,7 +26,7 @@ use super::orders::{self, Kind};
 use super::reason::Urgency;
 use super::store::guidance as store;
 use super::{Error, list};
-use crate::audit::Actor;
+use crate::audit::{Actor, Export};
 use crate::clock::Now;
 use crate::db::Conn;
 use crate::operators::{Caller, Scope};
@@ -44,6 +45,12 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// What the audit log says when somebody takes the comparison of these stores along.
+    pub fn export(&self, stores: usize) -> Export {
+        let asked = [("guidance", json!(self.verdict)), ("organization_id", json!(self.organization_id))];
+        Export::table("guidance.export", "operator-errors", &asked, Some(stores))
+    }
+
     /// The filter of these names, as an address has them; an empty name does not narrow.
     ///
     /// # Errors

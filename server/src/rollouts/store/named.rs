@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use crate::db::schema::{organizations, profiles, release_models, releases};
 use crate::db::{self, Conn};
 use crate::rollouts::strategy::Announcement;
+use crate::rollouts::{Software, SoftwarePart};
 
 /// A release as rollouts read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,28 @@ pub(in crate::rollouts) struct Release {
     pub requires: String,
     pub state: String,
     pub models: Vec<String>,
+}
+
+/// Releases of one version that are read.
+const SAME_VERSION_MAX: i64 = 500;
+
+/// Releases that bring a version, newest first, to the model where one is named. The table is small.
+pub(in crate::rollouts) fn releases_bringing(conn: &mut Conn, software: &Software) -> Result<Vec<i64>, db::Error> {
+    let found: Vec<(i64, String, String)> = releases::table
+        .inner_join(release_models::table.on(release_models::release_id.eq(releases::id)))
+        .filter(releases::firmware_version.eq(&software.version))
+        .order(releases::id.desc())
+        .limit(SAME_VERSION_MAX)
+        .select((releases::id, releases::component, release_models::model))
+        .load(conn)?;
+    let fits = |component: &str, model: &str| {
+        let part = if component == "app" { SoftwarePart::App } else { SoftwarePart::Firmware };
+        part == software.part && software.model.as_deref().is_none_or(|wanted| wanted == model)
+    };
+    let mut ids: Vec<i64> =
+        found.into_iter().filter(|(_, component, model)| fits(component, model)).map(|(id, ..)| id).collect();
+    ids.dedup();
+    Ok(ids)
 }
 
 /// By primary key; the models by the index `release_models_by_release`.

@@ -7,8 +7,9 @@ use futures_util::stream;
 use serde::Deserialize;
 
 use super::{Error, FILE_BYTES_MAX, Imported, Request};
-use crate::audit::Actor;
+use crate::audit::{self, Actor};
 use crate::db;
+use crate::http::auth::Acting;
 use crate::http::body::{self, Path, Query};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
@@ -71,12 +72,21 @@ async fn import(
     Ok(web::Json(super::run(&state.db, actor, caller.name, caller.scope, asked, file, now).await?))
 }
 
-async fn errors(state: web::Data<State>, caller: Caller, Path(id): Path<String>) -> Result<HttpResponse, Problem> {
+async fn errors(
+    state: web::Data<State>,
+    Acting { caller, actor }: Acting,
+    Path(id): Path<String>,
+) -> Result<HttpResponse, Problem> {
     let scope = caller.scope.clone();
-    let first = {
-        let id = id.clone();
-        state.db.read(move |conn| super::errors_after(conn, &caller.scope, &id, 0)).await?
+    let (export, first) = {
+        let (scope, id) = (scope.clone(), id.clone());
+        let read = move |conn: &mut db::Conn| {
+            let export = super::errors_export(conn, &scope, &id)?;
+            Ok::<_, Error>((export, super::errors_after(conn, &scope, &id, 0)?))
+        };
+        state.db.read(read).await?
     };
+    audit::export(&state.db, &caller, actor, export, state.clock.now()).await?;
     // One block in memory at a time.
     let blocks = stream::unfold((state, first, true), move |(state, block, is_first)| {
         let (id, scope) = (id.clone(), scope.clone());

@@ -22,7 +22,7 @@ use super::Error;
 use super::bindings::Why;
 use super::fields::NewTerminal;
 use super::store::Record;
-use crate::audit::{self, Actor, Deed};
+use crate::audit::{self, Actor, Deed, Export};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db, Sequence, next_ids};
 use crate::operators::Scope;
@@ -383,4 +383,15 @@ pub fn errors_after(conn: &mut Conn, scope: &Scope, id: &str, block: i64) -> Res
         return Err(Error::NotFound);
     }
     Ok(store::errors_after(conn, id, block)?)
+}
+
+/// What the audit log says when somebody takes the refused rows of the caller's own import along.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn errors_export(conn: &mut Conn, scope: &Scope, id: &str) -> Result<Export, Error> {
+    let result = store::result(conn, scope, id)?.ok_or(Error::NotFound)?;
+    let ended: serde_json::Value = serde_json::from_str(&result).unwrap_or_default();
+    let detail = json!({"rows": ended.get("invalid")});
+    Ok(Export { action: "terminals.export_refused", object_kind: "import", object_id: id.to_owned(), detail })
 }

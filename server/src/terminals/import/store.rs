@@ -68,6 +68,17 @@ pub(super) fn exists(conn: &mut Conn, scope: &Scope, id: &str) -> Result<bool, d
     Ok(found.is_some())
 }
 
+/// How the caller's import ended, as [`finish`] keeps it.
+pub(super) fn result(conn: &mut Conn, scope: &Scope, id: &str) -> Result<Option<String>, db::Error> {
+    Ok(terminal_imports::table
+        .find(id)
+        .filter(terminal_imports::org_path.ge(scope.from()))
+        .filter(terminal_imports::org_path.lt(scope.below()))
+        .select(terminal_imports::result)
+        .first(conn)
+        .optional()?)
+}
+
 /// A block of refused rows.
 pub(super) fn insert_errors(conn: &mut Conn, id: &str, block: i64, csv: &str) -> Result<(), db::Error> {
     diesel::insert_into(terminal_import_errors::table)

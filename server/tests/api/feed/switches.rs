@@ -270,6 +270,6 @@ fn pages_show_share_interval_and_coverage_and_the_incident_its_splits() {
             assert!(page.contains(text), "{text}: {page}");
         }
         let fleet = browser.get("/fleet").expect(200).text();
-        assert!(fleet.contains("Pattern of switched merchants"), "{fleet}");
+        assert!(fleet.contains("Pattern of settlements that differ"), "{fleet}");
     });
 }

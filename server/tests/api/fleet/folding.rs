@@ -154,9 +154,9 @@ fn pages_show_what_is_folded_what_the_rules_said_and_what_to_change() {
         assert!(list.contains("1 folded under it"), "{list}");
         assert!(!list.contains(&format!("/incidents/{area}\"")), "it is found under the one that explains it");
         assert!(page(&format!("/incidents/{bank}")).contains("Explained by this"));
-        assert!(page(&format!("/incidents/{area}")).contains("Another incident explains this one"));
+        assert!(page(&format!("/incidents/{area}")).contains("Another alert explains this one"));
         let fleet = page("/fleet");
-        assert!(fleet.contains("history is missing") && fleet.contains("not judged yet"), "{fleet}");
+        assert!(fleet.contains("not enough history") && fleet.contains("not judged yet"), "{fleet}");
         let advice = page("/network-advice");
         for text in ["河坊街店", "about 12 of 31 failures in 30 days (7–18)", "4.0% of payments", "at 14 terminals"]
         {

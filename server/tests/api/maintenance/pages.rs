@@ -58,7 +58,7 @@ fn an_engineer_on_site_finds_the_terminal_answers_the_checklist_and_a_check_in_c
         let engineer = operator(server, &shop.token, shop.root, "field");
         let browser = Browser::signed_in(server, &engineer.login);
         let home = browser.get("/m").expect(200).text();
-        assert!(home.contains("Work orders nobody has") && home.contains(SN), "the order that the rule opened");
+        assert!(home.contains("Unassigned work orders") && home.contains(SN), "the order that the rule opened");
         assert_eq!(browser.get("/m?q=7301").expect(303).header("location"), Some(&*format!("/m/{SN}")));
         assert!(browser.get("/m?q=nobody").expect(200).text().contains("Nothing found"));
         let page = browser.get(&format!("/m/{SN}")).expect(200).text();

@@ -130,6 +130,7 @@ mod tests {
             p_adjusted: 0.0,
             without_one: Vec::new(),
             also_fits,
+            began_at_ms: None,
             terminals: 0,
             failing: Vec::new(),
         }

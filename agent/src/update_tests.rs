@@ -97,6 +97,18 @@ fn the_whole_table_is_the_checked_in_one() {
     }
 }
 
+#[test]
+fn a_switch_that_takes_effect_a_restart_later_is_on_trial_and_not_asked_for_again() {
+    let booted = |slot| Event::Booted { slot, deadline_s: 1_000 };
+    let waits = step(&not_started(BOOTS_MAX), &booted(Slot::A));
+    assert_eq!(waits.action, Action::Look, "the old firmware came up: the permit is asked for again");
+    let runs = step(&waits.state, &booted(Slot::B));
+    assert_eq!(runs.action, Action::CheckHealth, "the boot loader started the new one by itself");
+    let fell_back = step(&runs.state, &booted(Slot::A));
+    assert_eq!(fell_back.action, Action::Activate(Slot::B), "once it has run, only its health decides");
+    assert!(matches!(fell_back.state, State::Trial { boots_left, .. } if boots_left == BOOTS_MAX - 2));
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let all: Vec<Event> = events().into_iter().map(|(_, event)| event).collect();
     prop::sample::select(all)
@@ -106,7 +118,7 @@ proptest! {
     #[test]
     fn new_firmware_starts_only_after_digest_slot_and_server_said_yes(happened in prop::collection::vec(any_event(), 0..40)) {
         let mut state = State::Idle;
-        let (mut digest, mut slot, mut server) = (false, false, false);
+        let (mut digest, mut slot, mut server, mut started) = (false, false, false, false);
         for event in happened {
             let before = state.clone();
             let next = step(&state, &event);
@@ -123,14 +135,16 @@ proptest! {
                 server = true;
             }
             if next.action == Action::Activate(Slot::B) {
-                prop_assert!(digest && slot && server);
+                prop_assert!(digest && slot && (server || started));
             }
             if let (State::Trial { deadline_s: 0, .. }, Event::Booted { slot: Slot::A, .. }) = (&next.state, &event) {
                 // The permit does not outlive a restart in which the old firmware came up again.
                 server = false;
             }
+            // The switch that was permitted may take effect a restart later, by the boot loader. From then on only health decides.
+            started |= matches!(next.state, State::Trial { deadline_s, .. } if deadline_s > 0);
             if matches!(next.state, State::Idle | State::Downloading { .. }) && !matches!(before, State::Downloading { .. }) {
-                (digest, slot, server) = (false, false, false);
+                (digest, slot, server, started) = (false, false, false, false);
             }
             state = next.state;
         }

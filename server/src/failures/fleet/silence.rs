@@ -7,7 +7,7 @@ use serde_json::json;
 use super::rules::silence::{Silent, Span};
 use super::rules::{Missing, Rule, Verdict, common_path, offline, pool};
 use super::statistics::{Baseline, as_f64};
-use super::store::silence::Barred;
+use super::store::silence::{Barred, Part};
 use super::{DAY_MS, Found, HOUR_MS, RULES, note, reasons, report, store};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
@@ -108,17 +108,19 @@ pub(super) async fn pools_and_offline(db: &Db, now: Now) -> Result<(), db::Error
         return note(db, Rule::Offline, &verdict, now).await;
     }
     let since_ms = now.0 - DAY_MS;
-    let (late, fleet) = db
+    let (parts, late, fleet) = db
         .read(move |conn| {
-            let late = store::silence::late(conn, since_ms, now)?;
-            Ok::<_, db::Error>((late, store::silence::count_fleet(conn, since_ms)?))
+            let parts = store::silence::parts(conn, since_ms)?;
+            let late = store::silence::late(conn, &parts, now)?;
+            let fleet = store::silence::count_fleet(conn, &parts)?;
+            Ok::<_, db::Error>((parts, late, fleet))
         })
         .await?;
-    pools(db, &late, fleet, now).await?;
+    pools(db, &late, fleet, &parts, now).await?;
     offline(db, &late, fleet, now).await
 }
 
-async fn pools(db: &Db, late: &[Late], fleet: u64, now: Now) -> Result<(), db::Error> {
+async fn pools(db: &Db, late: &[Late], fleet: u64, parts: &[Part], now: Now) -> Result<(), db::Error> {
     let mut by_pool: BTreeMap<(String, bool), Vec<&Late>> = BTreeMap::new();
     for one in late {
         if let Some(card) = one.card() {
@@ -130,7 +132,7 @@ async fn pools(db: &Db, late: &[Late], fleet: u64, now: Now) -> Result<(), db::E
     pools.sort_by_key(|(_, silent)| std::cmp::Reverse(silent.len()));
     let mut said: Verdict<()> = Verdict::Clear;
     for ((name, is_on_record), silent) in pools.into_iter().take(POOLS_MAX) {
-        match judge_pool(db, &name, is_on_record, &silent, now).await? {
+        match judge_pool(db, (&name, is_on_record), &silent, parts, now).await? {
             Verdict::Hit(dead) => {
                 said = Verdict::Hit(());
                 report(db, found_pool(&name, is_on_record, dead, &silent, fleet), now).await?;
@@ -144,20 +146,19 @@ async fn pools(db: &Db, late: &[Late], fleet: u64, now: Now) -> Result<(), db::E
 
 async fn judge_pool(
     db: &Db,
-    name: &str,
-    is_on_record: bool,
+    (name, is_on_record): (&str, bool),
     silent: &[&Late],
+    parts: &[Part],
     now: Now,
 ) -> Result<Verdict<pool::Dead>, db::Error> {
     let regions: BTreeSet<String> = silent.iter().map(|one| one.region.clone()).collect();
     let regions: Vec<String> = regions.into_iter().collect();
     let silent: Vec<Silent> = silent.iter().map(|one| one.silent()).collect();
-    let (name, in_regions) = (name.to_owned(), regions.clone());
+    let (name, in_regions, parts) = (name.to_owned(), regions.clone(), parts.to_vec());
     let (members, (all, online)) = db
         .read(move |conn| {
-            let since_ms = now.0 - DAY_MS;
-            let members = store::silence::members(conn, &name, is_on_record, since_ms)?;
-            Ok::<_, db::Error>((members, store::silence::count_online(conn, &in_regions, since_ms, now)?))
+            let members = store::silence::members(conn, &name, is_on_record, now.0 - DAY_MS)?;
+            Ok::<_, db::Error>((members, store::silence::count_online(conn, &in_regions, &parts, now)?))
         })
         .await?;
     let count = |of: &dyn Fn(&&Member) -> bool| u64::try_from(members.iter().filter(of).count()).unwrap_or(u64::MAX);

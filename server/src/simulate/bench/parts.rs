@@ -76,6 +76,18 @@ pub struct Part {
     pub log_mib: Option<u64>,
 }
 
+impl Part {
+    /// Says on standard error what came out: a run over a million terminals takes an hour, and its report comes last.
+    pub(super) fn say(&self) {
+        let rate = self.check_ins_per_s.map_or(String::new(), |rate| format!(", {rate:.0} check-ins/s"));
+        let longest = self.slow.first().map_or(String::new(), |slow| format!(": {}", slow.statement));
+        eprintln!(
+            "{}: {:.1} s{rate}, longest transaction {:.0} ms, longest statement {:.0} ms{longest}",
+            self.name, self.seconds, self.transactions.max_ms, self.statements.max_ms
+        );
+    }
+}
+
 /// The part that ends now; `load` is what was driven in it.
 pub(super) fn part(name: impl Into<String>, began: Instant, load: Option<&Measured>) -> Part {
     let timings = timing::take();

@@ -234,8 +234,7 @@ impl Run {
         let log = self.server.state()?.db.sqlite_path().map(|path| format!("{}-wal", path.display()));
         let log = log.and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len() >> 20);
         let part = Part { log_mib: log, ..part(name, began, measured.as_ref()) };
-        // A run over a million terminals takes minutes.
-        eprintln!("{name}: {:.1} s, {:.0} check-ins/s", part.seconds, part.check_ins_per_s.unwrap_or_default());
+        part.say();
         self.parts.push(part);
         done
     }
@@ -291,7 +290,9 @@ impl Run {
         self.wait("the first offer", |reached| reached.offered > before)?;
         let first_offer_s = began.elapsed().as_secs_f64();
         self.wait("the stage", |reached| reached.opened >= terminals && reached.offered >= terminals)?;
-        Ok(StageTimes { stage, terminals, first_offer_s, full_s: began.elapsed().as_secs_f64() })
+        let times = StageTimes { stage, terminals, first_offer_s, full_s: began.elapsed().as_secs_f64() };
+        eprintln!("stage {stage}: first offer after {first_offer_s:.2} s, all {terminals} after {:.1} s", times.full_s);
+        Ok(times)
     }
 
     /// Ends the rollout and waits until no terminal waits or is offered anything.

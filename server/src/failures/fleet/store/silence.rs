@@ -1,5 +1,7 @@
 //! SQL of terminals that do not call.
 
+use std::time::{Duration, Instant};
+
 use diesel::dsl::{count_star, sql};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -10,8 +12,15 @@ use crate::db::schema::{barred_calls, incident_terminals, incidents, sim_cards, 
 use crate::db::{self, Conn};
 use crate::on_backend;
 
-/// Terminals that one statement goes through: some ten milliseconds.
-const PART_ROWS: i64 = 50_000;
+/// Terminals that one statement goes through: some milliseconds.
+const PART_ROWS: i64 = 10_000;
+/// Shortest time that is cut off at once, ms …
+const WIDTH_MIN_MS: i64 = 5_000;
+/// … and longest.
+const WIDTH_MAX_MS: i64 = 15 * 60_000;
+/// A part whose end took longer to find is followed by one of half the time, one that took a quarter of this by one of
+/// twice the time.
+const LOOK: Duration = Duration::from_millis(40);
 /// Late terminals read at most, those seen last.
 const LATE_MAX: i64 = 50_000;
 /// Terminals of one pool read at most.
@@ -21,36 +30,61 @@ const BARRED_MAX: i64 = 100;
 /// States in which somebody minds that a terminal is silent.
 const IN_USE: [&str; 2] = ["bound", "active"];
 
-/// Cuts the time from `since_ms` on into parts, from and before, Unix ms, in each of which about [`PART_ROWS`] terminals
-/// were heard last, so that no statement goes through a whole fleet. One that calls meanwhile may be seen in two parts or
-/// in none: of a million, some hundreds. By `terminal_states_by_last_seen`.
-pub(in super::super) fn parts(conn: &mut Conn, since_ms: i64) -> Result<Vec<(i64, i64)>, db::Error> {
+/// From and before, Unix ms.
+pub(in super::super) type Part = (i64, i64);
+
+/// Cuts the time from `since_ms` on into parts, the latest first, in each of which at most about [`PART_ROWS`] terminals
+/// were heard last, so that no statement goes through a whole fleet. Each is bounded in time as well: every check-in
+/// moves its entry of `terminal_states_by_last_seen` on, and PostgreSQL's index keeps the old ones until they are
+/// vacuumed away, where a statement steps over them. One that calls meanwhile may be seen in two parts or in none: of a
+/// million, some hundreds.
+pub(in super::super) fn parts(conn: &mut Conn, since_ms: i64) -> Result<Vec<Part>, db::Error> {
     parts_of(conn, since_ms, PART_ROWS)
 }
 
-fn parts_of(conn: &mut Conn, since_ms: i64, rows: i64) -> Result<Vec<(i64, i64)>, db::Error> {
-    let mut parts = Vec::new();
-    let mut from_ms = since_ms;
-    loop {
-        let heard = terminal_states::table
-            .filter(terminal_states::last_seen_ms.ge(from_ms))
-            .order(terminal_states::last_seen_ms)
-            .select(terminal_states::last_seen_ms);
-        let next: Option<i64> = heard.offset(rows).first(conn).optional()?;
-        let Some(next) = next else { break };
+fn parts_of(conn: &mut Conn, since_ms: i64, rows: i64) -> Result<Vec<Part>, db::Error> {
+    let latest: Option<i64> = terminal_states::table
+        .filter(terminal_states::last_seen_ms.ge(since_ms))
+        .order(terminal_states::last_seen_ms.desc())
+        .select(terminal_states::last_seen_ms)
+        .first(conn)
+        .optional()?;
+    let (mut parts, mut width_ms) = (Vec::new(), WIDTH_MIN_MS);
+    let (mut before_ms, mut high_ms) = (i64::MAX, latest.unwrap_or(since_ms));
+    while before_ms > since_ms {
+        let low_ms = high_ms.saturating_sub(width_ms).max(since_ms);
+        let began = Instant::now();
+        let full: Option<i64> = terminal_states::table
+            .filter(terminal_states::last_seen_ms.ge(low_ms))
+            .filter(terminal_states::last_seen_ms.lt(before_ms))
+            .order(terminal_states::last_seen_ms.desc())
+            .select(terminal_states::last_seen_ms)
+            .offset(rows - 1)
+            .first(conn)
+            .optional()?;
+        width_ms = width_after(width_ms, began.elapsed());
         // More than that in one millisecond stay together.
-        let before_ms = next.max(from_ms + 1);
+        let from_ms = full.unwrap_or(low_ms);
         parts.push((from_ms, before_ms));
-        from_ms = before_ms;
+        (before_ms, high_ms) = (from_ms, from_ms);
     }
-    parts.push((from_ms, i64::MAX));
     Ok(parts)
 }
 
-/// Terminals in use that were heard within a day.
-pub(in super::super) fn count_fleet(conn: &mut Conn, since_ms: i64) -> Result<u64, db::Error> {
+fn width_after(width_ms: i64, took: Duration) -> i64 {
+    if took > LOOK {
+        (width_ms / 2).max(WIDTH_MIN_MS)
+    } else if took < LOOK / 4 {
+        (width_ms * 2).min(WIDTH_MAX_MS)
+    } else {
+        width_ms
+    }
+}
+
+/// Terminals in use that were heard in these parts.
+pub(in super::super) fn count_fleet(conn: &mut Conn, parts: &[Part]) -> Result<u64, db::Error> {
     let mut n = 0;
-    for (from_ms, before_ms) in parts(conn, since_ms)? {
+    for (from_ms, before_ms) in parts {
         n += terminal_states::table
             .filter(terminal_states::last_seen_ms.ge(from_ms))
             .filter(terminal_states::last_seen_ms.lt(before_ms))
@@ -61,20 +95,20 @@ pub(in super::super) fn count_fleet(conn: &mut Conn, since_ms: i64) -> Result<u6
     Ok(u64::try_from(n).unwrap_or(0))
 }
 
-/// Terminals in use that were heard since `since_ms` and are later than one and a half intervals, the latest first. By
+/// Terminals in use that were heard in these parts and are later than one and a half intervals, the latest first. By
 /// `terminal_states_by_last_seen`.
-pub(in super::super) fn late(conn: &mut Conn, since_ms: i64, now: Now) -> Result<Vec<Late>, db::Error> {
+pub(in super::super) fn late(conn: &mut Conn, parts: &[Part], now: Now) -> Result<Vec<Late>, db::Error> {
     let mut found = Vec::new();
-    for (from_ms, before_ms) in parts(conn, since_ms)?.into_iter().rev() {
+    for part in parts {
         let left = LATE_MAX - i64::try_from(found.len()).unwrap_or(LATE_MAX);
         if left > 0 {
-            found.extend(late_in(conn, (from_ms, before_ms), left, now)?);
+            found.extend(late_in(conn, *part, left, now)?);
         }
     }
     Ok(found)
 }
 
-fn late_in(conn: &mut Conn, part: (i64, i64), limit: i64, now: Now) -> Result<Vec<Late>, db::Error> {
+fn late_in(conn: &mut Conn, part: Part, limit: i64, now: Now) -> Result<Vec<Late>, db::Error> {
     type Columns = (i64, i64, i64, i64, String, String, String, Option<String>, Option<String>);
     let (from_ms, before_ms) = part;
     let rows = terminal_states::table
@@ -109,7 +143,7 @@ fn late_in(conn: &mut Conn, part: (i64, i64), limit: i64, now: Now) -> Result<Ve
 /// `terminal_states_by_last_seen` alone.
 pub(in super::super) fn late_of(
     conn: &mut Conn,
-    part: (i64, i64),
+    part: Part,
     now: Now,
 ) -> Result<Vec<(i64, i64, Option<String>)>, db::Error> {
     let (from_ms, before_ms) = part;
@@ -165,12 +199,12 @@ pub(in super::super) fn members(
     Ok(rows.into_iter().map(member).collect())
 }
 
-/// Of the terminals in use in these regions that were heard since `since_ms`: how many, and how many of them call as they
+/// Of the terminals in use in these regions that were heard in these parts: how many, and how many of them call as they
 /// should.
 pub(in super::super) fn count_online(
     conn: &mut Conn,
     regions: &[String],
-    since_ms: i64,
+    parts: &[Part],
     now: Now,
 ) -> Result<(u64, u64), db::Error> {
     let online = format!(
@@ -178,7 +212,7 @@ pub(in super::super) fn count_online(
         now.0
     );
     let (mut all, mut calling) = (0, 0);
-    for (from_ms, before_ms) in parts(conn, since_ms)? {
+    for (from_ms, before_ms) in parts {
         let counts: (i64, i64) = terminal_states::table
             .filter(terminal_states::last_seen_ms.ge(from_ms))
             .filter(terminal_states::last_seen_ms.lt(before_ms))
@@ -309,7 +343,7 @@ mod tests {
         let read: Result<_, db::Error> = db
             .write(move |conn| {
                 heard(conn, &at);
-                let fleet = count_fleet(conn, 10)?;
+                let fleet = parts(conn, 10).and_then(|parts| count_fleet(conn, &parts))?;
                 Ok((fleet, parts_of(conn, 10, 2)?, parts_of(conn, 10, 100)?, parts_of(conn, 22, 2)?))
             })
             .await;
@@ -317,9 +351,39 @@ mod tests {
         assert_eq!(fleet, 9);
         assert_eq!(one, [(10, i64::MAX)]);
         assert_eq!(none, [(22, i64::MAX)]);
-        assert_eq!(parts, [(10, 12), (12, 13), (13, 21), (21, i64::MAX)]);
+        assert_eq!(parts, [(20, i64::MAX), (12, 20), (10, 12)]);
         for at_ms in at.into_iter().filter(|at_ms| *at_ms >= 10) {
             assert_eq!(parts.iter().filter(|(from, before)| (*from..*before).contains(&at_ms)).count(), 1, "{at_ms}");
         }
+    }
+
+    #[tokio::test]
+    async fn no_part_is_longer_than_its_time_and_together_they_leave_nothing_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&Location::Sqlite(folder.path().join("db"))).unwrap();
+        let (day, hour) = (86_400_000, 3_600_000);
+        let read: Result<_, db::Error> = db
+            .write(move |conn| {
+                // A few in the morning, nobody for hours, many a moment ago.
+                let many: Vec<i64> = (0..300).map(|at| 20 * hour + at).collect();
+                heard(conn, &[vec![hour, hour + 1], many].concat());
+                Ok((parts_of(conn, 0, 100)?, parts_of(conn, 0, 100).and_then(|parts| count_fleet(conn, &parts))?))
+            })
+            .await;
+        let (parts, fleet) = read.unwrap();
+        assert_eq!(fleet, 302);
+        assert_eq!((parts.first().unwrap().1, parts.last().unwrap().0), (i64::MAX, 0));
+        assert!(parts.windows(2).all(|pair| pair[0].0 == pair[1].1), "{parts:?}");
+        assert!(parts[1..].iter().all(|(from, before)| before - from <= WIDTH_MAX_MS), "{parts:?}");
+        assert!(parts.len() < usize::try_from(day / WIDTH_MIN_MS).unwrap(), "{}", parts.len());
+    }
+
+    #[test]
+    fn a_slow_part_is_followed_by_a_shorter_one_and_a_quick_one_by_a_longer_one() {
+        assert_eq!(width_after(60_000, LOOK * 2), 30_000);
+        assert_eq!(width_after(60_000, LOOK / 2), 60_000);
+        assert_eq!(width_after(60_000, LOOK / 8), 120_000);
+        assert_eq!(width_after(WIDTH_MIN_MS, LOOK * 100), WIDTH_MIN_MS);
+        assert_eq!(width_after(WIDTH_MAX_MS, Duration::ZERO), WIDTH_MAX_MS);
     }
 }

@@ -51,7 +51,9 @@ impl Run {
     pub(super) fn gate(&mut self) -> anyhow::Result<GateTimes> {
         let began = Instant::now();
         let times = self.through_the_gate()?;
-        self.parts.push(part("the gate", began, None));
+        let part = part("the gate", began, None);
+        part.say();
+        self.parts.push(part);
         Ok(times)
     }
 

@@ -222,6 +222,12 @@ pub struct DeviceHealth {
     /// Tamper protection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tamper: Option<Tamper>,
+    /// Whether the PIN pad is in order: its keys are there and it takes PINs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ped_ok: Option<bool>,
+    /// Number of the modem (IMEI), 15 digits; sent on change and daily.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imei: Option<String>,
     /// SIM card number, 19–20 characters; sent on change and daily.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iccid: Option<String>,
@@ -388,6 +394,7 @@ impl Check for DeviceHealth {
         in_range("nfc_errors", self.nfc_errors, 0..=COUNT_MAX, "")?;
         in_range("read_tries", self.read_tries, 0..=COUNT_MAX, "")?;
         digits("iccid", self.iccid.as_deref().map(|id| id.trim_end_matches(['F', 'f'])), 18..=20)?;
+        digits("imei", self.imei.as_deref(), 15..=15)?;
         in_range("certificate_expires_ms", self.certificate_expires_ms, 0..=TIME_MS_MAX, "Unix ms")?;
         match self.geohash6.as_deref() {
             Some(hash) if hash.len() != 6 || !hash.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) => {

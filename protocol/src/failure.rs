@@ -198,6 +198,9 @@ pub struct Failure {
     /// Requested amount, fen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount_fen: Option<i64>,
+    /// Amount approved, fen, where the host approved another than the requested one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved_fen: Option<i64>,
     /// Batch number, up to 6 digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_no: Option<String>,
@@ -272,6 +275,7 @@ impl Check for Failure {
             Some(_) | None => {}
         }
         in_range("amount_fen", self.amount_fen, 0..=99_999_999_999, "fen")?;
+        in_range("approved_fen", self.approved_fen, 0..=99_999_999_999, "fen")?;
         digits("batch_no", self.batch_no.as_deref(), 1..=6)?;
         digits("trace_no", self.trace_no.as_deref(), 1..=6)?;
         short_ascii("ref_no", self.ref_no.as_deref(), 12)?;

@@ -62,6 +62,7 @@ const FIELDS: &[&str] = &[
     "event_id",
     "at_ms",
     "amount_fen",
+    "approved_fen",
     "ref_no",
     "source",
     "mcc",

@@ -34,6 +34,9 @@ use crate::profiles::LayerKey;
 /// Rows that one statement of a pass reads or writes at most: some milliseconds, so that check-ins are never kept
 /// waiting for long, and within SQLite's limit of bound parameters.
 pub(super) const CHUNK: usize = 500;
+/// Rows that one statement changes at most: PostgreSQL writes a changed row anew, and mostly an entry for each index of
+/// its table, each in another page of a large fleet's.
+pub(super) const CHANGED: usize = 200;
 /// Rollouts that one pass looks at.
 const ROLLOUTS_MAX: i64 = 1_000;
 /// A cursor that has passed everything.

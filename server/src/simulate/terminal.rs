@@ -363,6 +363,7 @@ impl Terminal {
             response_source,
             entry: Some(entry),
             amount_fen: Some(amount_fen),
+            approved_fen: None,
             batch_no: Some(format!("{:06}", 1 + self.round / 48)),
             trace_no: Some(format!("{:06}", self.events % 1_000_000)),
             ref_no: None,
@@ -438,6 +439,7 @@ impl Terminal {
             flash_free_kib: Some(52_400),
             printer: Some(Printer::Na),
             tamper: Some(Tamper::Ok),
+            ped_ok: Some(true),
             ..DeviceHealth::default()
         }
     }

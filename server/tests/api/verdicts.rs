@@ -159,6 +159,56 @@ fn a_tampered_terminal_is_an_incident_whatever_its_failures_are() {
     });
 }
 
+#[test]
+fn what_the_terminal_says_of_its_card_modem_and_pin_pad_and_of_partial_approvals_counts() {
+    on_each_database(|server| {
+        let shop = shop(server);
+        let (iccid, imei) = ("89860012345678901234", "490154203237518");
+        let csv = format!("iccid,plan_mb\n{iccid},30\n");
+        let headers = [("content-type", "text/csv")];
+        server.send("POST", "/api/v1/sim-cards/import", &shop.owner, &headers, csv.as_bytes()).expect(200);
+        let registered: Result<(), db::Error> = server.block_on(server.state.db.write(move |conn| {
+            let bound = (terminals::iccid.eq(iccid), terminals::imei.eq(imei));
+            diesel::update(terminals::table.find(77)).set(bound).execute(conn)?;
+            Ok(())
+        }));
+        registered.unwrap();
+        let good = json!({"access": "4g", "plmn": "46000", "rsrp_dbm": -90, "sinr_db": 12, "registration": "ok"});
+        // The clock of the failures is that of the report: what it says holds for them.
+        let now_ms = server.clock.now().0;
+        let at = |mut failure: Value| {
+            failure["occurred_at_ms"] = json!(now_ms);
+            failure
+        };
+        let mut partial = at(of_code("e2", "10"));
+        partial["approved_fen"] = json!(700);
+        let failures = [at(of_stage("e1", "tcp", good.clone())), partial];
+        let used = |mib: u64| json!({"sent_bytes": 1, "received_bytes": 1, "month_bytes": mib << 20});
+        let device = json!({"iccid": iccid, "imei": "356938035643809", "tamper": "ok", "ped_ok": false});
+        report(server, &shop, 1, &failures, json!({"network": used(30), "device": device}));
+        let verdict = |event: &str| {
+            let rows = list(server, &shop.owner, "size=100");
+            let row = rows["items"].as_array().unwrap().iter().find(|row| row["event_id"] == event).unwrap();
+            row["verdict"].clone()
+        };
+        let suspended = verdict("e1");
+        assert_eq!((&suspended["cause"], &suspended["root"]), (&json!("NET.SIM_SUSPENDED"), &json!("OPR.SIM_SWAP")));
+        let has = |verdict: &Value, field: &str| {
+            verdict["reasons"].as_array().unwrap().iter().any(|reason| reason["field"] == field)
+        };
+        assert!(has(&suspended, "month_bytes") && has(&suspended, "imei_changed_s"), "{suspended}");
+        let approved = verdict("e2");
+        assert!(has(&approved, "approved_fen"), "{approved}");
+        assert_eq!(incidents(server, &shop.owner, "tamper").len(), 1, "the PIN pad is not in order");
+
+        let well = json!({"iccid": iccid, "imei": imei, "tamper": "ok", "ped_ok": true});
+        let more = json!({"network": used(29), "device": well});
+        report(server, &shop, 2, &[at(of_stage("e3", "dns", good))], more);
+        let other = verdict("e3");
+        assert_eq!((&other["cause"], &other["root"]), (&json!("NET.DNS"), &Value::Null), "{other}");
+    });
+}
+
 /// Verdicts, what they are counted as, and revisions.
 fn stored(server: &TestServer) -> (i64, i64, i64) {
     let read: Result<_, db::Error> = server.block_on(server.state.db.read(|conn| {

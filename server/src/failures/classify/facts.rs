@@ -135,6 +135,7 @@ impl EventFacts {
             response_source: event.response_source,
             entry: event.entry,
             amount_fen: event.amount_fen,
+            approved_fen: event.approved_fen,
             operator_action: event.operator_action,
             reversal: event.reversal,
             condition: event.condition.clone(),

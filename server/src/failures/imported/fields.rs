@@ -89,6 +89,7 @@ pub(super) const FIELDS: &[Field] = &[
     field("response_source", Holds::Word(SOURCE), &["responsesource", "应答方", "拒绝方"]),
     field("entry", Holds::Word(ENTRY), &["entry", "entrymode", "输入方式", "读卡方式"]),
     field("amount_fen", Holds::Money, &["amount", "transamount", "交易金额", "消费金额", "金额"]),
+    field("approved_fen", Holds::Money, &["approvedamount", "批准金额", "核准金额", "授权金额"]),
     field("batch_no", Holds::Id { chars_max: 6 }, &["batchno", "批次号", "批次"]),
     field("trace_no", Holds::Id { chars_max: 6 }, &["traceno", "凭证号", "流水号", "终端流水号", "pos流水号"]),
     field("ref_no", Holds::Id { chars_max: 12 }, &["refno", "参考号", "系统参考号", "检索参考号"]),

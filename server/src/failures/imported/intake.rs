@@ -68,6 +68,7 @@ fn failure(row: &Row, mapping: &Mapping) -> Result<NewFailure, FieldError> {
         response_source: word(row, "response_source")?,
         entry: word(row, "entry")?,
         amount_fen: row.number("amount_fen"),
+        approved_fen: row.number("approved_fen"),
         batch_no: text("batch_no"),
         trace_no: text("trace_no"),
         ref_no: text("ref_no"),

@@ -58,6 +58,9 @@ pub struct NewFailure {
     /// Requested amount, fen.
     #[serde(default)]
     pub amount_fen: Option<i64>,
+    /// Approved amount, fen, where it is another than the requested one.
+    #[serde(default)]
+    pub approved_fen: Option<i64>,
     /// Batch number, up to 6 digits.
     #[serde(default)]
     pub batch_no: Option<String>,
@@ -118,6 +121,7 @@ impl NewFailure {
             response_source: None,
             entry: None,
             amount_fen: None,
+            approved_fen: None,
             batch_no: None,
             trace_no: None,
             ref_no: None,
@@ -164,13 +168,18 @@ impl NewFailure {
     fn known_stage(&self) -> Result<Stage, FieldError> {
         match (self.stage, self.response_code.as_deref()) {
             (Some(stage), _) => Ok(stage),
-            (None, Some(code)) if APPROVED.contains(&code) => Err(FieldError::new(
+            (None, Some(code)) if APPROVED.contains(&code) && !self.is_partial() => Err(FieldError::new(
                 "response_code",
                 "says that the transaction was approved; this list takes failures",
             )),
             (None, Some(_)) => Ok(Stage::HostResp),
             (None, None) => Err(FieldError::new("stage", "must be given where there is no response code")),
         }
+    }
+
+    /// Less was approved than asked for: somebody has to collect the rest.
+    fn is_partial(&self) -> bool {
+        self.approved_fen.zip(self.amount_fen).is_some_and(|(approved, asked)| approved < asked)
     }
 
     fn event_id(&self) -> String {
@@ -204,6 +213,7 @@ impl NewFailure {
             response_source: self.response_source,
             entry: self.entry,
             amount_fen: self.amount_fen,
+            approved_fen: self.approved_fen,
             batch_no: self.batch_no,
             trace_no: self.trace_no,
             ref_no: self.ref_no,
@@ -250,10 +260,11 @@ pub fn names_elsewhere(failure: &Failure, utc_offset_min: i64) -> Vec<String> {
     by_trace.into_iter().flatten().chain(by_reference(failure, day)).collect()
 }
 
-/// Batch and trace. Leading zeros are a matter of who wrote the number.
+/// Batch and trace. Leading zeros are a matter of who wrote the number; zeros alone are no trace.
 fn numbers(failure: &Failure) -> Option<(&str, &str)> {
     let (batch, trace) = (failure.batch_no.as_deref()?, failure.trace_no.as_deref()?);
-    Some((batch.trim_start_matches('0'), trace.trim_start_matches('0')))
+    let (batch, trace) = (batch.trim_start_matches('0'), trace.trim_start_matches('0'));
+    (!trace.is_empty()).then_some((batch, trace))
 }
 
 fn traced((batch, trace): (&str, &str), day: i64, kind: TransactionType) -> String {
@@ -285,6 +296,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_approved_in_part_is_taken_and_what_was_in_full_is_not() {
+        let approved = |approved_fen| {
+            let code = Some("10".to_owned());
+            NewFailure { response_code: code, amount_fen: Some(9_900), approved_fen, ..item() }.parse(NOW_MS)
+        };
+        assert_eq!(approved(Some(5_000)).unwrap().approved_fen, Some(5_000));
+        for other in [None, Some(9_900)] {
+            assert_eq!(approved(other).unwrap_err().field, "response_code");
+        }
+    }
+
+    #[test]
     fn the_same_content_has_the_same_id_and_other_content_another() {
         let id = |item: NewFailure| item.parse(NOW_MS).unwrap().id;
         assert_eq!(id(item()), id(item()));
@@ -313,6 +336,7 @@ mod tests {
             (NewFailure { occurred_at_ms: i64::MIN, ..item() }, "occurred_at_ms"),
             (NewFailure { response_code: None, ..item() }, "stage"),
             (NewFailure { response_code: Some("00".to_owned()), ..item() }, "response_code"),
+            (NewFailure { approved_fen: Some(-1), ..item() }, "approved_fen"),
             (NewFailure { response_code: Some("5".to_owned()), ..item() }, "response_code"),
             (NewFailure { id: card(), ..item() }, "id"),
             (NewFailure { id: Some(String::new()), ..item() }, "id"),
@@ -359,6 +383,7 @@ mod tests {
         assert_ne!(names(&numbered("12", "346", NOW_MS - 60_000), 480), key);
         assert_ne!(names(&numbered("12", "345", NOW_MS - 86_460_000), 480), key);
         assert_eq!(names(&item().parse(NOW_MS).unwrap(), 480), [] as [String; 0]);
+        assert_eq!(names(&numbered("12", "000000", NOW_MS), 480), [] as [String; 0], "no trace was given yet");
         // 15:59:59 and 16:00:00 UTC are two days in China.
         assert_ne!(local_day(57_599_000, 480), local_day(57_600_000, 480));
     }

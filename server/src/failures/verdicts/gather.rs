@@ -30,6 +30,8 @@ const OFFSET_MIN_DEFAULT: i64 = 480;
 const MERCHANT_CODES: [&str; 2] = ["57", "58"];
 /// Codes that are looked at for such a gathering.
 const LOOKED_AT: [&str; 3] = ["40", "57", "58"];
+/// As carriers here count data.
+const BYTES_PER_MB: u64 = 1 << 20;
 /// Incidents of the bank that one batch reads.
 const OUTAGES_MAX: u32 = 50;
 
@@ -62,6 +64,7 @@ pub(super) struct Gathered {
 struct Around {
     known: HashMap<i64, Known>,
     reports: HashMap<i64, CheckIn>,
+    plans: HashMap<String, i64>,
     updates: Vec<(i64, i64, String)>,
     told_since: HashMap<i64, i64>,
     outages: Vec<Incident>,
@@ -90,8 +93,14 @@ pub(super) fn gather(conn: &mut Conn, failures: Vec<FailureIn>) -> Result<Vec<Ga
     });
     let received = || failures.iter().map(|failure| failure.received_at_ms);
     let (from_ms, to_ms) = (received().min().unwrap_or(0), received().max().unwrap_or(0));
+    let reports: HashMap<i64, CheckIn> = reports.collect();
+    let cards = known.values().filter_map(|known| known.iccid.as_deref()).chain(reports.values().filter_map(card));
+    let mut cards: Vec<&str> = cards.collect();
+    cards.sort_unstable();
+    cards.dedup();
     let mut around = Around {
-        reports: reports.collect(),
+        plans: store::plans(conn, &cards)?,
+        reports,
         known,
         updates: store::updates(conn, &ids, from_ms - SPOOLED_MS_MAX.min(UPDATES_MS), to_ms)?,
         told_since: store::told_since(conn, &ids)?,
@@ -138,6 +147,7 @@ fn one(conn: &mut Conn, failure: &FailureIn, around: &mut Around) -> Result<Even
     facts.bank_outage = Some(is_outage(&around.outages, &failure.org_path, moment.at_ms));
     if let (Some(known), Some(report)) = (known, around.reports.get(&failure.terminal_id)) {
         reported(&mut facts, known, report, &moment);
+        facts.quota_bytes = quota(&around.plans, known, report);
     }
     if facts.stage == Some(Stage::Wait) && facts.response_code.is_none() {
         let key = (failure.carrier.clone(), moment.at_ms - moment.at_ms.rem_euclid(HOUR_MS));
@@ -173,6 +183,7 @@ fn reported(facts: &mut EventFacts, known: &Known, report: &CheckIn, moment: &Mo
     if moment.is_fresh {
         // Also true of an event that waited in the terminal: what was opened stays opened.
         facts.tamper = device.tamper;
+        facts.ped_ok = device.ped_ok;
     }
     facts.certificate_expired_ms = device.certificate_expires_ms.map(|at_ms| moment.at_ms.saturating_sub(at_ms));
     let Some(report_ms) = moment.report_ms else { return };
@@ -196,6 +207,24 @@ fn reported(facts: &mut EventFacts, known: &Known, report: &CheckIn, moment: &Mo
         (Some(_), Some(_)) => Some(Happened::BeforeMs(0)),
         _ => None,
     };
+    facts.imei_changed = known.imei.as_ref().zip(device.imei.as_ref()).map(|(bound, seen)| match bound == seen {
+        true => Happened::Not,
+        false => Happened::BeforeMs(0),
+    });
+}
+
+/// The card that a terminal reports, without the filler of an odd number of digits.
+fn card(report: &CheckIn) -> Option<&str> {
+    report.device.iccid.as_deref().map(|iccid| iccid.trim_end_matches(['F', 'f']))
+}
+
+/// What the card in the terminal may use in a month, bytes: of the one that it reports, or of the one on record, if it is
+/// that one.
+fn quota(plans: &HashMap<String, i64>, known: &Known, report: &CheckIn) -> Option<u64> {
+    let (seen, bound) = (card(report), known.iccid.as_deref());
+    let bound = bound.filter(|bound| seen.is_none_or(|seen| is_same_card(bound, seen)));
+    let plan_mb = [seen, bound].into_iter().flatten().find_map(|iccid| plans.get(iccid))?;
+    u64::try_from(*plan_mb).ok().map(|plan_mb| plan_mb.saturating_mul(BYTES_PER_MB))
 }
 
 /// Card numbers are printed with and without their check digit and filler.

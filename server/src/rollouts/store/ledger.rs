@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
-use super::CHUNK;
+use super::{CHANGED, CHUNK};
 use super::assignments::{Assignment, Said};
 use crate::clock::Now;
 use crate::db::schema::{gate_commits, gate_counts, rollout_counts, rollout_reasons, terminals, update_events};
@@ -181,7 +181,7 @@ impl Ledger {
     /// Writes what was noted.
     pub(in crate::rollouts) fn write(self, conn: &mut Conn) -> Result<(), db::Error> {
         let reordered: Vec<i64> = self.reordered.into_iter().collect();
-        for ids in reordered.chunks(CHUNK) {
+        for ids in reordered.chunks(CHANGED) {
             diesel::update(terminals::table.filter(terminals::id.eq_any(ids)))
                 .set(terminals::assignment_version.eq(terminals::assignment_version + 1))
                 .execute(conn)?;
@@ -295,7 +295,7 @@ fn insert_events(conn: &mut Conn, events: &[NewEvent]) -> Result<(), db::Error> 
             }
         }
         Conn::Postgres(c) => {
-            for events in events.chunks(CHUNK) {
+            for events in events.chunks(CHANGED) {
                 diesel::insert_into(update_events::table).values(events).on_conflict_do_nothing().execute(c)?;
             }
         }

@@ -7,7 +7,7 @@ use diesel::sql_types::Bool;
 
 use super::assignments::Assignment;
 use super::ledger::{CLOSED, Ledger, has_started};
-use super::{CHUNK, is_waiting, raced};
+use super::{CHANGED, CHUNK, is_waiting, raced};
 use crate::clock::Now;
 use crate::db::schema::{assignments, terminals};
 use crate::db::{self, Conn, Sequence, next_ids};
@@ -192,12 +192,12 @@ pub(in crate::rollouts) fn lock_terminals(conn: &mut Conn, ids: &[i64]) -> Resul
     Ok(())
 }
 
-/// Writes the same step for many assignments, as one statement.
+/// Writes the same step for many assignments, a statement for each [`CHANGED`].
 ///
 /// When one of them was stepped by somebody else in the meantime, the whole transaction is given up.
 pub(in crate::rollouts) fn swap_all(conn: &mut Conn, bulk: &Bulk, ids: &[i64], now: Now) -> Result<(), db::Error> {
     let phase = bulk.after.phase();
-    for ids in ids.chunks(CHUNK) {
+    for ids in ids.chunks(CHANGED) {
         let rows = assignments::table
             .filter(assignments::id.eq_any(ids))
             .filter(assignments::phase.eq(bulk.from.as_str()))
@@ -303,7 +303,7 @@ pub(in crate::rollouts) fn insert(
             }
         })
         .collect();
-    for rows in rows.chunks(CHUNK) {
+    for rows in rows.chunks(CHANGED) {
         on_backend!(conn, |c| diesel::insert_into(assignments::table).values(rows).execute(c))?;
     }
     ledger.write(conn)
@@ -317,30 +317,36 @@ pub(in crate::rollouts) fn open(
     ready_ms: i64,
     wait: Option<Wait>,
 ) -> Result<(), db::Error> {
-    let rows = assignments::table
-        .filter(assignments::id.eq_any(ids))
-        // So spelt the index `assignments_unopened` does not hold it: only the primary key is left.
-        .filter(sql::<Bool>("assignments.phase || '' = 'waiting' AND (assignments.ready_ms + 0) IS NULL"));
-    let written = diesel::update(rows)
-        .set((
-            assignments::stage.eq(stage),
-            assignments::ready_ms.eq(ready_ms),
-            assignments::wait.eq(wait.map(Wait::as_str)),
-            assignments::version.eq(assignments::version + 1),
-        ))
-        .execute(conn)?;
+    let mut written = 0;
+    for ids in ids.chunks(CHANGED) {
+        let rows = assignments::table
+            .filter(assignments::id.eq_any(ids))
+            // So spelt the index `assignments_unopened` does not hold it: only the primary key is left.
+            .filter(sql::<Bool>("assignments.phase || '' = 'waiting' AND (assignments.ready_ms + 0) IS NULL"));
+        written += diesel::update(rows)
+            .set((
+                assignments::stage.eq(stage),
+                assignments::ready_ms.eq(ready_ms),
+                assignments::wait.eq(wait.map(Wait::as_str)),
+                assignments::version.eq(assignments::version + 1),
+            ))
+            .execute(conn)?;
+    }
     if written == ids.len() { Ok(()) } else { Err(raced()) }
 }
 
 /// Puts off these waiting assignments until `ready_ms`.
 pub(in crate::rollouts) fn put_off(conn: &mut Conn, ids: &[i64], ready_ms: i64, wait: Wait) -> Result<(), db::Error> {
-    let rows = assignments::table.filter(assignments::id.eq_any(ids)).filter(is_waiting());
-    let written = diesel::update(rows)
-        .set((
-            assignments::ready_ms.eq(ready_ms),
-            assignments::wait.eq(wait.as_str()),
-            assignments::version.eq(assignments::version + 1),
-        ))
-        .execute(conn)?;
+    let mut written = 0;
+    for ids in ids.chunks(CHANGED) {
+        let rows = assignments::table.filter(assignments::id.eq_any(ids)).filter(is_waiting());
+        written += diesel::update(rows)
+            .set((
+                assignments::ready_ms.eq(ready_ms),
+                assignments::wait.eq(wait.as_str()),
+                assignments::version.eq(assignments::version + 1),
+            ))
+            .execute(conn)?;
+    }
     if written == ids.len() { Ok(()) } else { Err(raced()) }
 }

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use crate::db::schema::{
-    cohort_cells, cohort_outcomes, cohorts, condition_samples, failures, terminal_layers, terminal_states, terminals,
+    cohort_cells, cohort_outcomes, cohorts, condition_samples, failures, sim_cards, terminal_layers, terminal_states, terminals,
     update_events,
 };
 use crate::db::{self, Conn};
@@ -24,6 +24,7 @@ pub(in crate::failures::verdicts) struct Known {
     pub(in crate::failures::verdicts) sn: String,
     pub(in crate::failures::verdicts) merchant_no: Option<String>,
     pub(in crate::failures::verdicts) iccid: Option<String>,
+    pub(in crate::failures::verdicts) imei: Option<String>,
     pub(in crate::failures::verdicts) desired_config_hash: Option<String>,
     pub(in crate::failures::verdicts) utc_offset_min: Option<i64>,
     /// Seen last at, interval, the check-in as JSON.
@@ -40,12 +41,25 @@ pub(in crate::failures::verdicts) fn known(conn: &mut Conn, ids: &[i64]) -> Resu
             terminals::sn,
             terminals::merchant_no,
             terminals::iccid,
+            terminals::imei,
             terminals::desired_config_hash,
             terminals::utc_offset_min,
             (terminal_states::last_seen_ms, terminal_states::interval_s, terminal_states::report).nullable(),
         ))
         .load(conn)?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// What these cards may use in a month, MB, as far as they are on record. By primary key.
+pub(in crate::failures::verdicts) fn plans(
+    conn: &mut Conn,
+    iccids: &[&str],
+) -> Result<HashMap<String, i64>, db::Error> {
+    let rows: Vec<(String, Option<i64>)> = sim_cards::table
+        .filter(sim_cards::iccid.eq_any(iccids))
+        .select((sim_cards::iccid, sim_cards::plan_mb))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(iccid, plan_mb)| Some((iccid, plan_mb?))).collect())
 }
 
 /// Steps of these terminals' updates between two moments: terminal, when, phase. By primary key.

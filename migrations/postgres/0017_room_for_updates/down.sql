@@ -1,0 +1,1 @@
+ALTER TABLE terminals RESET (fillfactor);

@@ -225,8 +225,8 @@ async fn judge(db: Db, clock: Clock) {
     }
 }
 
-/// Looks for what explains the failures of the last hours, and those for which a rollout was halted. One server at a time does; the others only ask whether it is
-/// time.
+/// Looks for what explains the failures of the last hours, and those for which a rollout was halted. One server at a time
+/// does; the others only ask whether it is time.
 async fn explain(db: Db, clock: Clock) {
     loop {
         tokio::time::sleep(EXPLAIN_ASKED).await;

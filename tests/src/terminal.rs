@@ -286,6 +286,7 @@ impl Terminal {
             response_code: code,
             entry: Some(Entry::Nfc),
             amount_fen: Some(self.random.random_range(100..50_000)),
+            approved_fen: None,
             batch_no: None,
             trace_no: Some(format!("{:06}", seq.0)),
             ref_no: None,

@@ -11,6 +11,7 @@ mod intake;
 mod item;
 mod store;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
@@ -273,14 +274,17 @@ impl Reported {
         }
         let day = item::local_day(good.failure.occurred_at_ms, offset_min);
         let key = (terminal.known.id, day);
-        if !self.0.contains_key(&key) {
-            let from_ms = day * 86_400_000 - offset_min * 60_000;
-            let ids = [terminal.known.id];
-            let events = store::events_between(conn, &ids, from_ms, from_ms + 86_400_000, EVENTS_MAX)?;
-            let known = events.iter().filter_map(|(_, event)| serde_json::from_str::<Failure>(event).ok());
-            self.0.insert(key, known.flat_map(|known| item::names(&known, offset_min)).collect());
-        }
-        Ok(self.0.get(&key).is_some_and(|known| wanted.iter().any(|name| known.contains(name))))
+        let known = match self.0.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let from_ms = day * 86_400_000 - offset_min * 60_000;
+                let ids = [terminal.known.id];
+                let events = store::events_between(conn, &ids, from_ms, from_ms + 86_400_000, EVENTS_MAX)?;
+                let known = events.iter().filter_map(|(_, event)| serde_json::from_str::<Failure>(event).ok());
+                place.insert(known.flat_map(|known| item::names(&known, offset_min)).collect())
+            }
+        };
+        Ok(wanted.iter().any(|name| known.contains(name)))
     }
 
     /// It is stored from now on.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 
-use super::{CHANGED, CHUNK};
 use super::assignments::{Assignment, Said};
+use super::{CHANGED, CHUNK};
 use crate::clock::Now;
 use crate::db::schema::{gate_commits, gate_counts, rollout_counts, rollout_reasons, terminals, update_events};
 use crate::db::{self, Conn};

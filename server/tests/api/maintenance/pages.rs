@@ -123,7 +123,7 @@ fn the_office_sees_what_is_due_opens_gives_out_and_closes_orders() {
         let to = opened.header("location").unwrap().to_owned();
         let order = to.trim_start_matches("/work-orders/").split('?').next().unwrap().to_owned();
         let path = format!("/work-orders/{order}");
-        assert!(browser.get(&to).expect(200).text().contains("The work order is open"));
+        assert!(browser.get(&to).expect(200).text().contains("The work order was opened"));
         assert!(browser.get("/work-orders").expect(200).text().contains(&format!("href=\"{path}\"")));
         assert!(!browser.get("/work-orders?state=closed").expect(200).text().contains(&path));
         let act = |verb: &str, note: &str| browser.post(&format!("{path}/{verb}"), &[("csrf", &csrf), ("note", note)]);

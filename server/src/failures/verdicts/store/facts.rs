@@ -7,8 +7,8 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use crate::db::schema::{
-    cohort_cells, cohort_outcomes, cohorts, condition_samples, failures, sim_cards, terminal_layers, terminal_states, terminals,
-    update_events,
+    cohort_cells, cohort_outcomes, cohorts, condition_samples, failures, sim_cards, terminal_layers, terminal_states,
+    terminals, update_events,
 };
 use crate::db::{self, Conn};
 

@@ -56,6 +56,7 @@ mod rollout_events;
 mod rollout_evidence;
 mod rollout_form;
 mod rollout_new;
+mod rollout_progress;
 mod rollout_words;
 mod rollouts;
 mod rules;

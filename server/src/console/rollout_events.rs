@@ -13,7 +13,7 @@ use askama::Template;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::rollout::{Look, Progress};
+use super::rollout_progress::{Look, Progress};
 use super::shell::Shell;
 use crate::http::State;
 use crate::http::body::Path;

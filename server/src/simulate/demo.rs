@@ -41,6 +41,8 @@ const ROUNDS_AFTER: u32 = 20;
 /// The window of the summary, hours: since the rollout began. Hours after it in the history would teach that the fault
 /// is nothing new.
 const WINDOW_HOURS: u32 = (ROUNDS_UPDATE + ROUNDS_AFTER) * INTERVAL_S as u32 / 3_600;
+/// All of the simulated time, and the hour that it ends in, hours.
+const HISTORY_HOURS: u32 = (ROUNDS_BEFORE + ROUNDS_UPDATE + ROUNDS_AFTER) * INTERVAL_S as u32 / 3_600 + 1;
 /// How the serial numbers of the real agents start.
 const AGENT_SN_PREFIX: &str = "AGENT";
 /// Real agents.
@@ -264,11 +266,26 @@ impl<'a> Demo<'a> {
         let totals = Totals::new(self.args.terminals, self.fleet.tally(), &agents, left, counted, &rollouts, seconds)?;
         let now = self.clock.now();
         let overview = failures::overview(&self.state.db, Scope::everything(), WINDOW_HOURS, now).await?;
-        println!("\n{}\n{}", totals.sentences(), outcome::explain(&overview, WINDOW_HOURS));
+        let causes = self.causes(totals.failures_counted).await?;
+        println!("\n{}\n{}\n{causes}", totals.sentences(), outcome::explain(&overview, WINDOW_HOURS));
         if self.args.json {
             println!("{}", serde_json::to_string(&totals)?);
         }
         Ok(())
+    }
+
+    /// What the rules say of each failure, once they have looked at all of them.
+    async fn causes(&self, failures: i64) -> anyhow::Result<String> {
+        let path = format!("/api/v1/failures/causes?hours={HISTORY_HOURS}");
+        let started = Instant::now();
+        loop {
+            let counted: Value = self.admin.get(&path).await?;
+            let causes = outcome::Causes::of(&counted)?;
+            if causes.judged() >= failures || started.elapsed() > PATIENCE {
+                return Ok(causes.sentence(failures));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Keeps the fleet alive in real time until somebody stops it.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tillward_protocol::phase::Reason;
 
-use super::admin::number;
+use super::admin::{number, text};
 use super::terminal::Tally;
 use crate::checkin;
 use crate::failures::Overview;
@@ -140,6 +140,35 @@ pub fn explain(overview: &Overview, hours: u32) -> String {
     text
 }
 
+/// How many failures the rules give which cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Causes(Vec<(String, i64)>);
+
+impl Causes {
+    /// Of the server's answer, the most frequent first.
+    ///
+    /// # Errors
+    /// When it has another shape.
+    pub fn of(answer: &Value) -> anyhow::Result<Self> {
+        let rows = answer["causes"].as_array().ok_or_else(|| anyhow::anyhow!("causes are missing: {answer}"))?;
+        let row = |row: &Value| Ok((text(row, "cause")?, number(row, "count")?));
+        let mut causes: Vec<(String, i64)> = rows.iter().map(row).collect::<anyhow::Result<_>>()?;
+        causes.sort_by(|(one, few), (other, many)| many.cmp(few).then_with(|| one.cmp(other)));
+        Ok(Self(causes))
+    }
+
+    /// Failures that have one.
+    pub fn judged(&self) -> i64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The same in a sentence, of all `failures`.
+    pub fn sentence(&self, failures: i64) -> String {
+        let named: Vec<String> = self.0.iter().take(8).map(|(cause, count)| format!("{cause} × {count}")).collect();
+        format!("Causes by the rules, {} of {failures} failures judged:\n  {}", self.judged(), named.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -173,5 +202,18 @@ mod tests {
         lost.check_ins_counted -= 1;
         assert!(lost.sentences().contains("THESE DIFFER"));
         assert!(totals(14).is_err());
+    }
+
+    #[test]
+    fn the_most_frequent_cause_comes_first_and_what_is_not_judged_shows() {
+        let answer = json!({"causes": [
+            {"cause": "NET.SIGNAL", "count": 3}, {"cause": "BNK.CARD", "count": 5}, {"cause": "DEV.RESET", "count": 3},
+        ]});
+        let causes = Causes::of(&answer).unwrap();
+        assert_eq!(causes.judged(), 11);
+        let said = causes.sentence(12);
+        assert!(said.contains("11 of 12 failures judged"), "{said}");
+        assert!(said.ends_with("BNK.CARD × 5, DEV.RESET × 3, NET.SIGNAL × 3"), "{said}");
+        assert!(Causes::of(&json!({})).is_err());
     }
 }

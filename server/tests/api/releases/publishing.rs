@@ -7,7 +7,8 @@ use tillward_server::db::schema::releases;
 use tillward_server::db::{self, Conn};
 
 use super::{
-    ADMIN, APPROVER, AUDITOR, MANAGER, OTHER_MANAGER, act, create, draft, image_client, now, publish, set_up, token, upload,
+    ADMIN, APPROVER, AUDITOR, MANAGER, OTHER_MANAGER, act, create, draft, image_client, now, publish, set_up, token,
+    upload,
 };
 use crate::harness::{on_each_database, on_each_database_with};
 

@@ -1,5 +1,6 @@
 //! What came of a demo: what was sent against what the server counted, and where and on what failures happened.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -151,8 +152,12 @@ impl Causes {
     /// When it has another shape.
     pub fn of(answer: &Value) -> anyhow::Result<Self> {
         let rows = answer["causes"].as_array().ok_or_else(|| anyhow::anyhow!("causes are missing: {answer}"))?;
-        let row = |row: &Value| Ok((text(row, "cause")?, number(row, "count")?));
-        let mut causes: Vec<(String, i64)> = rows.iter().map(row).collect::<anyhow::Result<_>>()?;
+        // A cause with two symptoms has two rows.
+        let mut by_cause: BTreeMap<String, i64> = BTreeMap::new();
+        for row in rows {
+            *by_cause.entry(text(row, "cause")?).or_default() += number(row, "count")?;
+        }
+        let mut causes: Vec<(String, i64)> = by_cause.into_iter().collect();
         causes.sort_by(|(one, few), (other, many)| many.cmp(few).then_with(|| one.cmp(other)));
         Ok(Self(causes))
     }
@@ -207,7 +212,8 @@ mod tests {
     #[test]
     fn the_most_frequent_cause_comes_first_and_what_is_not_judged_shows() {
         let answer = json!({"causes": [
-            {"cause": "NET.SIGNAL", "count": 3}, {"cause": "BNK.CARD", "count": 5}, {"cause": "DEV.RESET", "count": 3},
+            {"cause": "NET.SIGNAL", "count": 3}, {"cause": "BNK.CARD", "count": 4}, {"cause": "DEV.RESET", "count": 3},
+            {"cause": "BNK.CARD", "count": 1},
         ]});
         let causes = Causes::of(&answer).unwrap();
         assert_eq!(causes.judged(), 11);

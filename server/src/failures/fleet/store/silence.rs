@@ -17,7 +17,7 @@ const PART_ROWS: i64 = 10_000;
 /// Shortest time that is cut off at once, ms …
 const WIDTH_MIN_MS: i64 = 5_000;
 /// … and longest.
-const WIDTH_MAX_MS: i64 = 15 * 60_000;
+const WIDTH_MAX_MS: i64 = 2 * 60_000;
 /// A part whose end took longer to find is followed by one of half the time, one that took a quarter of this by one of
 /// twice the time.
 const LOOK: Duration = Duration::from_millis(40);

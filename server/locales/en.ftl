@@ -674,12 +674,12 @@ incident-kind-sim_pool = SIM pool down
 incident-title-sim_pool = SIM pool down: { $subject }
 incident-kind-firmware_regression = Firmware regression
 incident-title-firmware_regression = Firmware regression: { $subject }
-incident-kind-terminal_suspect = Terminal probably faulty
-incident-title-terminal_suspect = Terminal probably faulty: { $subject }
+incident-kind-terminal_suspect = Terminal possibly faulty
+incident-title-terminal_suspect = Terminal possibly faulty: { $subject }
 incident-kind-merchant_switch = Merchant differs from the binding
 incident-title-merchant_switch = Merchant number differs: { $subject }
-incident-kind-amount_short = Short settlement
-incident-title-amount_short = Less money arrived than was due: { $subject }
+incident-kind-amount_short = Settled amount differs
+incident-title-amount_short = Settled amount differs from what was due: { $subject }
 incident-kind-settlement_missing = One-sided payment
 incident-title-settlement_missing = Known to one side only: { $subject }
 incident-kind-tamper = Tampering
@@ -974,6 +974,7 @@ field-firmware = Firmware
 field-tag = Tag
 field-state = State
 field-filter = Scope
+field-asked = Filter
 field-session = Session
 field-sha256 = SHA-256
 field-more = More
@@ -1144,7 +1145,7 @@ halted-in-flight = { $n ->
     [one] { $count } terminal is still installing and asks again before it switches.
    *[other] { $count } terminals are still installing and ask again before they switch.
 }
-halted-incident = See the incident
+halted-incident = See the alert
 stage-by-tag = Tag { $tag }
 stage-by-count = { $n ->
     [one] { $count } terminal
@@ -1823,7 +1824,7 @@ rules-shipped = As shipped
 rules-row = Change or add a row
 rules-note = Why
 rules-save = Save
-rules-reset = Reset to the organizations above
+rules-reset = Reset to the values from above
 rules-remove = Remove this row
 rules-edits = Edits
 done-rules = The tables are saved; what was judged before is unchanged.
@@ -2054,7 +2055,7 @@ pack-moment-sample = { $n ->
 overview-to-explain = Causes, evidence and affected terminals
 explain-title = Why payments fail
 explain-summary = { $failures } of { $exposures } samples failed, { $expected } expected
-explain-sentence = { $conditions } fails { $lift } × its expected rate (95% interval { $low }–{ $high }): { $failures } of { $exposures }, expected { $expected }. It explains { $coverage } of the excess so far.
+explain-sentence = { $conditions } fails at { $lift } × its expected rate (95% interval { $low }–{ $high }): { $failures } of { $exposures }, expected { $expected }. It explains { $coverage } of the excess so far.
 explain-without = { $rest }, but not { $dropped }
 explain-counts = { $lift } × · { $failures } failed, { $expected } expected
 explain-bars = Observed against expected
@@ -2232,7 +2233,7 @@ done-channel = The channel was created; send it a test message.
 done-channel_paused = Paused; new alerts wait until it is resumed.
 done-channel_resumed = Resumed.
 done-channel_deleted = The channel was deleted.
-done-rule = The rule was saved.
+done-rule = The rule was created.
 done-rule_deleted = The rule was deleted.
 done-saved = Saved.
 done-replayed = It is on its way again.
@@ -2287,7 +2288,7 @@ refusal-alerts-mails = must be mail addresses, one a line
 refusal-alerts-recipients = must name 1 to { $n } recipients
 refusal-alerts-language = must be zh-CN or en
 refusal-alerts-urgency = must be now or digest
-refusal-alerts-kind = names a kind of incident that there is not
+refusal-alerts-kind = names a kind of alert that does not exist
 refusal-alerts-models-max = must name at most { $n } models
 refusal-alerts-model = names a model that there is not
 refusal-alerts-steps = must be 1 to { $n } steps, each with a channel
@@ -2416,7 +2417,7 @@ fleet-empty-hint = The rules run every minute; where they have too little to go 
 fleet-rule-B1 = Bank or switch outage
 fleet-rule-B2 = Area or carrier
 fleet-rule-B3 = SIM pool
-fleet-rule-B5 = Faulty terminal
+fleet-rule-B5 = Terminal that stands out
 fleet-rule-B6 = Pattern of settlements that differ
 fleet-rule-offline = Many terminals offline
 fleet-rule-blocked = Blocked terminal checking in
@@ -2732,7 +2733,7 @@ refusal-item-lines = must have name, Chinese and English in each line, with | be
 switches-title = Merchants with settlements that differ
 switches-lead = The last { $days } days, judged hourly. Only what was compared counts. A pattern is something to look at; it says nothing about who caused it.
 switches-merchant = Merchant
-switches-share = Share of those compared that differs
+switches-share = Differ / compared
 switches-interval = 95% interval { $low }–{ $high }
 switches-review = { $n ->
     [one] { $count } more waits for review
@@ -2845,7 +2846,7 @@ feed-word-entry-nfc = Contactless
 feed-word-entry-qr = QR code
 
 ## What explains a halt, and how long it takes until something is seen
-incident-localized = At the time of the halt, { $conditions } failed { $lift } × its expected rate (95% interval { $low }–{ $high }): { $failures } of { $exposures }, expected { $expected }. It explains { $coverage } of the excess.
+incident-localized = At the time of the halt, { $conditions } failed at { $lift } × its expected rate (95% interval { $low }–{ $high }): { $failures } of { $exposures }, expected { $expected }. It explains { $coverage } of the excess.
 incident-localized-nothing = no condition stands out
 incident-localized-too-much = too much to look through in time; see “Why payments fail”
 incident-event-evidence = evidence added
@@ -2864,7 +2865,7 @@ refusal-merchant-percent = must be a rate from 0 to { $most }%
 
 ## Causes: an organization, and the rollouts behind a version
 explain-rollouts = Rollouts of this version
-explain-rollouts-note = Open one to pause or abort it, or to stop part of it.
+explain-rollouts-note = Open one to stop it, or part of it.
 
 ## Data that leave as files
 object-export = File

@@ -923,6 +923,7 @@ field-firmware = 固件版本
 field-tag = 标签
 field-state = 状态
 field-filter = 升级范围
+field-asked = 筛选条件
 field-session = 会话
 field-sha256 = SHA-256
 field-more = 其他
@@ -1072,7 +1073,7 @@ halted-title = 已熔断
 halted-by = “{ $kind }”的有害证据达到 { $e }（阈值 { $threshold }）；{ $started } 台开始升级，{ $failed } 台失败。
 halted-most = { $scope } 最突出（证据 { $e }）。
 halted-in-flight = { $count } 台仍在安装，切换前会再次确认。
-halted-incident = 查看事件
+halted-incident = 查看告警
 stage-by-tag = 标签 { $tag }
 stage-by-count = { $count } 台
 stage-rest = 其余全部
@@ -1263,15 +1264,15 @@ form-network = 下载网络
 form-wifi-only = 仅在 WiFi 下下载
 
 ## 升级任务：证据、回滚、审计
-deed-incidents-open = 新建事件
-deed-incidents-reopen = 重新打开事件
-deed-incidents-raise = 提升事件级别
-deed-incidents-remind = 催办事件
-deed-incidents-acknowledge = 开始处理事件
-deed-incidents-mitigate = 将事件标记为缓解
-deed-incidents-resolve = 将事件标记为解决
-deed-incidents-assign = 指派事件
-deed-incidents-note = 为事件添加备注
+deed-incidents-open = 新建告警
+deed-incidents-reopen = 重新打开告警
+deed-incidents-raise = 提升告警级别
+deed-incidents-remind = 催办告警
+deed-incidents-acknowledge = 开始处理告警
+deed-incidents-mitigate = 将告警标记为已缓解
+deed-incidents-resolve = 将告警标记为已解决
+deed-incidents-assign = 指派告警
+deed-incidents-note = 为告警添加备注
 deed-profiles-settle = 配置正式生效
 deed-rollouts-submit = 提交升级任务审批
 deed-rollouts-approve = 批准升级任务的申请
@@ -1981,7 +1982,7 @@ explain-strip = 超额失败由什么解释
 explain-unexplained = 未解释
 explain-fleet-lift = 整体失败率升到预期的 { $lift } 倍，可能是银行、渠道或网络整体故障；单独列出的条件是在此之上仍然突出的。
 explain-fleet-wide = 整体失败率上升，没有哪种条件能解释一半以上。
-explain-nothing = 没有单一条件能解释
+explain-nothing = 没有明显突出的条件
 explain-nothing-hint = 失败分布与预期一致，或证据不足；证据不足时不下结论。
 explain-outcome = 结果
 explain-all-outcomes = 全部结果
@@ -2321,7 +2322,7 @@ fleet-rule-B1 = 银行或转接中断
 fleet-rule-B2 = 区域或运营商故障
 fleet-rule-B3 = 流量池失效
 fleet-rule-B5 = 异常终端
-fleet-rule-B6 = 跳码规律
+fleet-rule-B6 = 与绑定不一致的规律
 fleet-rule-offline = 大面积离线
 fleet-rule-blocked = 黑名单终端来访
 fleet-rule-expiry = 证书与流量卡到期
@@ -2748,7 +2749,7 @@ feed-word-entry-qr = 扫码
 
 ## 停止的归因，以及发现问题所用的时间
 incident-localized = 停止时的失败归因：{ $conditions }，失败率为预期的 { $lift } 倍（95% 区间 { $low }–{ $high }），{ $exposures } 次中失败 { $failures } 次，预期 { $expected } 次；解释了超额失败的 { $coverage }。
-incident-localized-nothing = 没有单一条件能解释
+incident-localized-nothing = 没有明显突出的条件
 incident-localized-too-much = 数据量过大，未能及时分析，请查看“失败原因”
 incident-event-evidence = 补充证据
 evidence-localized = 失败归因
@@ -2766,7 +2767,7 @@ refusal-merchant-percent = 须为 0 到 { $most }% 的费率
 
 ## 失败原因：组织与相关的升级任务
 explain-rollouts = 涉及这个版本的升级任务
-explain-rollouts-note = 打开任务即可暂停或中止，也可以只停其中一部分。
+explain-rollouts-note = 打开任务即可停止整个任务或其中一部分。
 
 ## 导出与下载
 object-export = 文件

@@ -183,7 +183,7 @@ impl Export {
             .filter(|(_, value)| is_said(value))
             .map(|(name, value)| ((*name).to_owned(), kept(value)))
             .collect();
-        let detail = json!({"filter": filter, "rows": rows});
+        let detail = json!({"asked": filter, "rows": rows});
         Self { action, object_kind: "export", object_id: name.to_owned(), detail }
     }
 }
@@ -298,7 +298,7 @@ mod tests {
         ];
         let export = Export::table("failures.export", "cells", &asked, Some(7));
         assert_eq!((export.object_kind, export.object_id.as_str()), ("export", "cells"));
-        let filter = &export.detail["filter"];
+        let filter = &export.detail["asked"];
         let mut names: Vec<&String> = filter.as_object().unwrap().keys().collect();
         names.sort();
         assert_eq!(names, ["hours", "model", "region", "sn"]);

@@ -5,6 +5,7 @@ use askama::Template;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::conditions;
 use super::rollout_words;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
@@ -169,6 +170,7 @@ fn said(shell: &Shell, name: &str, value: Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::Bool(holds) => shell.say(if holds { "proof-yes" } else { "proof-no" }),
+        Value::String(text) if name == "outcome" => conditions::outcome(shell, &text),
         Value::String(text) => shell.word(name, &text),
         Value::Number(number) => match number.as_i64() {
             Some(seconds) if name.ends_with("_s") => rollout_words::span(shell, seconds),

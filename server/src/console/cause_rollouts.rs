@@ -13,8 +13,8 @@ use crate::rollouts::{self, ListFilter, Rollout, Software, SoftwarePart};
 
 /// What still may bring it, or has brought it and may go on: in the order in which somebody has to act.
 const STATES: [&str; 3] = ["running", "paused", "halted"];
-/// Rollouts of one version that are read.
-const READ_MAX: u32 = 20;
+/// Rollouts of one version and state that are read: some for each of many resellers.
+const READ_MAX: u32 = 100;
 /// Rollouts shown with one explanation.
 const SHOWN_MAX: usize = 5;
 
@@ -76,8 +76,8 @@ pub(super) async fn movers(
             let mut found: Vec<Vec<Rollout>> = Vec::new();
             for versions in wanted {
                 let mut moving: Vec<Rollout> = Vec::new();
-                for software in versions {
-                    let filter = ListFilter { states: STATES.to_vec(), software: Some(software) };
+                for (software, state) in versions.iter().flat_map(|software| STATES.map(|state| (software, state))) {
+                    let filter = ListFilter { states: vec![state], software: Some(software.clone()) };
                     for rollout in rollouts::list(conn, &scope, &filter, None, READ_MAX)? {
                         if moving.iter().all(|known| known.id != rollout.id) {
                             moving.push(rollout);

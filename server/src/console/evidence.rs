@@ -98,7 +98,7 @@ const SHARES: [&str; 7] = ["coverage", "unexplained", "share", "share_low", "sha
 /// Rows of one table that are shown.
 const ROWS_MAX: usize = 50;
 /// Columns of one table that are shown.
-const COLUMNS_MAX: usize = 8;
+const COLUMNS_MAX: usize = 11;
 
 /// A list of objects.
 pub(super) struct Table {
@@ -171,11 +171,12 @@ fn compared(shell: &Shell, groups: &[(&String, &Map<String, Value>)]) -> Table {
 fn table(shell: &Shell, name: &str, items: &[&Map<String, Value>]) -> Table {
     let mut columns: Vec<&String> = Vec::new();
     for column in items.iter().flat_map(|item| item.keys()) {
-        if columns.len() < COLUMNS_MAX && !columns.contains(&column) {
+        if !columns.contains(&column) {
             columns.push(column);
         }
     }
     columns.sort_by_key(|column| rank(column));
+    columns.truncate(COLUMNS_MAX);
     let cell = |item: &Map<String, Value>, column: &str| match (column, item.get("attribute"), item.get(column)) {
         ("value", Some(Value::String(attribute)), Some(Value::String(value))) => measured(shell, attribute, value),
         (_, _, Some(value)) => text(shell, column, value),

@@ -63,6 +63,7 @@ const FIELDS: &[&str] = &[
     "at_ms",
     "amount_fen",
     "approved_fen",
+    "asked",
     "ref_no",
     "source",
     "mcc",

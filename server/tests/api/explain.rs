@@ -175,7 +175,7 @@ fn from_a_version_that_fails_there_is_a_way_to_the_rollouts_that_bring_it() {
             (Browser::signed_in(server, ADMIN), format!("href=\"/rollouts/{id}\">autumn</a> r1 4.2.0"));
         let page = |browser: &Browser<'_>| browser.get("/causes").expect(200).text();
         let shown = page(&browser);
-        assert!(shown.contains(&way) && shown.contains("Open one to pause or abort it"), "{shown}");
+        assert!(shown.contains(&way) && shown.contains("Open one to stop it, or part of it"), "{shown}");
         assert!(!shown.contains(&format!("/rollouts/{other}\"")), "what was not started is not stopped");
         browser.get(&format!("/rollouts/{id}")).expect(200);
 
@@ -381,7 +381,7 @@ fn the_page_of_a_halt_says_in_words_what_explains_it() {
         let id = open(server, halted(home.as_str().unwrap(), with(json!([found]))));
         let browser = Browser::signed_in(server, ADMIN);
         let page = browser.get(&format!("/incidents/{id}")).expect(200).text();
-        for text in ["failed 21.4 × its expected rate", "47 of 96, expected 2.2", "explains 98%", "4.2.0"] {
+        for text in ["failed at 21.4 × its expected rate", "47 of 96, expected 2.2", "explains 98%", "4.2.0"] {
             assert!(page.contains(text), "{text}: {page}");
         }
         let nothing =

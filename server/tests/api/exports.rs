@@ -101,20 +101,20 @@ fn the_entry_says_what_was_asked_for_and_how_many_rows_it_has() {
             get(&format!("/api/v1/failures/cells.csv?hours=3&model=P1&organization_id={east}"));
         assert_eq!((action.as_str(), object.as_str()), ("failures.export", "cells"));
         let path = format!("/{root}/{east}/");
-        assert_eq!(detail, json!({"filter": {"hours": 3, "model": "P1", "org_path": path}, "rows": 0}));
+        assert_eq!(detail, json!({"asked": {"hours": 3, "model": "P1", "org_path": path}, "rows": 0}));
         let (action, _, detail) = get("/api/v1/settlements.csv?sn=SN1&from_ms=5");
         assert_eq!(
             (action.as_str(), detail),
-            ("settlements.export", json!({"filter": {"sn": "SN1", "from_ms": 5}, "rows": null}))
+            ("settlements.export", json!({"asked": {"sn": "SN1", "from_ms": 5}, "rows": null}))
         );
         let (action, _, detail) = get("/api/v1/inspections.csv?reason=printer&urgency=now");
         let filter = json!({"due": "printer", "urgency": "now"});
-        assert_eq!((action.as_str(), detail), ("inspections.export", json!({"filter": filter, "rows": null})));
+        assert_eq!((action.as_str(), detail), ("inspections.export", json!({"asked": filter, "rows": null})));
         let (action, object, detail) = get("/api/v1/device-list.csv");
         assert_eq!((action.as_str(), object.as_str()), ("terminals.export", "devices"));
-        assert_eq!(detail, json!({"filter": {}, "rows": null}));
+        assert_eq!(detail, json!({"asked": {}, "rows": null}));
         let (action, _, detail) = get("/api/v1/guidance.csv");
-        assert_eq!((action.as_str(), detail), ("guidance.export", json!({"filter": {}, "rows": 0})));
+        assert_eq!((action.as_str(), detail), ("guidance.export", json!({"asked": {}, "rows": 0})));
 
         let before = seq(&newest(server, &token));
         for refused in [
@@ -154,8 +154,8 @@ fn the_page_of_the_log_says_it_in_words_to_who_may_read_it() {
         assert_eq!((&newest["actor_kind"], &newest["actor_name"]), (&json!("api_key"), &json!("nightly")));
         assert_eq!(newest["org_path"], format!("/{root}/{east}/"));
         for (language, words) in [
-            ("en", ["Exported settled payments", "Exported the list of terminals", "File settlements"]),
-            ("zh-CN", ["导出到账明细", "导出终端清单", "文件 settlements"]),
+            ("en", ["Exported settled payments", "Exported the list of terminals", "File settlements", "Filter"]),
+            ("zh-CN", ["导出到账明细", "导出终端清单", "文件 settlements", "筛选条件"]),
         ] {
             browser.post("/preferences", &[("language", language)]).expect(303);
             let page = browser.get("/audit").expect(200).text();

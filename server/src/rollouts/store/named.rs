@@ -28,21 +28,20 @@ const SAME_VERSION_MAX: i64 = 500;
 
 /// Releases that bring a version, newest first, to the model where one is named. The table is small.
 pub(in crate::rollouts) fn releases_bringing(conn: &mut Conn, software: &Software) -> Result<Vec<i64>, db::Error> {
-    let found: Vec<(i64, String, String)> = releases::table
+    let is_app = software.part == SoftwarePart::App;
+    let mut query = releases::table
         .inner_join(release_models::table.on(release_models::release_id.eq(releases::id)))
         .filter(releases::firmware_version.eq(&software.version))
+        .filter(releases::component.eq("app").eq(is_app))
         .order(releases::id.desc())
         .limit(SAME_VERSION_MAX)
-        .select((releases::id, releases::component, release_models::model))
-        .load(conn)?;
-    let fits = |component: &str, model: &str| {
-        let part = if component == "app" { SoftwarePart::App } else { SoftwarePart::Firmware };
-        part == software.part && software.model.as_deref().is_none_or(|wanted| wanted == model)
-    };
-    let mut ids: Vec<i64> =
-        found.into_iter().filter(|(_, component, model)| fits(component, model)).map(|(id, ..)| id).collect();
-    ids.dedup();
-    Ok(ids)
+        .select(releases::id)
+        .distinct()
+        .into_boxed();
+    if let Some(model) = &software.model {
+        query = query.filter(release_models::model.eq(model));
+    }
+    Ok(query.load(conn)?)
 }
 
 /// By primary key; the models by the index `release_models_by_release`.

@@ -4,6 +4,9 @@
 //! taken whose rest of the window is the least likely by chance (the likelihood ratio of Poisson counts, which scan
 //! statistics use).
 
+/// Shortest time that is looked at, ms: in none nothing is expected, and one failure would outweigh all others.
+const MOMENT_MS: i64 = 1_000;
+
 /// When the rise began, Unix ms: of failures at `times_ms` in a window from `from_ms` to `to_ms`, in which `expected` of
 /// them were to be expected, spread evenly. `None` where there are no more than expected.
 pub fn onset(times_ms: &[i64], (from_ms, to_ms): (i64, i64), expected: f64) -> Option<i64> {
@@ -13,7 +16,7 @@ pub fn onset(times_ms: &[i64], (from_ms, to_ms): (i64, i64), expected: f64) -> O
     let mut best: Option<(f64, i64)> = None;
     for (rest, at_ms) in (1..=times.len()).rev().zip(&times) {
         let seen = as_f64(i64::try_from(rest).unwrap_or(i64::MAX));
-        let usual = (expected.max(0.0) * as_f64(to_ms - at_ms) / length).max(f64::MIN_POSITIVE);
+        let usual = (expected.max(0.0) * as_f64((to_ms - at_ms).max(MOMENT_MS)) / length).max(f64::MIN_POSITIVE);
         // Of several at one moment the first stands for all of them.
         let gain = if seen > usual { seen * (seen / usual).ln() - (seen - usual) } else { continue };
         if best.is_none_or(|(most, _)| gain > most) {
@@ -57,6 +60,8 @@ mod tests {
         let times: Vec<i64> = (0..18).map(|n| n * 600_000).collect();
         assert_eq!(onset(&times, WINDOW, 60.0), None);
         assert_eq!(onset(&[], WINDOW, 0.0), None);
+        let late: Vec<i64> = (0..60).map(|n| 2 * HOUR_MS + n * 60_000).chain([WINDOW.1]).collect();
+        assert_eq!(onset(&late, WINDOW, 18.0), Some(2 * HOUR_MS), "one at the very end is not the beginning");
         assert_eq!(onset(&[-1, 4 * HOUR_MS], WINDOW, 0.0), None, "outside the window");
     }
 }

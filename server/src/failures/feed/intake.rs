@@ -75,6 +75,8 @@ pub(super) fn take(
     rows: &[Row],
     now: Now,
 ) -> Result<Vec<Outcome>, db::Error> {
+    // First: its row's lock lets two servers take rows of one channel one after the other, each seeing what is known by then.
+    store::touch(conn, from.channel_id, now)?;
     let scope = Scope::subtree(from.org_path);
     let terminals = Terminals::of(conn, &scope, rows)?;
     let mut outcomes = Vec::with_capacity(rows.len());
@@ -126,7 +128,6 @@ pub(super) fn take(
     }
     number(conn, &mut new)?;
     store::insert(conn, &new)?;
-    store::touch(conn, from.channel_id, now)?;
     count(conn, &counted, &terminals)?;
     outcomes.sort_by_key(|(index, _)| *index);
     Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())

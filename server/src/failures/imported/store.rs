@@ -12,6 +12,9 @@ use crate::db::{self, Conn};
 use crate::on_backend;
 use crate::operators::Scope;
 
+/// Keys of one statement: a full batch of check-ins after an outage has more than SQLite's 32,766 parameters.
+const KEYS_MAX: usize = 10_000;
+
 /// What is needed of a terminal to take its failures.
 #[derive(Debug, Clone)]
 pub(super) struct Terminal {
@@ -85,11 +88,15 @@ pub(super) fn events_between(
 
 /// Which of these keys are marked. By `imported_failures_by_key`.
 pub(super) fn marked(conn: &mut Conn, keys: &[&str]) -> Result<HashSet<String>, db::Error> {
-    let rows: Vec<Option<String>> = imported_failures::table
-        .filter(imported_failures::dedup_key.eq_any(keys))
-        .select(imported_failures::dedup_key)
-        .load(conn)?;
-    Ok(rows.into_iter().flatten().collect())
+    let mut marked = HashSet::new();
+    for keys in keys.chunks(KEYS_MAX) {
+        let rows: Vec<Option<String>> = imported_failures::table
+            .filter(imported_failures::dedup_key.eq_any(keys))
+            .select(imported_failures::dedup_key)
+            .load(conn)?;
+        marked.extend(rows.into_iter().flatten());
+    }
+    Ok(marked)
 }
 
 /// Marks an event as imported; `false` when it, or the same transaction, is marked already.

@@ -94,8 +94,9 @@ fn by_telling(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
         let begin_ms = sql::told_before(conn, id, from_ms)?.map_or(from_ms - 1, |before_ms| before_ms - DAY_MS);
         let after = if *done == id { (*at_ms, event.clone()) } else { (begin_ms, String::new()) };
         let until_ms = (to_ms - DAY_MS).min(now.0 - LOOKED_MS);
-        let found = sql::reported_by(conn, id, &after, until_ms, BATCH)?;
-        let is_cut = i64::try_from(found.len()).unwrap_or(0) == BATCH;
+        let room = BATCH - i64::try_from(passed.len()).unwrap_or(BATCH);
+        let found = sql::reported_by(conn, id, &after, until_ms, room)?;
+        let is_cut = i64::try_from(found.len()).unwrap_or(0) == room;
         passed.extend(found);
         if let Some((event, _)) = passed.last().filter(|_| is_cut) {
             next = (rows_after, (id, event.at_ms, event.event_id.clone()));

@@ -224,7 +224,8 @@ fn quota(plans: &HashMap<String, i64>, known: &Known, report: &CheckIn) -> Optio
     let (seen, bound) = (card(report), known.iccid.as_deref());
     let bound = bound.filter(|bound| seen.is_none_or(|seen| is_same_card(bound, seen)));
     let plan_mb = [seen, bound].into_iter().flatten().find_map(|iccid| plans.get(iccid))?;
-    u64::try_from(*plan_mb).ok().map(|plan_mb| plan_mb.saturating_mul(BYTES_PER_MB))
+    // Sheets write 0 for what is not known or not limited.
+    u64::try_from(*plan_mb).ok().filter(|plan_mb| *plan_mb > 0).map(|plan_mb| plan_mb.saturating_mul(BYTES_PER_MB))
 }
 
 /// Card numbers are printed with and without their check digit and filler.

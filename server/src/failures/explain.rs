@@ -205,6 +205,7 @@ pub(super) struct Counts {
     from_ms: i64,
     now: Now,
     baseline: (i64, i64),
+    outcome: Option<String>,
 }
 
 impl Counts {
@@ -254,7 +255,7 @@ impl Counts {
         }
         let (cells, cohorts_of_cell) = tabulate(&cohorts, &window, &baseline);
         let baseline = (spans.first().map_or(from_ms, |span| span.0), spans.last().map_or(from_ms, |span| span.1));
-        Ok(Self { cells, cohorts_of_cell, from_ms, now, baseline })
+        Ok(Self { cells, cohorts_of_cell, from_ms, now, baseline, outcome: question.outcome.clone() })
     }
 
     pub(super) fn explain(self, conn: &mut Conn, scope: &Scope, gain_min: f64) -> Result<Overview, db::Error> {
@@ -271,7 +272,7 @@ impl Counts {
         let mut overview = self.overview_of(&report, outcomes);
         for (found, explanation) in report.explanations.iter().zip(&mut overview.explanations) {
             let cohorts: Vec<i64> = cells_of(cells, cohorts_of_cell, &found.all_of).into_keys().collect();
-            let moments = store::moments(conn, &cohorts, *from_ms)?;
+            let moments = store::moments(conn, &cohorts, self.outcome.as_deref(), *from_ms)?;
             explanation.began_at_ms = onset::onset(&moments, (*from_ms, self.now.0), found.expected);
             let mut failing = store::failing_terminals(conn, scope, cohorts, *from_ms)?;
             explanation.terminals = u64::try_from(failing.len()).unwrap_or(u64::MAX);

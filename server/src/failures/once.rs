@@ -11,6 +11,9 @@ use super::imported;
 use super::reconcile::matching::{self, DAY_MS, Event, Quality, Sought};
 use crate::db::{self, Conn};
 
+/// Minutes ahead of UTC of the days in files: China.
+const UTC_OFFSET_MIN: i64 = 480;
+
 /// Which of these payments of channels an organization reported before, by their places in the list.
 ///
 /// # Errors
@@ -79,30 +82,39 @@ fn is_certain(payment: &Transaction, events: &[Event]) -> bool {
         terminal_id,
         at_ms: payment.at_ms,
         amount_fen: payment.amount_fen,
-        ref_no: plain(payment.ref_no.as_deref()),
-        trace_no: plain(payment.trace_no.as_deref()),
-        batch_no: plain(payment.batch_no.as_deref()),
+        ref_no: payment.ref_no.as_deref(),
+        trace_no: payment.trace_no.as_deref(),
+        batch_no: payment.batch_no.as_deref(),
         succeeded: payment.status == "success",
     };
-    matching::find(&sought, events).0 >= Quality::Trace
+    matching::find(&sought, events).0 >= Quality::Trace || is_of_that_day(&sought, events)
+}
+
+/// Whether a file that tells the day alone means one of the events of that day, by its numbers.
+fn is_of_that_day(sought: &Sought<'_>, events: &[Event]) -> bool {
+    let local_ms = |at_ms: i64| at_ms + UTC_OFFSET_MIN * 60_000;
+    let is_day_alone = local_ms(sought.at_ms).rem_euclid(DAY_MS) == 0;
+    let of_day = |event: &&Event| {
+        let since_ms = event.at_ms - sought.at_ms;
+        (0..DAY_MS).contains(&since_ms)
+    };
+    is_day_alone
+        && events.iter().filter(of_day).any(|event| {
+            let at_its_moment = Sought { at_ms: event.at_ms, ..sought.clone() };
+            matching::find(&at_its_moment, std::slice::from_ref(event)).0 >= Quality::Trace
+        })
 }
 
 fn event(terminal_id: i64, failure: &Failure) -> Event {
-    let owned = |text: Option<&str>| plain(text).map(str::to_owned);
     Event {
         terminal_id,
         event_id: failure.id.clone(),
         at_ms: failure.occurred_at_ms,
         amount_fen: failure.amount_fen,
-        ref_no: owned(failure.ref_no.as_deref()),
-        trace_no: owned(failure.trace_no.as_deref()),
-        batch_no: owned(failure.batch_no.as_deref()),
+        ref_no: failure.ref_no.clone(),
+        trace_no: failure.trace_no.clone(),
+        batch_no: failure.batch_no.clone(),
         merchant_no_sent: None,
         succeeded: false,
     }
-}
-
-/// A number without the zeros that depend on who wrote it; none for what is all zeros.
-fn plain(number: Option<&str>) -> Option<&str> {
-    number.map(|number| number.trim_start_matches('0')).filter(|number| !number.is_empty())
 }

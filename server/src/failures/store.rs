@@ -15,8 +15,6 @@ use crate::operators::Scope;
 
 /// Ids in one `IN (…)`: below both databases' limit of parameters.
 const IDS_MAX: usize = 10_000;
-/// Moments of failures read at most: enough to see when a rise began.
-const MOMENTS_MAX: i64 = 5_000;
 /// Outcomes listed at most.
 const OUTCOMES_MAX: i64 = 50;
 
@@ -215,20 +213,33 @@ pub(super) fn has_more_cells(conn: &mut Conn, from_ms: i64, most: i64) -> Result
     Ok(beyond.is_some())
 }
 
-/// When failures in these cohorts came in since `from_ms`, one for each terminal and check-in, the newest
-/// [`MOMENTS_MAX`]. By `failures_by_time`.
-pub(super) fn moments(conn: &mut Conn, cohort_ids: &[i64], from_ms: i64) -> Result<Vec<i64>, db::Error> {
+/// When failures in these cohorts came in since `from_ms`, and of how many terminals, by minute; of one outcome alone if
+/// that is given. By `failures_by_time`.
+pub(super) fn moments(
+    conn: &mut Conn,
+    cohort_ids: &[i64],
+    outcome: Option<&str>,
+    from_ms: i64,
+) -> Result<Vec<(i64, i64)>, db::Error> {
     let mut moments = Vec::new();
     for ids in cohort_ids.chunks(IDS_MAX) {
-        let rows: Vec<(i64, i64)> = failures::table
+        let mut query = failures::table
             .filter(failures::received_at_ms.ge(from_ms))
             .filter(failures::cohort_id.eq_any(ids.to_vec()))
-            .group_by((failures::terminal_id, failures::received_at_ms))
-            .order((failures::received_at_ms.desc(), failures::terminal_id))
-            .limit(MOMENTS_MAX)
-            .select((failures::terminal_id, failures::received_at_ms))
-            .load(conn)?;
-        moments.extend(rows.into_iter().map(|(_, at_ms)| at_ms));
+            .group_by(sql::<BigInt>("failures.received_at_ms / 60000"))
+            .select((
+                sql::<BigInt>("MIN(failures.received_at_ms)"),
+                sql::<BigInt>("COUNT(DISTINCT failures.terminal_id)"),
+            ))
+            .into_boxed();
+        query = match outcome.and_then(|outcome| outcome.split_once(':')) {
+            Some(("code", code)) => query.filter(failures::response_code.eq(code.to_owned())),
+            Some((_, stage)) => {
+                query.filter(failures::response_code.is_null()).filter(failures::stage.eq(stage.to_owned()))
+            }
+            None => query,
+        };
+        moments.extend(query.load::<(i64, i64)>(conn)?);
     }
     Ok(moments)
 }

@@ -1,6 +1,6 @@
 //! Rows of a feed as payments: known ones are found again, new ones kept, later words on a payment under way taken over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 use tillward_protocol::{FieldError, pan};
@@ -8,7 +8,7 @@ use tillward_protocol::{FieldError, pan};
 use super::fields::{self, FIELDS};
 use super::store::{self, Kept, Known, Transaction};
 use super::told::{self, Told, finish};
-use super::twins::Twins;
+use super::twins::{Twins, told_twice};
 use crate::checkin::{self, Slot};
 use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_ids};
@@ -136,9 +136,16 @@ pub(super) fn take(
 /// Adds to the cells what nobody told of before, neither under another name nor as a failure of its own.
 fn count(conn: &mut Conn, counted: &[Counted], terminals: &Terminals) -> Result<(), db::Error> {
     let of_slots: Vec<&Counted> = counted.iter().filter(|counted| counted.slot(terminals).is_some()).collect();
-    let payments: Vec<&Transaction> = of_slots.iter().map(|counted| &counted.0).collect();
+    let payments: Vec<&Transaction> = of_slots.iter().map(|counted| &counted.payment).collect();
     let reported = once::reported(conn, &payments)?;
-    let fresh = of_slots.iter().enumerate().filter(|(place, _)| !reported.contains(place));
+    let found: Vec<&Transaction> =
+        of_slots.iter().filter(|counted| counted.was_nobodys).map(|counted| &counted.payment).collect();
+    let twice: HashSet<i64> =
+        told_twice(conn, &found)?.into_iter().filter_map(|place| found.get(place).map(|payment| payment.id)).collect();
+    let is_fresh = |place: usize, counted: &Counted| {
+        !(reported.contains(&place) || (counted.was_nobodys && twice.contains(&counted.payment.id)))
+    };
+    let fresh = of_slots.iter().enumerate().filter(|(place, counted)| is_fresh(*place, counted));
     let slots: Vec<Slot<'_>> = fresh.filter_map(|(_, counted)| counted.slot(terminals)).collect();
     checkin::note_slots(conn, &slots)
 }
@@ -328,7 +335,11 @@ fn detail(row: &Row) -> String {
 }
 
 /// What a row adds to the cells of its terminal's hour: each payment once, when it has come to its end.
-struct Counted(Transaction);
+struct Counted {
+    payment: Transaction,
+    /// Nobody knew its terminal before: it may have been counted under another name since that is known.
+    was_nobodys: bool,
+}
 
 impl Counted {
     fn of(payment: &Transaction, before: Option<&Known>) -> Option<Self> {
@@ -336,12 +347,19 @@ impl Counted {
         // What nobody knew the terminal of was counted for none.
         let was_counted = before.map(|before| &before.payment);
         let was_counted = was_counted.is_some_and(|it| it.status != "processing" && it.terminal_id.is_some());
-        (is_final && !was_counted && payment.terminal_id.is_some()).then(|| Self(payment.clone()))
+        let stored = before.and_then(|before| match before.kept {
+            Kept::New => None,
+            Kept::Stored(id) => Some(id),
+        });
+        (is_final && !was_counted && payment.terminal_id.is_some()).then(|| Self {
+            payment: Transaction { id: stored.unwrap_or(payment.id), ..payment.clone() },
+            was_nobodys: stored.is_some() && before.is_some_and(|before| before.payment.terminal_id.is_none()),
+        })
     }
 
     /// Terminals that call count their own exposures.
     fn slot<'a>(&self, terminals: &'a Terminals) -> Option<Slot<'a>> {
-        let Self(payment) = self;
+        let Self { payment, .. } = self;
         let terminal = terminals.by_id.get(&payment.terminal_id?).filter(|terminal| !terminal.calls)?;
         Some(Slot {
             terminal_id: terminal.id,

@@ -17,6 +17,9 @@ const UTC_OFFSET_MIN: i64 = 480;
 /// reference number; the rest.
 const KINDS: [(&str, &str); 4] = [("h", "i"), ("t", "u"), ("r", "s"), ("c", "d")];
 
+/// Words in the names of orders that give money back.
+const TAKING_BACK: [&str; 9] = ["撤销", "冲正", "退货", "退款", "void", "refund", "revers", "cancel", "return"];
+
 /// How surely two payments are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alike {
@@ -50,8 +53,8 @@ pub(super) fn alike(one: &Transaction, state: Option<&str>, other: &Transaction,
     if is_ref == Some(true) && distance_ms < DAY_MS {
         return Alike::Number;
     }
-    // A payment and its reversal have one trace number, and may have one minute.
-    if kind(one).zip(kind(other)).is_some_and(|(one, other)| one != other) {
+    // A payment and its reversal have one trace number, and may have one minute. Each source has its own words for a kind.
+    if kind(one).zip(kind(other)).is_some_and(|(one, other)| takes_back(&one) != takes_back(&other)) {
         return Alike::No;
     }
     let is_day_alone = |at_ms: i64| (at_ms + utc_offset_min * 60_000).rem_euclid(DAY_MS) == 0;
@@ -78,6 +81,12 @@ fn compared(one: &Option<String>, other: &Option<String>) -> Option<bool> {
 fn kind(payment: &Transaction) -> Option<String> {
     let detail: serde_json::Value = serde_json::from_str(&payment.detail).ok()?;
     detail.get("order_type").and_then(|kind| kind.as_str()).map(str::to_owned)
+}
+
+/// Whether an order of this kind gives money back.
+fn takes_back(kind: &str) -> bool {
+    let kind = kind.to_lowercase();
+    TAKING_BACK.iter().any(|word| kind.contains(word))
 }
 
 /// Payments that are kept under other names than those of a block's rows.
@@ -242,6 +251,10 @@ mod tests {
         let file = payment("r:1");
         assert_eq!(judged(&numbered, &file), Alike::Moment);
         let by_ref = Transaction { ref_no: text("032616123456"), at_ms: AT + 90_000, ..payment("h:1") };
+        let kind = |name: &str| format!("{{\"order_type\":\"{name}\"}}");
+        let (by_callback, by_file) = (kind("SALE"), kind("消费"));
+        let called = Transaction { detail: by_callback, ..payment("h:1") };
+        assert_eq!(judged(&called, &Transaction { detail: by_file, ..payment("r:1") }), Alike::Moment);
         let from_sheet = Transaction { ref_no: text("32616123456"), ..payment("r:1") };
         assert_eq!(judged(&by_ref, &from_sheet), Alike::Number, "a spreadsheet took the zero off");
         let traced = Transaction { trace_no: text("000345"), batch_no: text("000012"), ..payment("c:1") };

@@ -178,7 +178,7 @@ pub(super) async fn outage(db: &Db, now: Now, offset_ms: i64) -> Result<(), db::
     for failure in failures.iter().filter(|failure| failure.is_the_banks() && failure.is_recent()) {
         moments.insert((failure.terminal_id, slot(failure.received_at_ms)), failure.received_at_ms);
     }
-    let moments: Vec<i64> = moments.into_values().collect();
+    let moments: Vec<(i64, i64)> = moments.into_values().map(|at_ms| (at_ms, 1)).collect();
     let hit = failures.iter().filter(|failure| ids.contains(&failure.terminal_id));
     let found = Found {
         rule: Rule::BankOutage,

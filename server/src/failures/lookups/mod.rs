@@ -19,6 +19,7 @@ pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
 
 use super::classify::Judgement;
 use super::contracts::{self, Contracts};
+use super::reconcile::matching;
 use super::verdicts::{self, NewVerdict};
 use super::{FailureRow, imported};
 use crate::audit::{self, Actor, Deed};
@@ -293,7 +294,7 @@ fn failed(conn: &mut Conn, scope: &Scope, terminal_id: i64, typed: &Seen) -> Res
     let Some(ref_no) = &typed.ref_no else { return Ok(None) };
     let (from_ms, to_ms) = (typed.at_ms - DAY_MS, typed.at_ms + DAY_MS);
     let mut found = imported::between(conn, &[terminal_id], from_ms, to_ms)?;
-    found.retain(|(_, failure)| failure.ref_no.as_ref() == Some(ref_no));
+    found.retain(|(_, failure)| matching::plain(failure.ref_no.as_deref()) == matching::plain(Some(ref_no)));
     let [(_, only)] = found.as_slice() else { return Ok(None) };
     Ok(super::find(conn, scope, terminal_id, &only.id)?.map(Seen::of_failure))
 }

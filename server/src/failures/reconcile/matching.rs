@@ -87,13 +87,24 @@ pub fn find<'e>(sought: &Sought<'_>, events: &'e [Event]) -> (Quality, Option<&'
     best.map_or((Quality::None, None), |(quality, _, event)| (quality, Some(event)))
 }
 
+/// A number without the zeros that depend on who wrote it; none for what is all zeros.
+pub fn plain(number: Option<&str>) -> Option<&str> {
+    number.map(|number| number.trim_start_matches('0')).filter(|number| !number.is_empty())
+}
+
+fn same(one: Option<&str>, other: &Option<String>) -> bool {
+    let one = plain(one);
+    one.is_some() && one == plain(other.as_deref())
+}
+
+fn differs(one: Option<&str>, other: &Option<String>) -> bool {
+    plain(one).zip(plain(other.as_deref())).is_some_and(|(one, other)| one != other)
+}
+
 fn quality(sought: &Sought<'_>, event: &Event, distance_ms: i64) -> Quality {
-    let same = |one: Option<&str>, other: &Option<String>| one.is_some() && one == other.as_deref();
     if same(sought.ref_no, &event.ref_no) && distance_ms < DAY_MS {
         return Quality::Ref;
     }
-    let differs =
-        |one: Option<&str>, other: &Option<String>| one.is_some() && other.is_some() && one != other.as_deref();
     let is_near = distance_ms <= WINDOW_MS && event.amount_fen == Some(sought.amount_fen);
     if !is_near || differs(sought.ref_no, &event.ref_no) {
         return Quality::None;
@@ -110,8 +121,6 @@ fn quality(sought: &Sought<'_>, event: &Event, distance_ms: i64) -> Quality {
 /// Whether a row and an event that nothing brings together may be one payment all the same: both went well with the same
 /// amount within a day, and no number speaks against it. Days alone stand for moments in some files, and clocks are wrong.
 pub fn may_be_one(sought: &Sought<'_>, event: &Event) -> bool {
-    let differs =
-        |one: Option<&str>, other: &Option<String>| one.is_some() && other.is_some() && one != other.as_deref();
     sought.terminal_id == event.terminal_id
         && sought.succeeded == event.succeeded
         && event.amount_fen == Some(sought.amount_fen)
@@ -181,6 +190,25 @@ mod tests {
         ] {
             assert_eq!(find(&sought, std::slice::from_ref(&event)).0, Quality::None, "{sought:?}");
         }
+    }
+
+    #[test]
+    fn zeros_that_a_spreadsheet_took_off_are_no_difference() {
+        let event = Event {
+            ref_no: Some("032616123456".to_owned()),
+            trace_no: Some("000345".to_owned()),
+            batch_no: Some("000012".to_owned()),
+            ..event("1", AT, true)
+        };
+        let events = std::slice::from_ref(&event);
+        let by_ref = Sought { ref_no: Some("32616123456"), trace_no: None, batch_no: None, ..sought() };
+        assert_eq!(find(&by_ref, events).0, Quality::Ref);
+        let by_trace = Sought { ref_no: None, trace_no: Some("345"), batch_no: Some("12"), ..sought() };
+        assert_eq!(find(&by_trace, events).0, Quality::Trace);
+        let other = Sought { trace_no: Some("346"), ..by_trace };
+        assert_eq!(find(&other, events).0, Quality::None);
+        let unknown = Sought { ref_no: Some("000000000000"), trace_no: None, batch_no: None, ..sought() };
+        assert_eq!(find(&unknown, events).0, Quality::Weak, "zeros alone are no number");
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn terminals_of(reported: &[(Event, String)]) -> Vec<i64> {
 /// Says of those among these payments that channels told all around of, and not of them, that they are missing.
 fn say(conn: &mut Conn, reported: &[(Event, String)], now: Now) -> Result<(), db::Error> {
     let terminals = terminals_of(reported);
-    let events: Vec<&str> = reported.iter().map(|(event, _)| event.event_id.as_str()).collect();
+    let events: Vec<&Event> = reported.iter().map(|(event, _)| event).collect();
     let told = store::told_of(conn, &terminals)?;
     let matched = store::matched(conn, &terminals, &events)?;
     let is_told = |event: &Event| {

@@ -6,10 +6,11 @@ pub(super) mod missing;
 use std::collections::{HashMap, HashSet};
 
 use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool};
+use diesel::sql_types::{BigInt, Bool, Nullable};
 
-use super::matching::Event;
+use super::matching::{DAY_MS, Event};
 use super::view::{Counted, Filter};
 use crate::clock::Now;
 use crate::db::schema::{
@@ -192,8 +193,8 @@ fn payment(columns: PaymentColumns) -> Event {
     }
 }
 
-/// Payments that terminals reported after `after` and before `until_ms`, oldest first. By `payments_by_time`'s table, in
-/// the order of the payments' own time.
+/// Payments that terminals reported after `after` and before `until_ms`, oldest first, in the order of the payments' own
+/// time. By `payments_by_moment`.
 pub(super) fn reported(
     conn: &mut Conn,
     (at_ms, terminal_id, event_id): &(i64, i64, String),
@@ -219,26 +220,40 @@ pub(super) fn reported(
 
 /// From when to when channels told of each of these terminals. By `channel_transactions_by_terminal`.
 pub(super) fn told_of(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
-    let rows: Vec<(Option<i64>, i64, i64)> = channel_transactions::table
-        .filter(channel_transactions::terminal_id.eq_any(terminals))
-        .group_by(channel_transactions::terminal_id)
-        .select((
-            channel_transactions::terminal_id,
-            sql::<BigInt>("MIN(channel_transactions.at_ms)"),
-            sql::<BigInt>("MAX(channel_transactions.at_ms)"),
-        ))
-        .load(conn)?;
-    Ok(rows.into_iter().filter_map(|(id, from_ms, to_ms)| Some((id?, (from_ms, to_ms)))).collect())
+    // Of each terminal two looks at the index, not all of its rows.
+    let end = |end: &str| {
+        let rows = "FROM channel_transactions WHERE channel_transactions.terminal_id = terminals.id";
+        sql::<Nullable<BigInt>>(&format!("(SELECT {end}(channel_transactions.at_ms) {rows})"))
+    };
+    ends(conn, terminals, end("MIN"), end("MAX"))
 }
 
-/// Which of these events a channel's row was found for.
+/// Two ends of each of these terminals, by terminal; none for those that have none.
+fn ends(
+    conn: &mut Conn,
+    terminals: &[i64],
+    from: SqlLiteral<Nullable<BigInt>>,
+    to: SqlLiteral<Nullable<BigInt>>,
+) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
+    let rows: Vec<(i64, Option<i64>, Option<i64>)> =
+        terminals::table.filter(terminals::id.eq_any(terminals)).select((terminals::id, from, to)).load(conn)?;
+    Ok(rows.into_iter().filter_map(|(id, from_ms, to_ms)| Some((id, (from_ms?, to_ms?)))).collect())
+}
+
+/// Which of these events a channel's row was found for; both are less than a day apart. By
+/// `channel_transactions_by_terminal`.
 pub(super) fn matched(
     conn: &mut Conn,
     terminals: &[i64],
-    events: &[&str],
+    events: &[&Event],
 ) -> Result<HashSet<(i64, String)>, db::Error> {
+    let moments = || events.iter().map(|event| event.at_ms);
+    let (from_ms, to_ms) = (moments().min().unwrap_or(0) - DAY_MS, moments().max().unwrap_or(0) + DAY_MS);
+    let events: Vec<&str> = events.iter().map(|event| event.event_id.as_str()).collect();
     let rows: Vec<(Option<i64>, Option<String>)> = channel_transactions::table
         .filter(channel_transactions::terminal_id.eq_any(terminals))
+        .filter(channel_transactions::at_ms.ge(from_ms))
+        .filter(channel_transactions::at_ms.le(to_ms))
         .filter(channel_transactions::matched_event.eq_any(events))
         .select((channel_transactions::terminal_id, channel_transactions::matched_event))
         .load(conn)?;
@@ -446,12 +461,11 @@ pub(super) fn judgement(conn: &mut Conn, terminal_id: Option<i64>, item: &str) -
 
 /// From when to when each of these terminals reported successes; none for those that do not. By `payments_by_terminal`.
 pub(super) fn reporting(conn: &mut Conn, terminals: &[i64]) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
-    let rows: Vec<(i64, i64, i64)> = payments::table
-        .filter(payments::terminal_id.eq_any(terminals))
-        .group_by(payments::terminal_id)
-        .select((payments::terminal_id, sql::<BigInt>("MIN(payments.at_ms)"), sql::<BigInt>("MAX(payments.at_ms)")))
-        .load(conn)?;
-    Ok(rows.into_iter().map(|(id, from_ms, to_ms)| (id, (from_ms, to_ms))).collect())
+    let end = |end: &str| {
+        let rows = "FROM payments WHERE payments.terminal_id = terminals.id";
+        sql::<Nullable<BigInt>>(&format!("(SELECT {end}(payments.at_ms) {rows})"))
+    };
+    ends(conn, terminals, end("MIN"), end("MAX"))
 }
 
 /// Deletes slots of hours before `before_ms`; returns how many went. By `exposure_slots_by_time`.

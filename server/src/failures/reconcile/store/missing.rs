@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::db::schema::{channel_transactions, payments, verdicts};
 use crate::db::{self, Conn};
 use crate::failures::classify::Symptom;
-use crate::failures::feed::store::Transaction;
+use crate::failures::feed::{self, store::Transaction};
 use crate::failures::verdicts::Source;
 
 /// Rows without an event, and payments said to be missing, that one step compares with.
@@ -102,7 +102,8 @@ pub(in crate::failures::reconcile) fn unmatched(
 ) -> Result<Vec<Transaction>, db::Error> {
     let terminals: Vec<i64> = events.iter().map(|event| event.terminal_id).collect();
     let amounts: Vec<i64> = events.iter().filter_map(|event| event.amount_fen).collect();
-    let refs: Vec<&str> = events.iter().filter_map(|event| event.ref_no.as_deref()).collect();
+    let refs = events.iter().filter_map(|event| event.ref_no.as_deref());
+    let refs: Vec<String> = refs.flat_map(|number| feed::spelled(number, 12)).collect();
     let from_ms = events.iter().map(|event| event.at_ms).min().unwrap_or(0) - DAY_MS;
     let to_ms = events.iter().map(|event| event.at_ms).max().unwrap_or(0) + DAY_MS;
     Ok(channel_transactions::table

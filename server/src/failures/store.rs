@@ -369,10 +369,12 @@ pub(super) fn failing_organizations(conn: &mut Conn, from_ms: i64) -> Result<Vec
         .load(conn)?)
 }
 
-/// Moves the time of a pass on if it is due; whoever does that, does the pass.
-pub(super) fn claim_pass(conn: &mut Conn, pass: &str, now_ms: i64, next_ms: i64) -> Result<bool, db::Error> {
-    let due = pass_times::table.filter(pass_times::pass.eq(pass)).filter(pass_times::due_ms.le(now_ms));
-    Ok(diesel::update(due).set(pass_times::due_ms.eq(next_ms)).execute(conn)? > 0)
+/// Moves the time of a pass on if it is due, and says since when it was; whoever does that, does the pass.
+pub(super) fn claim_pass(conn: &mut Conn, pass: &str, now_ms: i64, next_ms: i64) -> Result<Option<i64>, db::Error> {
+    let due_ms: Option<i64> = pass_times::table.find(pass).select(pass_times::due_ms).first(conn).optional()?;
+    let Some(due_ms) = due_ms.filter(|due_ms| *due_ms <= now_ms) else { return Ok(None) };
+    let due = pass_times::table.filter(pass_times::pass.eq(pass)).filter(pass_times::due_ms.eq(due_ms));
+    Ok((diesel::update(due).set(pass_times::due_ms.eq(next_ms)).execute(conn)? > 0).then_some(due_ms))
 }
 
 /// Keeps what a scan found.

@@ -12,7 +12,7 @@ use super::explain::{Condition, Counts, Explanation, Hours, Overview, Question};
 use super::incidents::{self, Kind, Level, NewIncident};
 use super::{localize, store};
 use crate::clock::Now;
-use crate::db::{self, Conn, Db};
+use crate::db::{self, Conn, Db, settings};
 use crate::operators::Scope;
 
 /// A scan starts this often, ms.
@@ -34,8 +34,12 @@ const KEPT_MS: i64 = 92 * 86_400_000;
 /// A rise that was not seen for so long is over by all that is known, ms: a dozen scans, because one that wavers around
 /// what chance would bring is not over each time that it is missed.
 const QUIET_MS: i64 = 3_600_000;
+/// A scan that is later than this, ms, comes after a time without any.
+const AWAY_MS: i64 = 2 * WATCH_INTERVAL_MS;
 /// Name of the pass.
 const PASS: &str = "explain";
+/// Setting with the time of the first scan after a time without any.
+const RESUMED: &str = "explain.resumed";
 
 /// What an unattended scan found.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -84,12 +88,20 @@ pub async fn sweep(db: &Db, now: Now) -> Result<usize, db::Error> {
 /// [`db::Error`]; the next pass starts anew.
 pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
     let next_ms = now.0.saturating_add(WATCH_INTERVAL_MS);
-    if !db.write(move |conn| store::claim_pass(conn, PASS, now.0, next_ms)).await? {
+    let claim = move |conn: &mut Conn| {
+        let due_ms = store::claim_pass(conn, PASS, now.0, next_ms)?;
+        if due_ms.is_some_and(|due_ms| now.0.saturating_sub(due_ms) > AWAY_MS) {
+            settings::set(conn, RESUMED, &now.0.to_string())?;
+        }
+        Ok::<_, db::Error>(due_ms.is_some())
+    };
+    if !db.write(claim).await? {
         return Ok(0);
     }
     let from_ms = now.hour_ms() + 3_600_000 - i64::from(WINDOW_HOURS) * 3_600_000;
     let failing = db.read(move |conn| store::failing_organizations(conn, from_ms)).await?;
-    let (tops, passed_over) = tops(failing);
+    let (tops, mut passed_over) = tops(failing);
+    let under_way = db.read(|conn| incidents::classes(conn, Kind::FailureRise)).await?;
     let organizations = u32::try_from(tops.len()).unwrap_or(u32::MAX);
     let classes = u32::try_from(OUTCOMES + 1).unwrap_or(u32::MAX);
     let gain_min = localize::gain_min_unattended(SCANS_PER_DAY.saturating_mul(organizations), classes);
@@ -100,11 +112,15 @@ pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
         let scope = Scope::subtree(path.clone());
         let mut seen_here = BTreeSet::new();
         let all = scan(db, &scope, None, gain_min, now).await?;
-        let outcomes: Vec<String> = all.outcomes.iter().take(OUTCOMES).map(|(outcome, _)| outcome.clone()).collect();
+        let outcomes = outcomes(&all, under_way.iter().filter(|(of, _)| *of == path).map(|(_, class)| class));
         let mut reports = vec![(String::new(), all)];
         for outcome in outcomes {
             let report = scan(db, &scope, Some(outcome.clone()), gain_min, now).await?;
             reports.push((outcome, report));
+        }
+        // Where all fails at once no set stands out, and what was seen before is not over.
+        if reports.iter().any(|(_, report)| report.is_fleet_wide) {
+            passed_over.push(path.clone());
         }
         for (class, report) in reports {
             let new = incidents_of(&path, &class, &report, &mut known);
@@ -145,12 +161,28 @@ async fn subside(
         let keys: Vec<String> = keys.into_iter().collect();
         db.write(move |conn| incidents::go_on(conn, Kind::FailureRise, &scope, &keys, now)).await?;
     }
+    let resumed = db.read(|conn| settings::get(conn, RESUMED)).await?.and_then(|text| text.parse::<i64>().ok());
     let before_ms = now.0 - QUIET_MS;
+    // One scan after a time without any is not enough.
+    if resumed.is_some_and(|resumed_ms| resumed_ms > before_ms) {
+        return Ok(());
+    }
     let unseen = db.read(move |conn| incidents::unseen(conn, Kind::FailureRise, before_ms, &passed_over)).await?;
     for id in unseen {
         db.write(move |conn| incidents::subside_unseen(conn, id, before_ms, now)).await?;
     }
     Ok(())
+}
+
+/// The outcomes that are looked at by themselves: the most frequent, and those of rises under way that still occur.
+fn outcomes<'a>(all: &Overview, under_way: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut outcomes: Vec<String> = all.outcomes.iter().take(OUTCOMES).map(|(outcome, _)| outcome.clone()).collect();
+    for class in under_way {
+        if !outcomes.contains(class) && all.outcomes.iter().any(|(outcome, _)| outcome == class) {
+            outcomes.push(class.clone());
+        }
+    }
+    outcomes
 }
 
 async fn scan(db: &Db, scope: &Scope, outcome: Option<String>, gain_min: f64, now: Now) -> Result<Overview, db::Error> {

@@ -252,6 +252,31 @@ fn watch_at(server: &TestServer, now: Now) {
     done.unwrap();
 }
 
+/// Scans without a gap, after `from` and up to `to`.
+fn watch_between(server: &TestServer, from: Now, to: Now) {
+    let mut at_ms = from.0;
+    while at_ms < to.0 {
+        at_ms = (at_ms + 2 * WATCH_INTERVAL_MS).min(to.0);
+        watch_at(server, Now(at_ms));
+    }
+}
+
+#[test]
+fn one_scan_after_a_time_without_any_ends_no_rise() {
+    on_each_database(|server| {
+        fault(server);
+        let hour_ms = server.clock.now().hour_ms();
+        let at = |minutes: i64| Now(hour_ms + minutes * 60_000);
+        watch_at(server, at(65));
+        watch_at(server, at(235));
+        assert_eq!(rises(server)[0].1, "open", "nobody looked for hours");
+        watch_between(server, at(235), at(290));
+        assert_eq!(rises(server)[0].1, "open");
+        watch_between(server, at(290), at(300));
+        assert_eq!(rises(server)[0].1, "mitigated");
+    });
+}
+
 #[test]
 fn a_rise_is_over_when_it_was_not_seen_for_an_hour_and_not_before() {
     const FOUND: &str = "firmware=4.2.0 · access=2g";
@@ -263,11 +288,11 @@ fn a_rise_is_over_when_it_was_not_seen_for_an_hour_and_not_before() {
         let at = |minutes: i64| Now(hour_ms + minutes * 60_000);
         watch_at(server, at(65));
         assert_eq!(rises(server), state("open"));
-        watch_at(server, at(170));
+        watch_between(server, at(65), at(170));
         assert_eq!(rises(server), state("open"), "seen still, for longer than an hour");
-        watch_at(server, at(190));
+        watch_between(server, at(170), at(190));
         assert_eq!(rises(server), state("open"), "not seen any more, but a few minutes ago it was");
-        watch_at(server, at(235));
+        watch_between(server, at(190), at(240));
         assert_eq!(rises(server), state("mitigated"));
         let read = move |conn: &mut db::Conn| incidents::list(conn, &scope(), &Filter::default(), None, 1);
         let rows: Result<_, db::Error> = server.block_on(server.state.db.read(read));
@@ -275,7 +300,7 @@ fn a_rise_is_over_when_it_was_not_seen_for_an_hour_and_not_before() {
         let detail = server.block_on(server.state.db.read(move |conn| incidents::get(conn, &scope(), id))).unwrap();
         let story: Vec<&str> = detail.timeline.iter().rev().map(|line| line.event.as_str()).collect();
         assert_eq!(story, ["open", "subside"]);
-        watch_at(server, at(300));
+        watch_between(server, at(240), at(300));
         assert_eq!(rises(server), state("mitigated"), "it is said once");
     });
 }
@@ -303,7 +328,7 @@ fn a_rise_that_is_told_to_those_above_is_seen_still_below_them() {
         let opened: Result<_, db::Error> =
             server.block_on(server.state.db.write(move |conn| incidents::open_all(conn, told, before)));
         opened.unwrap();
-        watch_at(server, at(65));
+        watch_between(server, at(55), at(130));
         let expected = [("a part", "open"), ("firmware=4.2.0 · access=2g", "open"), ("over", "mitigated")];
         assert_eq!(rises(server), expected.map(|(subject, state)| (subject.to_owned(), state.to_owned())));
     });

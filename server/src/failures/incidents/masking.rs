@@ -100,6 +100,14 @@ pub fn unseen(conn: &mut Conn, kind: Kind, before_ms: i64, passed_over: &[String
     store::unseen(conn, kind, before_ms, passed_over)
 }
 
+/// Organization and class of the failures of the incidents of this kind that nobody ended, some hundred.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn classes(conn: &mut Conn, kind: Kind) -> Result<Vec<(String, String)>, db::Error> {
+    store::classes(conn, kind)
+}
+
 /// What these incidents are about is seen still, and nothing new of it came: they stay as people left them. Only those of
 /// the scope that nobody ended.
 ///

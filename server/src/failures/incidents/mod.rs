@@ -26,7 +26,7 @@ pub use actions::{Act, Error, NOTE_CHARS_MAX, act, assign};
 pub use evidence::{EVIDENCE_BYTES_MAX, OMITTED};
 pub use filter::{Filter, Folded, UNRESOLVED};
 pub use kind::Kind;
-pub use masking::{FRESH_MS, go_on, subside, subside_unseen, unseen};
+pub use masking::{FRESH_MS, classes, go_on, subside, subside_unseen, unseen};
 pub use reminders::{INCIDENTS_KEPT_MS, remind, sweep};
 pub use state::State;
 pub use view::{Incident, IncidentDetail, TimelineEntry, UNACKNOWLEDGED_SHOWN_MAX, get, list, unacknowledged};

@@ -450,6 +450,23 @@ pub(super) fn unseen(
         .load(conn)?)
 }
 
+/// Organization and class (see the evidence of a rise) of the incidents of this kind that go on, the newest. By
+/// `incidents_by_state`.
+pub(super) fn classes(conn: &mut Conn, kind: Kind) -> Result<Vec<(String, String)>, db::Error> {
+    let rows: Vec<(String, String)> = incidents::table
+        .filter(incidents::state.eq_any(going_on()))
+        .filter(incidents::kind.eq(kind.as_str()))
+        .order(incidents::id.desc())
+        .limit(UNSEEN_MAX)
+        .select((incidents::org_path, incidents::evidence))
+        .load(conn)?;
+    let class = |evidence: &str| {
+        let evidence: serde_json::Value = serde_json::from_str(evidence).ok()?;
+        evidence.get("class")?.as_str().filter(|class| !class.is_empty()).map(str::to_owned)
+    };
+    Ok(rows.into_iter().filter_map(|(path, evidence)| Some((path, class(&evidence)?))).collect())
+}
+
 /// Incidents of these kinds that go on, were seen since `since_ms` and have no such member in their evidence, the newest.
 /// By `incidents_by_state`.
 pub(super) fn lacking(

@@ -222,7 +222,8 @@ pub struct DeviceHealth {
     /// Tamper protection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tamper: Option<Tamper>,
-    /// Whether the PIN pad is in order: its keys are there and it takes PINs.
+    /// Whether the PIN pad calls itself secure: its own protection has not locked it. That keys are missing is no reason to
+    /// say no.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ped_ok: Option<bool>,
     /// Number of the modem (IMEI), 15 digits; sent on change and daily.

@@ -2,7 +2,7 @@
 //!
 //! They are stored like a terminal's own, marked by their source, and counted in the cells of their hour. The same event
 //! comes in once: by its id on the terminal, by batch, trace, day and kind (rule R0), and by reference number and day, also
-//! when the terminal itself reported it, before or later. What a channel told of before is stored, and counted already. A
+//! when the terminal itself reported it before; when it does so later, by the first of these names that was known here. What a channel told of before is stored, and counted already. A
 //! bad item is refused by name and costs no other.
 
 mod fields;

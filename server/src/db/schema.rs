@@ -405,6 +405,7 @@ diesel::table! {
         swept_up_to -> BigInt,
         swept_at_ms -> Nullable<BigInt>,
         signalled_up_to -> BigInt,
+        withdrawn_up_to -> BigInt,
     }
 }
 

@@ -140,6 +140,8 @@ pub(super) struct Progress {
     pub swept_up_to: i64,
     pub swept_at_ms: Option<i64>,
     pub signalled_up_to: i64,
+    /// Where taking back went on last; a hint and no promise, see `withdraw`.
+    pub withdrawn_up_to: i64,
 }
 
 impl Progress {
@@ -155,6 +157,7 @@ impl Progress {
             swept_up_to: 0,
             swept_at_ms: None,
             signalled_up_to: PASSED,
+            withdrawn_up_to: 0,
         }
     }
 }
@@ -237,6 +240,7 @@ macro_rules! columns {
                 rollout_progress::swept_up_to,
                 rollout_progress::swept_at_ms,
                 rollout_progress::signalled_up_to,
+                rollout_progress::withdrawn_up_to,
             ),
         )
     };

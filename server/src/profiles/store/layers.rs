@@ -13,6 +13,9 @@ use crate::organizations::Organization;
 use crate::profiles::layers::LayerKey;
 use crate::profiles::{LayerInForce, Profile};
 
+/// Terminals that one statement changes at most: PostgreSQL writes an entry to each index of theirs.
+const CHANGED: usize = 100;
+
 /// A terminal and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub(in crate::profiles) struct Placed {
@@ -358,10 +361,12 @@ pub(in crate::profiles) fn leave(conn: &mut Conn, layer: &LayerKey, ids: &[i64])
     Ok(())
 }
 
-/// Sets what these terminals are told.
+/// Sets what these terminals are told, a statement for each [`CHANGED`].
 pub(in crate::profiles) fn set_desired(conn: &mut Conn, hash: Option<&str>, ids: &[i64]) -> Result<(), db::Error> {
-    let rows = terminals::table.filter(terminals::id.eq_any(ids));
-    diesel::update(rows).set(terminals::desired_config_hash.eq(hash)).execute(conn)?;
+    for ids in ids.chunks(CHANGED) {
+        let rows = terminals::table.filter(terminals::id.eq_any(ids));
+        diesel::update(rows).set(terminals::desired_config_hash.eq(hash)).execute(conn)?;
+    }
     Ok(())
 }
 

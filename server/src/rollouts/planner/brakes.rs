@@ -31,21 +31,37 @@ pub(super) fn withdraw(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bo
         State::Draft | State::AwaitingApproval | State::Running { .. } | State::Succeeded => return Ok(false),
     };
     for &phase in phases {
-        let chunk = assignments::in_phase(conn, rollout.id, phase, CHUNK)?;
-        if !chunk.is_empty() {
+        let chunk = next_in(conn, rollout, phase)?;
+        if let Some(last) = chunk.last() {
+            let progress = Progress { withdrawn_up_to: last.id, ..rollout.progress.clone() };
             // A pause costs a terminal none of its time.
             let bulk = |one: &Assignment, after| {
                 let one = Assignment { give_up_ms: None, ..one.clone() };
                 Bulk::of(&one, after, Some((now.0, Wait::Stopped)), None, now)
             };
-            return held(conn, rollout, |conn| {
-                lock(conn, &chunk)?;
-                untell(conn, rollout, &chunk, profiles::Unstaged::Follow, now)?;
-                Ok(step_all(conn, &chunk, event, bulk, now)?)
-            });
+            if !store::hold(conn, rollout, &progress)? {
+                return Ok(false);
+            }
+            lock(conn, &chunk)?;
+            untell(conn, rollout, &chunk, profiles::Unstaged::Follow, now)?;
+            step_all(conn, &chunk, event, bulk, now)?;
+            return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// The next of those in `phase` that are to be taken back. From where it went on last: before that PostgreSQL's index has
+/// the entries of all that were in this phase until they are vacuumed away. Then anew, as long as the count says that there
+/// are some: one that a report moved back meanwhile is not passed over.
+fn next_in(conn: &mut Conn, rollout: &Stored, phase: Phase) -> Result<Vec<Assignment>, db::Error> {
+    let counted = store::counts(conn, &[rollout.id])?;
+    if !counted.iter().any(|(_, of, n)| *of == phase && *n > 0) {
+        return Ok(Vec::new());
+    }
+    let after = rollout.progress.withdrawn_up_to;
+    let chunk = assignments::in_phase(conn, rollout.id, phase, after, CHUNK)?;
+    if chunk.is_empty() && after > 0 { assignments::in_phase(conn, rollout.id, phase, 0, CHUNK) } else { Ok(chunk) }
 }
 
 /// Whether what is rolled out may not be any more, for good.

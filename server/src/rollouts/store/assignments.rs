@@ -166,16 +166,18 @@ pub(in crate::rollouts) fn live_of(conn: &mut Conn, terminals: &[i64]) -> Result
     Ok(found)
 }
 
-/// The next assignments of a rollout in `phase`, by the index `assignments_by_phase`.
+/// The next assignments of a rollout in `phase` after the number `after`, by the index `assignments_by_phase`.
 pub(in crate::rollouts) fn in_phase(
     conn: &mut Conn,
     rollout_id: i64,
     phase: Phase,
+    after: i64,
     limit: usize,
 ) -> Result<Vec<Assignment>, db::Error> {
     let rows = joined!()
         .filter(assignments::rollout_id.eq(rollout_id))
         .filter(assignments::phase.eq(phase.as_str()))
+        .filter(assignments::id.gt(after))
         .order(assignments::id)
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .load::<Columns>(conn)?;

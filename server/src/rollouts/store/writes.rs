@@ -82,6 +82,7 @@ pub(in crate::rollouts) fn insert(conn: &mut Conn, draft: &Draft, now: Now) -> R
             rollout_progress::opened.eq(fresh.opened),
             rollout_progress::swept_up_to.eq(fresh.swept_up_to),
             rollout_progress::signalled_up_to.eq(fresh.signalled_up_to),
+            rollout_progress::withdrawn_up_to.eq(fresh.withdrawn_up_to),
         ))
         .execute(conn)?;
     for phase in Phase::ALL {
@@ -130,7 +131,8 @@ pub(in crate::rollouts) fn swap(conn: &mut Conn, before: &Stored, after: &State,
     // Only what the step changes: the planner may have gone on with the rest since this rollout was read.
     let progress = rollout_progress::table.find(before.id);
     if before.state.offers() != after.offers() {
-        diesel::update(progress).set(rollout_progress::signalled_up_to.eq(0)).execute(conn)?;
+        let anew = (rollout_progress::signalled_up_to.eq(0), rollout_progress::withdrawn_up_to.eq(0));
+        diesel::update(progress).set(anew).execute(conn)?;
     }
     if after.stage().is_some() && (after.stage() != before.state.stage() || before.started_at_ms.is_none()) {
         let anew =
@@ -186,6 +188,7 @@ fn write_progress(conn: &mut Conn, id: i64, progress: &Progress) -> Result<(), d
             rollout_progress::swept_up_to.eq(progress.swept_up_to),
             rollout_progress::swept_at_ms.eq(progress.swept_at_ms),
             rollout_progress::signalled_up_to.eq(progress.signalled_up_to),
+            rollout_progress::withdrawn_up_to.eq(progress.withdrawn_up_to),
         ))
         .execute(conn)?;
     Ok(())

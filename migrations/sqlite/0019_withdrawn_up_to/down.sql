@@ -1,0 +1,1 @@
+ALTER TABLE rollout_progress DROP COLUMN withdrawn_up_to;

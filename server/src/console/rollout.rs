@@ -9,19 +9,18 @@ use super::i18n::grouped;
 use super::rollout_acts::{Acts, PartQuestion, Refused};
 use super::rollout_progress::{Look, Progress};
 use super::rollout_words as words;
-use super::rollouts::{self as list, Chip};
+use super::rollouts::Chip;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
-use crate::db::Conn;
 use crate::http::State;
 use crate::http::body::{Path, Query, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
-use crate::operators::{Caller, Permission, Scope};
+use crate::operators::{Caller, Permission};
 use crate::rollouts::assignment::Phase;
 use crate::rollouts::strategy::{Planned, Strategy};
-use crate::rollouts::{self, AssignmentRow, Preview, Rollout, RolloutDetail, StageView};
+use crate::rollouts::{self, AssignmentRow, Preview, Rollout};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![Endpoint::get("/rollouts/{id}", Access::Page(Permission::RolloutsRead), "", show)]

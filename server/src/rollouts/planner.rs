@@ -295,15 +295,6 @@ fn finish(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Does `work` while nobody can step the rollout.
-fn held(conn: &mut Conn, rollout: &Stored, work: impl FnOnce(&mut Conn) -> Result<(), Error>) -> Result<bool, Error> {
-    if !store::hold(conn, rollout, &rollout.progress)? {
-        return Ok(false);
-    }
-    work(conn)?;
-    Ok(true)
-}
-
 /// A rollout of a profile that takes back what it told these terminals; nothing for a release, whose order the director
 /// leaves out by itself.
 fn untell(

@@ -8,14 +8,10 @@ use diesel::prelude::*;
 use serde_json::{Value, json};
 use sigstore_tuf::Updater;
 use sigstore_tuf::transport::FetchFuture;
-use tillward_protocol::ids::{Sha256Hex, TerminalId};
-use tillward_protocol::trust::DirectorCustom;
-use tillward_server::db::schema::{
-    assignments, models, operator_sessions, operators, organizations, releases, rollouts, terminal_manifests, terminals,
-};
+use tillward_server::db::schema::{models, operator_sessions, operators, organizations};
 use tillward_server::db::{self, Conn};
 
-use crate::harness::{TestServer, on_each_database, on_each_database_with};
+use crate::harness::TestServer;
 
 /// Two organizations, one below the other and one beside, with operators; returns nothing, tokens are made by name.
 pub fn set_up(server: &TestServer) {

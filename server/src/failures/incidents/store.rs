@@ -461,7 +461,7 @@ pub(super) fn classes(conn: &mut Conn, kind: Kind) -> Result<Vec<(String, String
         .select((incidents::org_path, incidents::evidence))
         .load(conn)?;
     let class = |evidence: &str| {
-        let evidence: serde_json::Value = serde_json::from_str(evidence).ok()?;
+        let evidence: Value = serde_json::from_str(evidence).ok()?;
         evidence.get("class")?.as_str().filter(|class| !class.is_empty()).map(str::to_owned)
     };
     Ok(rows.into_iter().filter_map(|(path, evidence)| Some((path, class(&evidence)?))).collect())

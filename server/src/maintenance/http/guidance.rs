@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use super::orders::created;
 use super::{READ, WRITE};
 use crate::audit;
-use crate::clock::Now;
 use crate::http::auth::Acting;
 use crate::http::body::{Json, Query};
 use crate::http::endpoints::Endpoint;

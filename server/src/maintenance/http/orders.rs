@@ -13,7 +13,7 @@ use crate::http::endpoints::Endpoint;
 use crate::http::page::{Page, PageQuery};
 use crate::http::problem::Problem;
 use crate::maintenance::checklist::Answer;
-use crate::maintenance::orders::{self, Act, Filter, Kind, New, WorkOrder, WorkOrderDetail};
+use crate::maintenance::orders::{self, Act, Filter, New, WorkOrder, WorkOrderDetail};
 use crate::operators::Caller;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -191,7 +191,7 @@ async fn act(
     id: i64,
     acts: Vec<(Act, String)>,
 ) -> Result<web::Json<WorkOrderDetail>, Problem> {
-    let (now, acting): (Now, Caller) = (state.clock.now(), caller.clone());
+    let (now, acting) = (state.clock.now(), caller.clone());
     state.db.write(move |conn| orders::act_all(conn, &acting, &actor, id, &acts, now)).await?;
     answer_with(state, caller, id).await
 }

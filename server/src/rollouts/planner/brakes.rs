@@ -11,7 +11,7 @@ use super::super::store::ledger::{CLOSED, Ledger};
 use super::super::store::{self, CHUNK, PASSED, Progress, Stored, assignments};
 use super::super::strategy::Wait;
 use super::super::{BY_GATE, Error, UNREADABLE, advance, alarm, stop_part};
-use super::{BEFORE_INSTALLING, held, lock, planner, stages, step_all, untell};
+use super::{BEFORE_INSTALLING, lock, planner, stages, step_all, untell};
 use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::profiles;

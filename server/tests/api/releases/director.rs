@@ -8,8 +8,8 @@ use tillward_protocol::trust::DirectorCustom;
 use tillward_server::db::schema::{assignments, rollouts, terminal_manifests, terminals};
 use tillward_server::db::{self, Conn};
 
-use super::{Http, now, publish, set_up};
-use crate::harness::{TestServer, on_each_database, on_each_database_with};
+use super::{ADMIN, Http, image_client, now, publish, set_up, token};
+use crate::harness::{TestServer, on_each_database};
 
 /// A terminal of model `demo-p1` with one order for `release` in `phase`.
 fn terminal_with_order(server: &TestServer, id: i64, release: &Value, phase: &'static str) {

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use serde_json::{Value, json};
-use tillward_protocol::ids::Sha256Hex;
+use tillward_protocol::ids::{Sha256Hex, TerminalId};
 use tillward_server::db::schema::releases;
 use tillward_server::db::{self, Conn};
 

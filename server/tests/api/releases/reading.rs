@@ -1,8 +1,6 @@
 //! What anybody reads: payloads and the image repository's metadata.
 
-use serde_json::{Value, json};
-
-use super::{publish, set_up, token, upload};
+use super::{publish, set_up};
 use crate::harness::on_each_database;
 
 #[test]

@@ -143,7 +143,7 @@ fn checked(conn: &mut Conn, org_path: &str, wanted: &RuleChange) -> Result<(Stri
         return refused("delivery", "must be now or digest".to_owned());
     };
     if wanted.kinds.iter().any(|kind| Kind::parse(kind).is_none()) {
-        return refused("kinds", "names a kind of incident that there is not".to_owned());
+        return refused("kinds", "names a kind of alert that does not exist".to_owned());
     }
     if wanted.models.len() > MODELS_MAX {
         return refused("models", format!("must name at most {MODELS_MAX} models"));

@@ -15,6 +15,11 @@ use tillward_server::simulate::demo::{self, DemoArgs};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The allocator's delay before it gives freed memory back, ms. It reads that before `main`, from the environment alone.
+const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
+/// Its own second is so long that what a large import freed stays until the same threads are busy again.
+const PURGE_DELAY_MS: &str = "10";
+
 #[derive(Parser)]
 #[command(name = "tillward", version, about = "Fleet management and signed updates for payment terminals.")]
 struct Cli {
@@ -130,6 +135,9 @@ fn main() -> ExitCode {
         return tillward_agent::cli(std::env::args_os().skip(2));
     }
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Serve) && std::env::var_os(PURGE_DELAY).is_none() {
+        start_anew();
+    }
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -137,6 +145,17 @@ fn main() -> ExitCode {
             // The same status as for arguments that cannot be read.
             if error.is::<cli::gate::Unreadable>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+/// Replaces this program by itself, in the same process, with the allocator's delay set. Where that cannot be done it goes on
+/// as it is, and needs some more memory.
+fn start_anew() {
+    #[cfg(unix)]
+    if let Ok(program) = std::env::current_exe() {
+        use std::os::unix::process::CommandExt;
+        let mut again = std::process::Command::new(program);
+        again.args(std::env::args_os().skip(1)).env(PURGE_DELAY, PURGE_DELAY_MS).exec();
     }
 }
 

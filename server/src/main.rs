@@ -155,7 +155,8 @@ fn start_anew() {
     if let Ok(program) = std::env::current_exe() {
         use std::os::unix::process::CommandExt;
         let mut again = std::process::Command::new(program);
-        again.args(std::env::args_os().skip(1)).env(PURGE_DELAY, PURGE_DELAY_MS).exec();
+        let error = again.args(std::env::args_os().skip(1)).env(PURGE_DELAY, PURGE_DELAY_MS).exec();
+        eprintln!("tillward: needs some more memory, because it cannot start itself anew: {error}");
     }
 }
 

@@ -119,23 +119,34 @@ pub fn other(running: Slot) -> Slot {
     }
 }
 
-/// The slots of this configuration.
+/// The slots of this configuration, made ready where they are not yet.
 ///
 /// # Errors
 /// When the folders cannot be made.
 pub fn open(config: &SlotsConfig, state_dir: &Path) -> io::Result<Box<dyn Slots>> {
     match config {
         SlotsConfig::Directory { dir, initial_version, initial_slot } => {
-            let slots = DirectorySlots { folder: dir.clone() };
-            slots.provision(initial_version, *initial_slot)?;
-            Ok(Box::new(slots))
+            DirectorySlots { folder: dir.clone() }.provision(initial_version, *initial_slot)?;
         }
-        SlotsConfig::Command { command, timeout_s } => {
-            let staging = state_dir.join("staging");
-            storage::create_folder(&staging)?;
-            Ok(Box::new(CommandSlots { command: command.clone(), timeout: Duration::from_secs(*timeout_s), staging }))
-        }
+        SlotsConfig::Command { .. } => storage::create_folder(&staging(state_dir))?,
     }
+    Ok(look(config, state_dir))
+}
+
+/// The slots of this configuration as they are, for those who only look: beside the agent that runs, nobody else may write.
+pub fn look(config: &SlotsConfig, state_dir: &Path) -> Box<dyn Slots> {
+    match config {
+        SlotsConfig::Directory { dir, .. } => Box::new(DirectorySlots { folder: dir.clone() }),
+        SlotsConfig::Command { command, timeout_s } => Box::new(CommandSlots {
+            command: command.clone(),
+            timeout: Duration::from_secs(*timeout_s),
+            staging: staging(state_dir),
+        }),
+    }
+}
+
+fn staging(state_dir: &Path) -> PathBuf {
+    state_dir.join("staging")
 }
 
 /// Two folders, and a file `current` that names the one to start from.

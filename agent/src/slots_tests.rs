@@ -56,6 +56,22 @@ fn firmware_goes_into_the_other_slot_is_read_back_and_runs_after_activation() {
 }
 
 #[test]
+fn looking_at_slots_makes_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    let dir = folder.path().join("slots");
+    let config = SlotsConfig::Directory { dir, initial_version: version("1.0"), initial_slot: Slot::B };
+    assert!(look(&config, folder.path()).running().is_err());
+    let command = ["sh", "-c", "exit 9"].map(str::to_owned).to_vec();
+    assert!(look(&SlotsConfig::Command { command, timeout_s: 30 }, folder.path()).running().is_err());
+    assert_eq!(entries(), 0);
+    open(&config, folder.path()).unwrap();
+    let running = Running { slot: Slot::B, version: version("1.0") };
+    assert_eq!(look(&config, folder.path()).running().unwrap(), running);
+    assert_eq!(entries(), 1);
+}
+
+#[test]
 fn the_slot_that_runs_is_never_written() {
     let folder = tempfile::tempdir().unwrap();
     let slots = directory(folder.path());

@@ -113,7 +113,7 @@ pub fn describe(config: &Config) -> io::Result<Value> {
         Loaded::Missing | Loaded::Damaged => (Journal::default(), "damaged"),
     };
     let (spool, spool_state) = Spool::load(folder, Stream(1))?;
-    let running = if enrolment.is_some() { slots::open(&config.slots, folder)?.running().ok() } else { None };
+    let running = enrolment.as_ref().and_then(|_| slots::look(&config.slots, folder).running().ok());
     let (failures_dropped, reports_refused) = spool.losses();
     Ok(json!({
         "agent": agent_version(),

@@ -117,7 +117,9 @@ impl Agent {
     /// # Errors
     /// When it cannot be asked.
     pub fn status(&self) -> anyhow::Result<Value> {
-        let output = self.command("status")?.arg("--json").stderr(Stdio::null()).output()?;
+        let output = self.command("status")?.arg("--json").output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "agent {} says nothing of itself: {}", self.sn, said.trim());
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 

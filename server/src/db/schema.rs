@@ -406,6 +406,7 @@ diesel::table! {
         swept_at_ms -> Nullable<BigInt>,
         signalled_up_to -> BigInt,
         withdrawn_up_to -> BigInt,
+        opened_up_to -> BigInt,
     }
 }
 
@@ -1011,6 +1012,7 @@ diesel::table! {
         created_at_ms -> BigInt,
         withdrawn_by -> Nullable<Text>,
         withdrawn_at_ms -> Nullable<BigInt>,
+        due_ms -> Nullable<BigInt>,
     }
 }
 

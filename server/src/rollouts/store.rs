@@ -142,6 +142,8 @@ pub(super) struct Progress {
     pub signalled_up_to: i64,
     /// Where taking back went on last; a hint and no promise, see `withdraw`.
     pub withdrawn_up_to: i64,
+    /// No assignment of a smaller rank waits for its stage.
+    pub opened_up_to: i64,
 }
 
 impl Progress {
@@ -158,6 +160,7 @@ impl Progress {
             swept_at_ms: None,
             signalled_up_to: PASSED,
             withdrawn_up_to: 0,
+            opened_up_to: 0,
         }
     }
 }
@@ -241,6 +244,7 @@ macro_rules! columns {
                 rollout_progress::swept_at_ms,
                 rollout_progress::signalled_up_to,
                 rollout_progress::withdrawn_up_to,
+                rollout_progress::opened_up_to,
             ),
         )
     };

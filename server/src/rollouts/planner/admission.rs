@@ -29,10 +29,13 @@ pub(super) fn admit(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
     let judged = resolve::window(conn, &plan, after)?;
     let found: Vec<Found> = judged.terminals.into_iter().filter(|found| found.judged.is_ok()).collect();
     let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
+    let rank = |found: &Found| Strategy::rank(rollout.id, found.candidate.id, found.named_by);
+    let first = found.iter().map(rank).min().unwrap_or(i64::MAX);
     let progress = Progress {
         admitted_up_to: judged.up_to,
         admitted: rollout.progress.admitted.saturating_add(count),
         scanned_at_ms: if after == 0 { Some(now.0) } else { rollout.progress.scanned_at_ms },
+        opened_up_to: rollout.progress.opened_up_to.min(first),
         ..rollout.progress.clone()
     };
     if !store::hold(conn, rollout, &progress)? {
@@ -47,7 +50,7 @@ pub(super) fn admit(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool,
             let cell = cells.get(&found.candidate.attributes).copied().unwrap_or(gate_store::POOLED);
             Admitted {
                 terminal_id: found.candidate.id,
-                rank: Strategy::rank(rollout.id, found.candidate.id, found.named_by),
+                rank: rank(&found),
                 is_hand_picked: found.named_by.is_some(),
                 org_path: found.candidate.org_path,
                 firmware: found.candidate.firmware,

@@ -4,7 +4,7 @@ use super::super::assignment::Phase;
 use super::super::gate::Verdict;
 use super::super::judging;
 use super::super::state::Event;
-use super::super::store::assignments::Circumstances;
+use super::super::store::assignments::{Assignment, Circumstances};
 use super::super::store::ledger::Ledger;
 use super::super::store::{self, CHUNK, PASSED, Stored, assignments};
 use super::super::strategy::{Opening, Planned, UTC_OFFSET_MIN, Wait};
@@ -56,7 +56,9 @@ fn adds_nobody(conn: &mut Conn, rollout: &Stored, stage: u32) -> Result<bool, db
     }
     match rollout.strategy.plan(stage, number(progress.admitted)) {
         Planned::UpTo(n) => Ok(n <= number(progress.opened)),
-        Planned::Below(bound) => Ok(assignments::unopened(conn, rollout.id, Some(bound), 1)?.is_empty()),
+        Planned::Below(bound) => {
+            Ok(assignments::unopened(conn, rollout.id, progress.opened_up_to..bound, 1)?.is_empty())
+        }
     }
 }
 
@@ -80,7 +82,12 @@ pub(super) fn open(conn: &mut Conn, rollout: &Stored, now: Now) -> Result<bool, 
             (None, usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK))
         }
     };
-    let chunk = if room == 0 { Vec::new() } else { assignments::unopened(conn, rollout.id, bound, room)? };
+    // Not from the first: before the next, PostgreSQL's index has the entries of all that were opened until they are
+    // vacuumed away.
+    let ranks = progress.opened_up_to..bound.unwrap_or(i64::MAX);
+    let chunk = if room == 0 { Vec::new() } else { assignments::unopened(conn, rollout.id, ranks, room)? };
+    progress.opened_up_to = chunk.last().map_or(progress.opened_up_to, |(rank, _)| *rank);
+    let chunk: Vec<Assignment> = chunk.into_iter().map(|(_, one)| one).collect();
     if chunk.is_empty() {
         progress.stage_filled_ms = progress.stage_filled_ms.or(Some(now.0));
     }

@@ -1,6 +1,7 @@
 //! Reading assignments; how they are written is in the file beside this one.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -9,7 +10,7 @@ use diesel::sql_types::Bool;
 pub(in crate::rollouts) use super::steps::{
     Admitted, Bulk, Said, insert, lock, lock_terminals, open, put_off, renew, swap, swap_all,
 };
-use super::{CHUNK, is_live, is_waiting};
+use super::{CHANGED, CHUNK, is_live, is_waiting};
 use crate::clock::Now;
 use crate::db::schema::{assignments, releases, rollouts, terminal_states, terminals};
 use crate::db::{self, Conn};
@@ -108,39 +109,45 @@ fn assignment(row: Columns) -> Option<Assignment> {
     })
 }
 
+macro_rules! columns {
+    () => {
+        (
+            (
+                assignments::id,
+                assignments::rollout_id,
+                assignments::terminal_id,
+                assignments::phase,
+                assignments::reason,
+                assignments::stage,
+                assignments::cell,
+                assignments::site,
+            ),
+            (
+                assignments::attempts,
+                assignments::ready_ms,
+                assignments::give_up_ms,
+                assignments::window_ends_ms,
+                assignments::started_at_ms,
+            ),
+            (
+                assignments::bytes_done,
+                assignments::bytes_total,
+                assignments::phase_since_ms,
+                assignments::deadline_ms,
+                assignments::version,
+            ),
+            (rollouts::assignment_timeout_s, rollouts::retry_max, rollouts::retry_wait_s),
+            (releases::component, releases::firmware_version, releases::sha256).nullable(),
+        )
+    };
+}
+
 macro_rules! joined {
     () => {
         assignments::table
             .inner_join(rollouts::table.on(rollouts::id.eq(assignments::rollout_id)))
             .left_join(releases::table.on(rollouts::release_id.eq(releases::id.nullable())))
-            .select((
-                (
-                    assignments::id,
-                    assignments::rollout_id,
-                    assignments::terminal_id,
-                    assignments::phase,
-                    assignments::reason,
-                    assignments::stage,
-                    assignments::cell,
-                    assignments::site,
-                ),
-                (
-                    assignments::attempts,
-                    assignments::ready_ms,
-                    assignments::give_up_ms,
-                    assignments::window_ends_ms,
-                    assignments::started_at_ms,
-                ),
-                (
-                    assignments::bytes_done,
-                    assignments::bytes_total,
-                    assignments::phase_since_ms,
-                    assignments::deadline_ms,
-                    assignments::version,
-                ),
-                (rollouts::assignment_timeout_s, rollouts::retry_max, rollouts::retry_wait_s),
-                (releases::component, releases::firmware_version, releases::sha256).nullable(),
-            ))
+            .select(columns!())
     };
 }
 
@@ -184,23 +191,25 @@ pub(in crate::rollouts) fn in_phase(
     Ok(rows.into_iter().filter_map(assignment).collect())
 }
 
-/// The next assignments of a rollout whose stage is not open yet, in the order of their rank, below `bound` if given; by
-/// the index `assignments_unopened`.
+/// The next assignments of a rollout whose stage is not open yet, each after its rank and in the order of these, of these
+/// ranks only; by the index `assignments_unopened`.
 pub(in crate::rollouts) fn unopened(
     conn: &mut Conn,
     rollout_id: i64,
-    bound: Option<i64>,
+    ranks: Range<i64>,
     limit: usize,
-) -> Result<Vec<Assignment>, db::Error> {
+) -> Result<Vec<(i64, Assignment)>, db::Error> {
     let rows = joined!()
         .filter(assignments::rollout_id.eq(rollout_id))
         .filter(is_waiting())
         .filter(assignments::ready_ms.is_null())
-        .filter(assignments::rank.lt(bound.unwrap_or(i64::MAX)))
+        .filter(assignments::rank.ge(ranks.start))
+        .filter(assignments::rank.lt(ranks.end))
         .order(assignments::rank)
         .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-        .load::<Columns>(conn)?;
-    Ok(rows.into_iter().filter_map(assignment).collect())
+        .select((assignments::rank, columns!()))
+        .load::<(i64, Columns)>(conn)?;
+    Ok(rows.into_iter().filter_map(|(rank, row)| Some((rank, assignment(row)?))).collect())
 }
 
 /// The next assignments of a rollout that may be offered now, those ready longest first, by the index
@@ -257,23 +266,25 @@ pub(in crate::rollouts) fn circumstances(
     terminal_ids: &[i64],
 ) -> Result<HashMap<i64, Circumstances>, db::Error> {
     type Columns = (i64, String, Option<i64>, Option<i64>, Option<i64>);
-    let rows: Vec<Columns> = terminals::table
-        .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
-        .filter(terminals::id.eq_any(terminal_ids))
-        .select((
-            terminals::id,
-            terminals::org_path,
-            terminals::utc_offset_min,
-            terminal_states::last_seen_ms.nullable(),
-            terminal_states::interval_s.nullable(),
-        ))
-        .load(conn)?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, org_path, utc_offset_min, last_seen_ms, interval_s)| {
+    let mut found = HashMap::new();
+    // Rows of two tables, each somewhere else in a large fleet's.
+    for ids in terminal_ids.chunks(CHANGED) {
+        let rows: Vec<Columns> = terminals::table
+            .left_join(terminal_states::table.on(terminal_states::terminal_id.eq(terminals::id)))
+            .filter(terminals::id.eq_any(ids))
+            .select((
+                terminals::id,
+                terminals::org_path,
+                terminals::utc_offset_min,
+                terminal_states::last_seen_ms.nullable(),
+                terminal_states::interval_s.nullable(),
+            ))
+            .load(conn)?;
+        found.extend(rows.into_iter().map(|(id, org_path, utc_offset_min, last_seen_ms, interval_s)| {
             (id, Circumstances { org_path, utc_offset_min, last_seen_ms, interval_s })
-        })
-        .collect())
+        }));
+    }
+    Ok(found)
 }
 
 /// The config hashes that these terminals reported last, by primary key.

@@ -83,6 +83,7 @@ pub(in crate::rollouts) fn insert(conn: &mut Conn, draft: &Draft, now: Now) -> R
             rollout_progress::swept_up_to.eq(fresh.swept_up_to),
             rollout_progress::signalled_up_to.eq(fresh.signalled_up_to),
             rollout_progress::withdrawn_up_to.eq(fresh.withdrawn_up_to),
+            rollout_progress::opened_up_to.eq(fresh.opened_up_to),
         ))
         .execute(conn)?;
     for phase in Phase::ALL {
@@ -189,6 +190,7 @@ fn write_progress(conn: &mut Conn, id: i64, progress: &Progress) -> Result<(), d
             rollout_progress::swept_at_ms.eq(progress.swept_at_ms),
             rollout_progress::signalled_up_to.eq(progress.signalled_up_to),
             rollout_progress::withdrawn_up_to.eq(progress.withdrawn_up_to),
+            rollout_progress::opened_up_to.eq(progress.opened_up_to),
         ))
         .execute(conn)?;
     Ok(())

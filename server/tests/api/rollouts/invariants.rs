@@ -21,6 +21,7 @@ pub(super) struct RolloutRow {
     pub starts_at_ms: Option<i64>,
     pub admitted: i64,
     pub opened: i64,
+    opened_up_to: i64,
 }
 
 /// An assignment's row.
@@ -35,6 +36,7 @@ pub(super) struct AssignmentRow {
     pub stage: i64,
     pub cell: i64,
     pub site: i64,
+    rank: i64,
     pub ready_ms: Option<i64>,
     pub started_at_ms: Option<i64>,
     pub deadline_ms: Option<i64>,
@@ -91,13 +93,14 @@ pub(super) fn snapshot(conn: &mut Conn) -> Result<Snapshot, Error> {
             rollouts::starts_at_ms,
             rollout_progress::admitted,
             rollout_progress::opened,
+            rollout_progress::opened_up_to,
         ))
-        .load::<(i64, String, i64, String, Option<i64>, i64, i64)>(conn)?;
+        .load::<(i64, String, i64, String, Option<i64>, i64, i64, i64)>(conn)?;
     let rollouts = rows
         .into_iter()
-        .map(|(id, state, stage, strategy, starts_at_ms, admitted, opened)| {
+        .map(|(id, state, stage, strategy, starts_at_ms, admitted, opened, opened_up_to)| {
             let strategy = serde_json::from_str(&strategy).unwrap();
-            (id, RolloutRow { state, stage, strategy, starts_at_ms, admitted, opened })
+            (id, RolloutRow { state, stage, strategy, starts_at_ms, admitted, opened, opened_up_to })
         })
         .collect();
     let assignments = assignments::table
@@ -112,6 +115,7 @@ pub(super) fn snapshot(conn: &mut Conn) -> Result<Snapshot, Error> {
             assignments::stage,
             assignments::cell,
             assignments::site,
+            assignments::rank,
             assignments::ready_ms,
             assignments::started_at_ms,
             assignments::deadline_ms,
@@ -304,6 +308,9 @@ fn check_counts(seen: &Snapshot, since_ms: i64) {
             opened <= rollout.opened && rollout.opened <= rollout.admitted,
             "{opened} are open of {id} {rollout:?}"
         );
+        let is_passed_over =
+            |one: &AssignmentRow| one.phase == "waiting" && one.ready_ms.is_none() && one.rank < rollout.opened_up_to;
+        assert!(!rows().any(is_passed_over), "opening goes on above one that waits for it: {id} {rollout:?}");
         assert!(rows().all(|one| one.stage <= rollout.stage), "a later stage of rollout {id} is open");
     }
 }

@@ -56,7 +56,7 @@ const STATEMENTS: [(&str, &str); 19] = [
         "assignments_by_phase",
     ),
     (
-        "SELECT id FROM assignments WHERE rollout_id = 1 AND phase = 'waiting' AND ready_ms IS NULL AND rank < 9 ORDER BY rank LIMIT 500",
+        "SELECT id FROM assignments WHERE rollout_id = 1 AND phase = 'waiting' AND ready_ms IS NULL AND rank >= 3 AND rank < 9 ORDER BY rank LIMIT 500",
         "assignments_unopened",
     ),
     (

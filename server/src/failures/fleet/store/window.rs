@@ -53,25 +53,37 @@ pub(in super::super) fn failed(conn: &mut Conn, from_ms: i64) -> Result<Vec<Fail
     Ok(rows.into_iter().map(failure).collect())
 }
 
-/// Terminals seen since `from_ms`, the latest. By `terminal_states_by_last_seen`.
+/// Terminals seen since `from_ms`, the latest, part by part. By `terminal_states_by_last_seen`.
 pub(in super::super) fn seen(conn: &mut Conn, from_ms: i64) -> Result<Vec<State>, db::Error> {
-    let rows = terminal_states::table
-        .filter(terminal_states::last_seen_ms.ge(from_ms))
-        .order(terminal_states::last_seen_ms.desc())
-        .limit(STATES_MAX)
-        .select((
-            terminal_states::terminal_id,
-            terminal_states::last_seen_ms,
-            terminal_states::org_path,
-            terminal_states::region,
-            terminal_states::report,
-        ))
-        .load::<(i64, i64, Option<String>, Option<String>, String)>(conn)?;
-    let state =
-        |(terminal_id, last_seen_ms, org_path, region, report): (i64, i64, Option<String>, Option<String>, String)| {
-            State { terminal_id, last_seen_ms, org_path: org_path.unwrap_or_default(), region, report }
-        };
-    Ok(rows.into_iter().map(state).collect())
+    type Columns = (i64, i64, Option<String>, Option<String>, String);
+    let mut found: Vec<State> = Vec::new();
+    for (from_ms, before_ms) in super::silence::parts(conn, from_ms)? {
+        let left = STATES_MAX - i64::try_from(found.len()).unwrap_or(STATES_MAX);
+        if left <= 0 {
+            break;
+        }
+        let rows = terminal_states::table
+            .filter(terminal_states::last_seen_ms.ge(from_ms))
+            .filter(terminal_states::last_seen_ms.lt(before_ms))
+            .order(terminal_states::last_seen_ms.desc())
+            .limit(left)
+            .select((
+                terminal_states::terminal_id,
+                terminal_states::last_seen_ms,
+                terminal_states::org_path,
+                terminal_states::region,
+                terminal_states::report,
+            ))
+            .load::<Columns>(conn)?;
+        found.extend(rows.into_iter().map(|(terminal_id, last_seen_ms, org_path, region, report)| State {
+            terminal_id,
+            last_seen_ms,
+            org_path: org_path.unwrap_or_default(),
+            region,
+            report,
+        }));
+    }
+    Ok(found)
 }
 
 /// How many terminals were seen since `from_ms`, part by part. By `terminal_states_by_last_seen`.

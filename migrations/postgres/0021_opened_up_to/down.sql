@@ -1,0 +1,1 @@
+ALTER TABLE rollout_progress DROP COLUMN opened_up_to;

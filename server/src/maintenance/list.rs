@@ -116,7 +116,7 @@ pub fn list_due(
     size: u32,
 ) -> Result<Vec<DueTerminal>, Error> {
     let scope = narrowed(conn, scope, filter.organization_id)?;
-    Ok(store::care::due(conn, &scope, filter, after, usize::try_from(size).unwrap_or(usize::MAX))?)
+    Ok(store::due::due(conn, &scope, filter, after, usize::try_from(size).unwrap_or(usize::MAX))?)
 }
 
 /// The scope, or the part of it that is asked for.
@@ -132,7 +132,7 @@ pub(super) fn narrowed(conn: &mut Conn, scope: &Scope, organization_id: Option<i
 /// # Errors
 /// [`db::Error`].
 pub fn count_due(conn: &mut Conn, scope: &Scope) -> Result<Vec<(Reason, i64)>, db::Error> {
-    let counts = store::care::counts(conn, scope)?;
+    let counts = store::due::counts(conn, scope)?;
     let of = |reason| counts.iter().filter(|(reasons, _)| reasons.contains(&reason)).map(|(_, n)| n).sum();
     Ok(Reason::ALL.into_iter().map(|reason| (reason, of(reason))).collect())
 }
@@ -194,7 +194,7 @@ pub fn devices(conn: &mut Conn, scope: &Scope, mut after: i64, size: u32, now: N
     loop {
         let wanted = size - found.len();
         let ids = terminals::list::ids_after(conn, scope, &terminals::Filter::default(), after, wanted, now)?;
-        found.extend(store::care::devices(conn, scope, &ids)?);
+        found.extend(store::due::devices(conn, scope, &ids)?);
         after = ids.last().copied().unwrap_or(after);
         // Those that were retired are passed over.
         if ids.len() < wanted || found.len() >= size {

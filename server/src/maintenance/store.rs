@@ -1,6 +1,7 @@
 //! SQL of maintenance.
 
 pub(super) mod care;
+pub(super) mod due;
 pub(super) mod guidance;
 pub(super) mod orders;
 pub(super) mod passes;

@@ -319,6 +319,17 @@ async fn maintain(state: Arc<State>) {
                 }
             }
         }
+        loop {
+            match lookups::judge_due(&state.db, now).await {
+                Ok(true) => continue,
+                Ok(false) => break,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "look-ups could not be judged again");
+                    break;
+                }
+            }
+        }
         match profiles::forget_unused(&state.db, now).await {
             Ok(0) => {}
             Ok(bodies) => tracing::info!(bodies, "deleted parameters that no terminal is told"),

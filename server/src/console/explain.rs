@@ -68,6 +68,8 @@ struct ExplainPage {
     lesser: Vec<Cause>,
     strip: Option<Svg>,
     unexplained: String,
+    /// Whether the reader may stop the rollouts that bring a cause.
+    may_stop: bool,
     /// Name, value and whether it is chosen, of each outcome.
     outcomes: Vec<(String, String, bool)>,
     below: Vec<(String, String)>,
@@ -180,6 +182,7 @@ async fn show(
         baseline: baseline(&shell, &answer),
         notes: notes(&shell, &answer),
         strip: strip(&shell, &answer),
+        may_stop: shell.may(Permission::RolloutsWrite),
         unexplained: answer.unexplained.map_or_else(|| "–".to_owned(), share),
         outcomes: outcomes(&shell, &answer, query.outcome.trim()),
         below: below(&shell, &answer),

@@ -8,6 +8,7 @@ use tillward_protocol::failure::Failure;
 use super::feed;
 use super::feed::store::{Near, Transaction};
 use super::imported;
+use super::reconcile;
 use super::reconcile::matching::{self, DAY_MS, Event, Quality, Sought};
 use crate::db::{self, Conn};
 
@@ -78,15 +79,7 @@ pub(super) fn settled(conn: &mut Conn, failures: &[(i64, &Failure)]) -> Result<H
 /// Whether one of the events is the payment, by its numbers.
 fn is_certain(payment: &Transaction, events: &[Event]) -> bool {
     let Some(terminal_id) = payment.terminal_id else { return false };
-    let sought = Sought {
-        terminal_id,
-        at_ms: payment.at_ms,
-        amount_fen: payment.amount_fen,
-        ref_no: payment.ref_no.as_deref(),
-        trace_no: payment.trace_no.as_deref(),
-        batch_no: payment.batch_no.as_deref(),
-        succeeded: payment.status == "success",
-    };
+    let sought = reconcile::sought(payment, terminal_id);
     matching::find(&sought, events).0 >= Quality::Trace || is_of_that_day(&sought, events)
 }
 

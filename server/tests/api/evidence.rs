@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use tillward_protocol::ids::TerminalId;
 use tillward_server::db;
 use tillward_server::db::schema::{evidence_packs, terminals};
+use tillward_server::failures::lookups;
 
 use crate::check_in::{check_in, failure};
 use crate::console::Browser;
 use crate::feed;
-use crate::fixtures::{admin, headquarters, operator, organization};
+use crate::fixtures::{admin, headquarters, operator, organization, token_of};
 use crate::harness::{TestServer, on_each_database, wait_until};
 
 const SN: &str = "EVISN0008929";
@@ -19,6 +20,7 @@ const OTHER: &str = "850100059980612";
 struct World {
     /// Somebody who enters look-ups.
     token: String,
+    login: String,
     /// Somebody of another organization.
     stranger: String,
     terminal_id: i64,
@@ -40,8 +42,10 @@ fn world(server: &TestServer) -> World {
         server.state.db.read(move |conn| Ok(terminals::table.find(id).select(terminals::session_epoch).first(conn)?)),
     );
     let session = server.state.tokens.issue_terminal(TerminalId(id), epoch.unwrap(), server.clock.now()).unwrap();
+    let somebody = operator(server, &token, ours, "org_ops");
     World {
-        token: operator(server, &token, ours, "org_ops").token,
+        token: somebody.token,
+        login: somebody.login,
         stranger: operator(server, &token, other, "org_admin").token,
         terminal_id: id,
         session,
@@ -101,7 +105,7 @@ fn a_look_up_finds_its_transaction_and_says_what_differs_and_how_sure() {
     });
 }
 
-/// Incidents of a kind: state and how often each was seen.
+/// Incidents of a kind: level and how often each was seen.
 fn incidents(server: &TestServer, world: &World, kind: &str) -> Vec<(String, i64)> {
     let page = server.get(&format!("/api/v1/incidents?kind={kind}"), &world.token).expect(200).json();
     let row = |row: &Value| (row["level"].as_str().unwrap().to_owned(), row["occurrences"].as_i64().unwrap());
@@ -166,6 +170,38 @@ fn a_look_up_of_what_failed_at_the_terminal_says_that_one_side_alone_knows_it() 
         server.post("/api/v1/lookups", &world.token, &by_event).expect(201);
         let opened = incidents(server, &world, "settlement_missing");
         assert_eq!((opened.len(), opened[0].1), (1, 2), "{opened:?}");
+    });
+}
+
+#[test]
+fn a_look_up_of_what_may_still_be_reversed_is_judged_again_when_it_no_longer_can_be() {
+    on_each_database(|server| {
+        let world = world(server);
+        let mut event = failure("e9");
+        event["occurred_at_ms"] = json!(server.clock.now().0 - 3_600_000);
+        let mut body = check_in(1, 1);
+        body["failures"] = json!([event]);
+        server.post("/device/v1/check-in", &world.session, &body).expect(200);
+        let seen = |source: &str| json!({"sn": SN, "event_id": "e9", "source": source, "merchant_no": BOUND});
+        let made = server.post("/api/v1/lookups", &world.token, &seen("95516")).expect(201).json();
+        assert_eq!(made["judgement"]["verdict"], Value::Null, "{made}");
+        let mistaken = server.post("/api/v1/lookups", &world.token, &seen("issuer_bill")).expect(201).json();
+        let mistaken = mistaken["id"].as_str().unwrap();
+        server.post(&format!("/api/v1/lookups/{mistaken}/withdraw"), &world.token, &json!({})).expect(200);
+        let judge = || server.block_on(lookups::judge_due(&server.state.db, server.clock.now())).unwrap();
+        server.clock.advance_ms(70 * 3_600_000);
+        let world = World { token: token_of(server, &world.login), ..world };
+        judge();
+        assert_eq!(incidents(server, &world, "settlement_missing").len(), 0);
+        server.clock.advance_ms(2 * 3_600_000);
+        let world = World { token: token_of(server, &world.login), ..world };
+        // Once, however often it is looked for.
+        judge();
+        judge();
+        let opened = incidents(server, &world, "settlement_missing");
+        assert_eq!((opened.len(), opened[0].1), (1, 1), "{opened:?}");
+        let page = server.get("/api/v1/lookups", &world.token).expect(200).json();
+        assert_eq!(page["items"][0]["judgement"]["verdict"]["symptom"], "S3", "{page}");
     });
 }
 
@@ -281,7 +317,7 @@ fn an_approved_number_of_the_merchant_is_in_order_in_look_ups_and_in_packs() {
         let at_ms = report(server, &world);
         let alias = json!({ "bound_no": BOUND, "number": OTHER, "reason": "扫码收款的商户号" });
         let asked = server.post("/api/v1/merchant-numbers", &world.token, &alias).expect(201).json();
-        let admin = crate::fixtures::token_of(server, crate::fixtures::ADMIN);
+        let admin = token_of(server, crate::fixtures::ADMIN);
         let approve = format!("/api/v1/merchant-numbers/{}/approve", asked["id"]);
         assert_eq!(server.post(&approve, &admin, &json!({})).expect(200).json()["state"], "alias");
         let mut same = seen(at_ms);
@@ -406,7 +442,7 @@ fn the_pages_speak_of_what_differs_and_never_of_who_is_to_blame() {
         let at_ms = report(server, &world);
         server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201);
         let pack = make(server, &world, "p1");
-        let admin = crate::fixtures::token_of(server, crate::fixtures::ADMIN);
+        let admin = token_of(server, crate::fixtures::ADMIN);
         let root = headquarters(server, &admin);
         let at = format!("/evidence-packs/{}", pack["id"].as_str().unwrap());
         let readers = ["zh-CN", "en"].map(|language| {

@@ -87,6 +87,7 @@ fn what_is_refused_stands_beside_its_field_in_the_readers_words() {
     on_each_database(|server| {
         let token = admin(server);
         let (browser, person, reseller) = staff(server, &token, "org_ops");
+        let sibling = organization(server, &token, headquarters(server, &token), "WEST").to_string();
         browser.post("/preferences", &[("language", "zh-CN")]).expect(303);
         let base = [("merchant_no", NUMBER), ("name", "张记面馆"), ("mcc", "5812"), ("rate", "0.6")];
         for (field, value, said) in [
@@ -98,7 +99,7 @@ fn what_is_refused_stands_beside_its_field_in_the_readers_words() {
             ("rate", "150", "须为 0 到 10% 的费率"),
             ("risk_class", "cheap", "须为 standard、preferential、reduced 或 special"),
             ("organization_id", "here", "必须是数字"),
-            ("organization_id", "1", "不是您的组织"),
+            ("organization_id", &sibling, "不是您的组织"),
         ] {
             let mut fields: Vec<_> = base.iter().copied().filter(|(name, _)| *name != field).collect();
             fields.push((field, value));

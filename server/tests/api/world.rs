@@ -356,8 +356,14 @@ impl<'a> World<'a> {
         Some(body)
     }
 
-    /// Sends a request and returns its status; reads nothing of the body, which may never end.
+    /// Sends a request and returns its status and where it leads.
     pub fn status(&self, row: &Endpoint, address: &str, who: Who<'_>) -> (u16, Option<String>) {
+        let (status, headers) = self.head(row, address, who);
+        (status, headers.get("location").map(|value| value.to_str().unwrap().to_owned()))
+    }
+
+    /// Sends a request and returns its status and headers; reads nothing of the body, which may never end.
+    pub fn head(&self, row: &Endpoint, address: &str, who: Who<'_>) -> (u16, ureq::http::HeaderMap) {
         let mut headers = Vec::new();
         match who {
             Who::Stranger => {}
@@ -383,8 +389,7 @@ impl<'a> World<'a> {
             self.http.run(request.body(body).unwrap())
         };
         let response = sent.unwrap_or_else(|error| panic!("{} {address}: {error}", row.method));
-        let location = response.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
-        (response.status().as_u16(), location)
+        (response.status().as_u16(), response.headers().clone())
     }
 
     /// One object of a kind, made when it is first asked for.

@@ -264,7 +264,6 @@ fn missing(facts: &SettlementFacts, tables: &Tables, judgement: &mut Judgement) 
     let mut reasons = Vec::new();
     let status = facts.row.as_ref().map(|row| row.status);
     let in_feed = status == Some(FeedStatus::Success);
-    let overdue_ms = limits.missing_after_s.saturating_mul(1000);
     let pair = match (facts.terminal, status) {
         // Under way: nothing to compare yet.
         (_, Some(FeedStatus::Processing)) => None,
@@ -280,7 +279,7 @@ fn missing(facts: &SettlementFacts, tables: &Tables, judgement: &mut Judgement) 
     if let Some((observed, threshold)) = pair {
         match facts.age_ms {
             None => judgement.lacks(Rule::R11, "age"),
-            Some(age_ms) if age_ms > overdue_ms => {
+            Some(age_ms) if age_ms >= limits.missing_after_ms() => {
                 reasons.push(seen(Rule::R11, "terminal", observed, threshold, 1.0));
                 let limit = format!("≤ {} h", limits.missing_after_s / 3600);
                 reasons.push(seen(Rule::R11, "age", format!("{} h", age_ms / 3_600_000), limit, 1.0));

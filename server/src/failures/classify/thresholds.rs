@@ -27,6 +27,13 @@ macro_rules! thresholds {
     };
 }
 
+impl Thresholds {
+    /// R11: the age from which a payment is missing where one side alone knows it, ms.
+    pub fn missing_after_ms(&self) -> i64 {
+        self.missing_after_s * 1000 + 1
+    }
+}
+
 fn one(rows: &[Cells<'_>], name: &str, low: i64, high: i64) -> Result<i64, TableError> {
     let Some(cells) = rows.iter().find(|cells| cells.key == name) else {
         return Err(TableError {
@@ -95,8 +102,8 @@ thresholds! {
     fee_tolerance_fen: 0..=100,
     /// R2a: rates further apart than this differ, millionths.
     rate_tolerance_ppm: 0..=10_000,
-    /// R11: a payment is missing after this, s.
-    missing_after_s: 3_600..=2_592_000,
+    /// R11: a payment is missing after this, s. A week at most: what one side alone knows is looked for then.
+    missing_after_s: 3_600..=604_800,
     /// R11: a reversal is overdue after this, s.
     reversal_overdue_s: 60..=2_592_000,
 }

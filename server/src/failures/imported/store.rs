@@ -137,3 +137,30 @@ pub(super) fn delete_old(conn: &mut Conn, before_ms: i64, limit: i64) -> Result<
     }
     Ok(deleted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{Db, Location};
+    use crate::failures::imported::Source;
+
+    #[tokio::test]
+    async fn more_keys_than_a_statement_takes_parameters_are_looked_up_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&Location::Sqlite(folder.path().join("db"))).unwrap();
+        let found = db
+            .write(|conn| {
+                let origin = Origin { source: Source::Rest, import_id: None, created_by: "somebody".to_owned() };
+                let keys: Vec<String> = (0..40_000).map(|n| format!("key{n}")).collect();
+                for n in [0, 9_999, 10_000, 39_999] {
+                    assert!(mark(conn, &(7, format!("event{n}")), keys.get(n).map(String::as_str), &origin, Now(1))?);
+                }
+                let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                marked(conn, &keys)
+            })
+            .await;
+        let found: Result<HashSet<String>, db::Error> = found;
+        let expected = ["key0", "key9999", "key10000", "key39999"].map(str::to_owned);
+        assert_eq!(found.unwrap(), HashSet::from(expected));
+    }
+}

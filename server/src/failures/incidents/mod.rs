@@ -1,6 +1,7 @@
 //! Incidents: what went wrong, grouped under one cause, with its evidence, an owner and a state.
 //!
-//! Rules open them with [`open`] and [`open_all`], inside the transaction of what they did about it; people carry them on with [`act`].
+//! Rules open them with [`open`] and [`open_all`], inside the transaction of what they did about it; people carry them on
+//! with [`act`].
 //! The same thing seen again (same organization, kind and key) adds to its incident, or opens it anew, and never makes a
 //! second one beside it. Whatever opens an incident raises an alert in the same transaction; nobody is told of what was
 //! rolled back, and nothing that happened goes untold. What an incident under way explains is folded under it instead

@@ -3,7 +3,6 @@
 //! A look-up says nothing about money, so that only the rules about merchants speak, and the one about payments that went
 //! through elsewhere although they failed at the terminal.
 
-use super::entry::NewLookup;
 use crate::failures::classify::{
     Binding, EvidenceLevel, FeedRow, FeedStatus, Judgement, Rule, SettlementFacts, Tables, TerminalSide,
     judge_settlement,
@@ -18,13 +17,25 @@ pub(super) struct Terminal {
     pub(super) failed_ms: Option<i64>,
 }
 
+/// What was seen of a transaction elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown<'a> {
+    pub(super) merchant_no: Option<&'a str>,
+    pub(super) merchant_name: Option<&'a str>,
+    pub(super) mcc: Option<&'a str>,
+    /// `L2` or `L3`.
+    pub(super) level: &'a str,
+    /// When the transaction was, Unix ms.
+    pub(super) at_ms: i64,
+}
+
 /// Judges what was seen.
-pub(super) fn judge(seen: &NewLookup, binding: Option<Binding>, terminal: Terminal, tables: &Tables) -> Judgement {
+pub(super) fn judge(seen: Shown<'_>, binding: Option<Binding>, terminal: Terminal, tables: &Tables) -> Judgement {
     let row = FeedRow {
         status: FeedStatus::Success,
-        merchant_no: seen.merchant_no.clone(),
-        merchant_name: seen.merchant_name.clone(),
-        mcc_cleared: seen.mcc.clone(),
+        merchant_no: seen.merchant_no.map(str::to_owned),
+        merchant_name: seen.merchant_name.map(str::to_owned),
+        mcc_cleared: seen.mcc.map(str::to_owned),
         amount_fen: None,
         settle_amount_fen: None,
         fee_fen: None,
@@ -32,11 +43,11 @@ pub(super) fn judge(seen: &NewLookup, binding: Option<Binding>, terminal: Termin
         rate_ppm: None,
         capped: None,
         second_orders: None,
-        success_at_ms: seen.at_ms,
+        success_at_ms: Some(seen.at_ms),
     };
     let facts = SettlementFacts {
         row: Some(row),
-        level: EvidenceLevel::parse(seen.source.level()),
+        level: EvidenceLevel::parse(seen.level),
         binding,
         merchant_no_sent: terminal.sent,
         terminal: Some(terminal.failed_ms.map_or(TerminalSide::Succeeded, |_| TerminalSide::Failed(None))),
@@ -52,7 +63,6 @@ pub(super) fn judge(seen: &NewLookup, binding: Option<Binding>, terminal: Termin
 mod tests {
     use super::*;
     use crate::failures::classify::{Cause, RawTables, Standing, Symptom};
-    use crate::failures::lookups::Source;
 
     const BOUND: &str = "850331053110612";
 
@@ -66,26 +76,14 @@ mod tests {
         sent: Option<&str>,
         failed_ms: Option<i64>,
     ) -> Judgement {
-        let seen = NewLookup {
-            sn: "SN1".to_owned(),
-            event_id: None,
-            at_ms: Some(1),
-            amount_fen: None,
-            ref_no: None,
-            source: Source::UnionPayApp,
-            merchant_name: name.map(str::to_owned),
-            merchant_no: merchant_no.map(str::to_owned),
-            mcc: None,
-            looked_up_at_ms: None,
-            note: String::new(),
-        };
+        let seen = Shown { merchant_no, merchant_name: name, mcc: None, level: "L2", at_ms: 1 };
         let binding = Binding {
             merchant_no: BOUND.to_owned(),
             merchant_name: Some("杭州好味餐饮店".to_owned()),
             ..Binding::default()
         };
         let tables = RawTables::seed().unwrap().parse().unwrap();
-        judge(&seen, Some(binding), Terminal { sent: sent.map(str::to_owned), failed_ms }, &tables)
+        judge(seen, Some(binding), Terminal { sent: sent.map(str::to_owned), failed_ms }, &tables)
     }
 
     #[test]

@@ -4,23 +4,28 @@
 //! typed again, and both are audited. A look-up belongs to a terminal and, where the terminal reported it, to one
 //! transaction, and with it to the organization that had the terminal then; how much was looked up is always said beside
 //! how much there was. What a look-up proves is an incident, the same as that of a channel's row about it; it stays with
-//! people when the look-up is taken back.
+//! people when the look-up is taken back. It is judged when it is typed in; one of a payment that failed at its terminal
+//! and that may still be reversed, again once the time for that is over.
 
+mod again;
 mod entry;
 pub mod http;
 mod judging;
 mod store;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tillward_protocol::FieldError;
 
+pub use again::judge_due;
 pub use entry::{NOTE_CHARS_MAX, NewLookup, Source};
 
 use super::classify::Judgement;
 use super::contracts::{self, Contracts};
 use super::reconcile::matching;
-use super::verdicts::{self, NewVerdict};
+use super::verdicts::{self, InForce, NewVerdict};
 use super::{FailureRow, imported};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
@@ -28,6 +33,7 @@ use crate::db::{self, Conn, Db};
 use crate::operators::{Caller, Scope};
 use crate::payments::{self, Payment};
 use crate::terminals;
+use crate::terminals::bindings::Binding;
 use crate::terminals::fields::{clean_id, clean_text};
 
 /// How far a remembered time may be off when a transaction is searched by its amount, ms.
@@ -154,18 +160,20 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
     let then = seen.org_path.or_else(|| bound.as_ref().map(|bound| bound.org_path.clone()));
     let org_path = then.unwrap_or(terminal.org_path);
     let in_force = verdicts::in_force(conn, &org_path)?;
-    let binding = match &bound {
-        Some(bound) => {
-            let known = Contracts::read(conn, std::slice::from_ref(&bound.merchant_no), &[])?;
-            Some(known.binding(bound, &org_path, seen.at_ms))
-        }
-        None => None,
-    };
     let terminal = judging::Terminal {
         sent: seen.merchant_no_sent.clone(),
         failed_ms: seen.has_failed.then_some(now.0 - seen.at_ms),
     };
-    let judgement = judging::judge(&new, binding, terminal, &in_force.tables);
+    let shown = judging::Shown {
+        merchant_no: new.merchant_no.as_deref(),
+        merchant_name: new.merchant_name.as_deref(),
+        mcc: new.mcc.as_deref(),
+        level: new.source.level(),
+        at_ms: seen.at_ms,
+    };
+    let judgement = judge(conn, shown, &org_path, bound.as_ref(), terminal, &in_force)?;
+    let missing_ms = seen.at_ms + in_force.tables.thresholds.missing_after_ms();
+    let due_ms = (seen.has_failed && now.0 < missing_ms).then_some(missing_ms);
     let lookup = Lookup {
         id: uuid::Uuid::now_v7().simple().to_string(),
         terminal_id,
@@ -189,23 +197,47 @@ pub fn add(conn: &mut Conn, caller: &Caller, actor: &Actor, new: NewLookup, now:
         sn: new.sn,
         org_path,
     };
-    store::insert(conn, &lookup)?;
-    let proof = NewVerdict {
+    store::insert(conn, &lookup, due_ms)?;
+    let proof = proof(&lookup, bound, lookup.judgement.clone(), in_force);
+    verdicts::open_incidents(conn, std::slice::from_ref(&proof), now)?;
+    let detail = json!({"sn": lookup.sn, "level": lookup.level, "source": lookup.source, "event_id": lookup.event_id});
+    audit::append(conn, actor, &deed("lookups.add", &lookup, detail), now)?;
+    Ok(lookup)
+}
+
+/// What the rules say of what was seen of a payment of this organization.
+fn judge(
+    conn: &mut Conn,
+    shown: judging::Shown<'_>,
+    org_path: &str,
+    bound: Option<&Binding>,
+    terminal: judging::Terminal,
+    in_force: &InForce,
+) -> Result<Judgement, db::Error> {
+    let binding = match bound {
+        Some(bound) => {
+            let known = Contracts::read(conn, std::slice::from_ref(&bound.merchant_no), &[])?;
+            Some(known.binding(bound, org_path, shown.at_ms))
+        }
+        None => None,
+    };
+    Ok(judging::judge(shown, binding, terminal, &in_force.tables))
+}
+
+/// What incidents are made of.
+fn proof(lookup: &Lookup, bound: Option<Binding>, judgement: Judgement, tables: Arc<InForce>) -> NewVerdict {
+    NewVerdict {
         source: verdicts::Source::Settlement,
-        terminal_id: Some(terminal_id),
+        terminal_id: Some(lookup.terminal_id),
         sn: Some(lookup.sn.clone()),
         merchant_no: bound.map(|bound| bound.merchant_no),
         item: format!("lookup:{}", lookup.id),
         org_path: lookup.org_path.clone(),
         received_at_ms: lookup.at_ms,
         response_code: None,
-        judgement: lookup.judgement.clone(),
-        tables: in_force,
-    };
-    verdicts::open_incidents(conn, std::slice::from_ref(&proof), now)?;
-    let detail = json!({"sn": lookup.sn, "level": lookup.level, "source": lookup.source, "event_id": lookup.event_id});
-    audit::append(conn, actor, &deed("lookups.add", &lookup, detail), now)?;
-    Ok(lookup)
+        judgement,
+        tables,
+    }
 }
 
 /// The transaction that was looked up.

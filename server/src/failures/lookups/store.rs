@@ -8,6 +8,7 @@ use super::{Filter, Lookup};
 use crate::clock::Now;
 use crate::db::schema::{channel_transactions, lookups, terminals};
 use crate::db::{self, Conn};
+use crate::failures::classify::Judgement;
 use crate::operators::Scope;
 
 type Columns = (
@@ -87,7 +88,8 @@ macro_rules! within {
     };
 }
 
-pub(super) fn insert(conn: &mut Conn, lookup: &Lookup) -> Result<(), db::Error> {
+/// `due_ms`: when it is judged again, Unix ms.
+pub(super) fn insert(conn: &mut Conn, lookup: &Lookup, due_ms: Option<i64>) -> Result<(), db::Error> {
     let judgement = serde_json::to_string(&lookup.judgement).unwrap_or_default();
     diesel::insert_into(lookups::table)
         .values((
@@ -112,10 +114,41 @@ pub(super) fn insert(conn: &mut Conn, lookup: &Lookup) -> Result<(), db::Error> 
                 lookups::tables_hash.eq(&lookup.tables_hash),
                 lookups::created_by.eq(&lookup.created_by),
                 lookups::created_at_ms.eq(lookup.created_at_ms),
+                lookups::due_ms.eq(due_ms),
             ),
         ))
         .execute(conn)?;
     Ok(())
+}
+
+/// Those to be judged again, in the order of their moments. By `lookups_due`.
+pub(super) fn due(conn: &mut Conn, now: Now, limit: i64) -> Result<Vec<Lookup>, db::Error> {
+    let everything = Scope::everything();
+    let rows = within!(everything)
+        .filter(lookups::due_ms.le(now.0))
+        .filter(lookups::withdrawn_at_ms.is_null())
+        .order((lookups::due_ms, lookups::id))
+        .limit(limit);
+    Ok(rows.load::<Columns>(conn)?.into_iter().map(lookup).collect())
+}
+
+/// Writes what was said of it anew; `false` when another server was faster, or it was taken back.
+pub(super) fn judged(
+    conn: &mut Conn,
+    lookup: &Lookup,
+    judgement: &Judgement,
+    tables_hash: &str,
+    due_ms: Option<i64>,
+    now: Now,
+) -> Result<bool, db::Error> {
+    let row =
+        lookups::table.find(&lookup.id).filter(lookups::due_ms.le(now.0)).filter(lookups::withdrawn_at_ms.is_null());
+    let values = (
+        lookups::judgement.eq(serde_json::to_string(judgement).unwrap_or_default()),
+        lookups::tables_hash.eq(tables_hash),
+        lookups::due_ms.eq(due_ms),
+    );
+    Ok(diesel::update(row).set(values).execute(conn)? == 1)
 }
 
 /// By primary key.
@@ -151,7 +184,7 @@ pub(super) fn list(
 /// Takes it back; `false` when it was already.
 pub(super) fn withdraw(conn: &mut Conn, id: &str, by: &str, now: Now) -> Result<bool, db::Error> {
     let row = lookups::table.filter(lookups::id.eq(id)).filter(lookups::withdrawn_at_ms.is_null());
-    let values = (lookups::withdrawn_by.eq(by), lookups::withdrawn_at_ms.eq(now.0));
+    let values = (lookups::withdrawn_by.eq(by), lookups::withdrawn_at_ms.eq(now.0), lookups::due_ms.eq(None::<i64>));
     Ok(diesel::update(row).set(values).execute(conn)? == 1)
 }
 

@@ -179,7 +179,7 @@ fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 /// What a row says of a payment of this terminal.
-pub(super) fn sought(payment: &Transaction, terminal_id: i64) -> Sought<'_> {
+pub(in crate::failures) fn sought(payment: &Transaction, terminal_id: i64) -> Sought<'_> {
     Sought {
         terminal_id,
         at_ms: payment.at_ms,

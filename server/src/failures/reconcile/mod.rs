@@ -15,9 +15,11 @@ mod pass;
 mod store;
 mod view;
 
+pub(super) use gather::sought;
+
 pub use again::{compare_merchant_again, compare_terminals_again};
 pub use missing::look_for_missing;
-pub use pass::{MISSING_AFTER_MS, pass};
+pub use pass::pass;
 pub use view::{
     Coverage, DAYS_MAX, Filter, Settlement, SettlementDetail, SettlementKey, Summary, find, last_days, list, summary,
 };

@@ -8,7 +8,9 @@ use super::store::{self, Compared};
 use super::{again, late, missing};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db};
-use crate::failures::classify::{FindingKind, Judgement, Severity, Standing, Symptom, TerminalSide, judge_settlement};
+use crate::failures::classify::{
+    FindingKind, Judgement, Severity, Standing, Symptom, TerminalSide, Thresholds, judge_settlement,
+};
 use crate::failures::feed::Result as Shows;
 use crate::failures::feed::store::Transaction;
 use crate::failures::verdicts::{self, InForce, NewVerdict, Source};
@@ -21,8 +23,6 @@ const BATCH: i64 = 200;
 const UNKNOWN_KEPT_MS: i64 = 7 * 86_400_000;
 /// How often, ms.
 const UNKNOWN_AGAIN_MS: i64 = 86_400_000;
-/// One side alone knows a payment: that is said after so long, ms (rule R11), and a minute.
-pub const MISSING_AFTER_MS: i64 = 72 * 3_600_000 + 60_000;
 
 /// Compares payments that are due; `true` when there may be more. Idempotent; may be stopped at any point.
 ///
@@ -60,7 +60,8 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
         };
         let gathered = known.gather(payment, now);
         let judgement = judge_settlement(&gathered.facts, &in_force.tables);
-        if !store::compared(conn, payment, &compared(payment, &gathered, &judgement, now))? {
+        let due_ms = due_again(payment, &gathered, &in_force.tables.thresholds, now);
+        if !store::compared(conn, payment, &compared(payment, &gathered, &judgement, due_ms))? {
             continue;
         }
         review(conn, payment, &gathered, &judgement, &known)?;
@@ -118,7 +119,7 @@ fn review(
     numbers::note(conn, &Seen { org_path, bound_no, number, name, at_ms: Some(payment.at_ms) })
 }
 
-fn compared(payment: &Transaction, gathered: &Gathered, judgement: &Judgement, now: Now) -> Compared {
+fn compared(payment: &Transaction, gathered: &Gathered, judgement: &Judgement, due_ms: Option<i64>) -> Compared {
     let shows = shows(payment, gathered, judgement);
     let severity = judgement.verdict.as_ref().map_or(Severity::Info, |verdict| verdict.severity);
     Compared {
@@ -127,7 +128,7 @@ fn compared(payment: &Transaction, gathered: &Gathered, judgement: &Judgement, n
         result: shows.as_str(),
         lacking: gathered.lacking,
         severity: severity.as_str(),
-        due_ms: due_again(payment, gathered, now),
+        due_ms,
     }
 }
 
@@ -152,13 +153,13 @@ fn shows(payment: &Transaction, gathered: &Gathered, judgement: &Judgement) -> S
 
 /// When a payment is looked at next: while its terminal is unknown or may still tell of it, and when one side alone has
 /// known it for too long.
-fn due_again(payment: &Transaction, gathered: &Gathered, now: Now) -> Option<i64> {
+fn due_again(payment: &Transaction, gathered: &Gathered, limits: &Thresholds, now: Now) -> Option<i64> {
     let again_ms = now.0 + UNKNOWN_AGAIN_MS;
     if payment.terminal_id.is_none() || gathered.is_awaited {
         let until_ms = payment.received_at_ms.max(payment.at_ms) + UNKNOWN_KEPT_MS;
         return (again_ms < until_ms).then_some(again_ms);
     }
-    let missing_ms = payment.at_ms + MISSING_AFTER_MS;
+    let missing_ms = payment.at_ms + limits.missing_after_ms();
     let is_one_sided = gathered.facts.terminal.is_some() && now.0 < missing_ms;
     is_one_sided.then_some(missing_ms)
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use tillward_server::db::{self, settings};
 use tillward_server::failures::reconcile;
 
-use super::settled::{comes_to, incidents, reported, shown};
+use super::settled::{comes_to, incidents, reported, reported_many, shown};
 use super::{MERCHANT, channel, counts, import, moment, summary, terminals};
 use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::seed::Tree;
@@ -31,6 +31,16 @@ fn look_until(server: &TestServer, token: &str, n: i64) {
     wait_until("the look is done", || {
         look(server);
         missing(server, token) == n
+    });
+}
+
+/// Looks until the look by the clock has passed this event.
+fn look_past(server: &TestServer, event: &str) {
+    wait_until("the look by the clock has passed all of them", || {
+        look(server);
+        let read = server.state.db.read(|conn| settings::get(conn, "reconcile.reported"));
+        let place: Result<Option<String>, db::Error> = server.block_on(read);
+        place.unwrap().is_some_and(|place| place.contains(&format!("\"{event}\"")))
     });
 }
 
@@ -67,12 +77,7 @@ fn a_file_that_comes_after_a_month_is_held_against_what_was_reported_long_before
             reported(server, id, event, begin_ms + days * DAY_MS, amount_fen, MERCHANT);
         }
         server.clock.advance_ms(40 * DAY_MS);
-        wait_until("the look by the clock has passed all of them", || {
-            look(server);
-            let read = server.state.db.read(|conn| settings::get(conn, "reconcile.reported"));
-            let place: Result<Option<String>, db::Error> = server.block_on(read);
-            place.unwrap().is_some_and(|place| place.contains("\"e\""))
-        });
+        look_past(server, "e");
         assert_eq!(missing(server, ops), 0, "a channel that told nothing proves nothing");
         let rows = [
             ("a", "S1", "100", begin_ms),
@@ -93,6 +98,37 @@ fn a_file_that_comes_after_a_month_is_held_against_what_was_reported_long_before
         server.clock.advance_ms(2 * HOUR_MS);
         look(server);
         assert_eq!(missing(server, ops), 0);
+    });
+}
+
+/// A step takes 200 payments.
+#[test]
+fn what_one_step_of_the_look_cannot_hold_is_taken_by_the_next() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        let sns = ["S1", "S2", "S3"];
+        terminals(server, &tree, &sns);
+        let (channel, _) = channel(server, &tree);
+        let begin_ms = server.clock.now().0;
+        let ends = [("f", begin_ms), ("l", begin_ms + 8 * DAY_MS)];
+        let mut rows = Vec::new();
+        for sn in sns {
+            let id = id_of(server, ops, sn);
+            reported_many(server, id, begin_ms + HOUR_MS, (150, HOUR_MS));
+            for (end, at_ms) in ends {
+                reported(server, id, &format!("{end}{sn}"), at_ms, 10_000, MERCHANT);
+                rows.push((format!("{end}{sn}"), sn, at_ms));
+            }
+        }
+        server.clock.advance_ms(40 * DAY_MS);
+        look_past(server, "lS3");
+        let rows: Vec<_> = rows.iter().map(|(name, sn, at_ms)| (name.as_str(), *sn, "100", *at_ms)).collect();
+        import(server, ops, channel, file(&rows).as_bytes());
+        assert_eq!(summary(server, ops)["matched"], 6);
+        assert_eq!(missing(server, ops), 0);
+        server.clock.advance_ms(2 * HOUR_MS);
+        look_until(server, ops, 450);
     });
 }
 

@@ -1,9 +1,13 @@
 //! Callbacks: who may call, what is read, and what comes again.
 
+use diesel::Connection;
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
 use serde_json::{Value, json};
 
+use super::later::waiting_for_locks;
 use super::{channel, signed, terminals};
-use crate::harness::{Answer, TestServer, on_each_database};
+use crate::harness::{Answer, TestServer, on_each_database, wait_until};
 use crate::seed::Tree;
 
 fn call(server: &TestServer, channel: i64, headers: &[(&str, String)], body: &[u8]) -> Answer {
@@ -92,6 +96,33 @@ fn a_payment_comes_in_once_and_is_taken_over_when_it_ends() {
         assert_eq!((&summary["payments"], &summary["settled"]), (&json!(1), &json!(1)), "{summary}");
         let rows = server.get("/api/v1/settlements", &tree.east_ops).expect(200).text();
         assert!(!rows.contains("6222") && !rows.contains("\"77\""), "{rows}");
+    });
+}
+
+#[test]
+fn a_payment_that_two_servers_are_told_of_at_once_is_one() {
+    on_each_database(|server| {
+        // On SQLite one transaction writes after the other.
+        let Some(url) = server.state.config.database_url.clone() else { return };
+        let tree = Tree::plant(server);
+        terminals(server, &tree, &["S1"]);
+        let (id, secret) = channel(server, &tree);
+        map(server, &tree, id);
+        let body = json!({"data": [payment(server, "77", 2)]});
+        let mut other = PgConnection::establish(&url).unwrap();
+        // Both are read, and neither is written, while the channel is locked.
+        other.batch_execute(&format!("BEGIN; SELECT id FROM feed_channels WHERE id = {id} FOR UPDATE;")).unwrap();
+        let (first, second) = std::thread::scope(|threads| {
+            let call = || told(server, id, &secret, &body).expect(200).json();
+            let both = (threads.spawn(call), threads.spawn(call));
+            wait_until("both wait for the channel", || waiting_for_locks(server) >= 2);
+            other.batch_execute("COMMIT").unwrap();
+            (both.0.join().unwrap(), both.1.join().unwrap())
+        });
+        let sum = |name: &str| first[name].as_i64().unwrap() + second[name].as_i64().unwrap();
+        assert_eq!((sum("accepted"), sum("duplicates")), (1, 1), "{first} {second}");
+        let found = server.get("/api/v1/failures/overview?hours=24", &tree.east_ops).expect(200).json();
+        assert_eq!(found["exposures"].as_f64(), Some(1.0), "{found}");
     });
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tillward_server::db::schema::{channel_transactions, verdict_counts, verdicts};
 use tillward_server::db::{self, Conn};
 
-use super::settled::{HEADINGS, REDUCED, comes_to, file, incidents, numbers, reported, shown};
+use super::settled::{HEADINGS, REDUCED, comes_to, file, incidents, numbers, reported, reported_many, shown};
 use super::{MERCHANT, channel, import, moment, summary, terminals};
 use crate::harness::{TestServer, on_each_database, wait_until};
 use crate::seed::{MODEL, Tree};
@@ -90,19 +90,44 @@ fn a_terminal_that_no_longer_reports_says_nothing_of_what_the_channel_settles() 
     });
 }
 
-/// More successes of a terminal than are read at once, one each eight seconds.
-fn reported_many(server: &TestServer, id: i64, begin_ms: i64) {
-    let text = format!(
-        "WITH RECURSIVE seq(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM seq WHERE i < 20000) \
-         INSERT INTO payments (terminal_id, event_id, occurred_at_ms, at_ms, received_at_ms, org_path, \
-         transaction_type, amount_fen) SELECT {id}, 'many' || i, {begin_ms} + i * 8000, {begin_ms} + i * 8000, \
-         {begin_ms} + i * 8000, '/101/102/', 'sale', 1 FROM seq"
-    );
-    let write = server.state.db.write(move |conn| {
-        diesel::sql_query(text).execute(conn)?;
-        Ok::<_, db::Error>(())
+#[test]
+fn one_side_alone_is_given_the_time_that_the_organization_has_set() {
+    on_each_database(|server| {
+        let tree = Tree::plant(server);
+        let ops = &tree.east_ops;
+        terminals(server, &tree, &["S1"]);
+        let (channel, _) = channel(server, &tree);
+        let set = |hours: i64| {
+            let row = json!({"value": (hours * 3_600).to_string()});
+            let overrides = json!([{"table": "thresholds", "key": "missing_after_s", "row": row}]);
+            let body = json!({"version": 0, "note": "批量结算", "overrides": overrides}).to_string();
+            let headers = [("content-type", "application/json")];
+            server.send(
+                "PUT",
+                &format!("/api/v1/rules/tables/{}", tree.east),
+                &tree.east_admin,
+                &headers,
+                body.as_bytes(),
+            )
+        };
+        let refused = set(8 * 24).expect(422).json();
+        assert_eq!(refused["field"], "thresholds.missing_after_s.value", "{refused}");
+        set(120).expect(200);
+        let id = id_of(server, ops, "S1");
+        let now_ms = server.clock.now().0;
+        reported(server, id, "a", now_ms - 2 * DAY_MS, 10_000, MERCHANT);
+        import(server, ops, channel, file(server, &[("1", "S1", MERCHANT, "77", "77", "0", "0", 1)]).as_bytes());
+        assert_eq!(summary(server, ops)["s3_missing"], 0);
+        server.clock.advance_ms(2 * DAY_MS);
+        // It still reports, so that it would have told.
+        reported(server, id, "b", now_ms + 2 * DAY_MS, 10_000, MERCHANT);
+        none_due(server);
+        server.clock.advance_ms(DAY_MS);
+        none_due(server);
+        assert_eq!(incidents(server, ops, "settlement_missing"), Vec::<Value>::new());
+        server.clock.advance_ms(2 * DAY_MS);
+        comes_to(server, ops, "s3_missing", 1);
     });
-    server.block_on(write).unwrap();
 }
 
 #[test]
@@ -116,7 +141,8 @@ fn a_terminal_with_very_many_events_hides_nobody_elses() {
         let begin_ms = server.clock.now().0;
         let hour = 3_600_000;
         reported(server, busy, "first", begin_ms, 100, MERCHANT);
-        reported_many(server, busy, begin_ms + 6 * hour);
+        // More than are read at once.
+        reported_many(server, busy, begin_ms + 6 * hour, (20_001, 8_000));
         reported(server, busy, "last", begin_ms + 10 * DAY_MS, 100, MERCHANT);
         reported(server, quiet, "first", begin_ms, 100, MERCHANT);
         reported(server, quiet, "this", begin_ms + 29 * hour, 30_000, MERCHANT);
@@ -259,7 +285,7 @@ fn a_payment_whose_time_is_corrected_counts_in_its_new_hour_alone() {
 }
 
 /// Statements that wait for a lock of another transaction.
-fn waiting_for_locks(server: &TestServer) -> i64 {
+pub(super) fn waiting_for_locks(server: &TestServer) -> i64 {
     let read = server.state.db.read(|conn| {
         let text = "(SELECT COUNT(*) FROM pg_stat_activity \
                     WHERE wait_event_type = 'Lock' AND datname = current_database())";

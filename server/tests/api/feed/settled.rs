@@ -354,6 +354,21 @@ pub(super) fn reported(server: &TestServer, id: i64, event: &str, at_ms: i64, am
     server.block_on(write).unwrap();
 }
 
+/// So many successes of a terminal, one each `every_ms`.
+pub(super) fn reported_many(server: &TestServer, id: i64, begin_ms: i64, (n, every_ms): (i64, i64)) {
+    let text = format!(
+        "WITH RECURSIVE seq(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM seq WHERE i < {n} - 1) \
+         INSERT INTO payments (terminal_id, event_id, occurred_at_ms, at_ms, received_at_ms, org_path, \
+         transaction_type, amount_fen) SELECT {id}, 'many' || i, {begin_ms} + i * {every_ms}, \
+         {begin_ms} + i * {every_ms}, {begin_ms} + i * {every_ms}, '/101/102/', 'sale', 1 FROM seq"
+    );
+    let write = server.state.db.write(move |conn| {
+        diesel::sql_query(text).execute(conn)?;
+        Ok::<_, db::Error>(())
+    });
+    server.block_on(write).unwrap();
+}
+
 #[test]
 fn what_one_side_alone_knows_is_said_after_its_time_and_only_where_the_feed_is_known_to_be_whole() {
     on_each_database(|server| {

@@ -1,0 +1,2 @@
+DROP INDEX lookups_due;
+ALTER TABLE lookups DROP COLUMN due_ms;

@@ -230,12 +230,14 @@ pub(in crate::rollouts) fn ready(
     Ok(rows.into_iter().filter_map(assignment).collect())
 }
 
-/// Whether something may be offered now, by the index `assignments_ready`.
+/// Whether something may be offered now, by the index `assignments_ready`. In its order: without, PostgreSQL may go through
+/// all that wait for their stage.
 pub(in crate::rollouts) fn is_ready(conn: &mut Conn, rollout_id: i64, now: Now) -> Result<bool, db::Error> {
     let first: Option<i64> = assignments::table
         .filter(assignments::rollout_id.eq(rollout_id))
         .filter(is_waiting())
         .filter(assignments::ready_ms.le(now.0))
+        .order(assignments::ready_ms)
         .select(assignments::id)
         .first(conn)
         .optional()?;

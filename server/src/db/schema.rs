@@ -987,6 +987,9 @@ diesel::table! {
         import_id -> Nullable<Text>,
         created_by -> Text,
         created_at_ms -> BigInt,
+        ref_key -> Nullable<Text>,
+        told_event -> Nullable<Text>,
+        completed_ms -> Nullable<BigInt>,
     }
 }
 

@@ -69,11 +69,14 @@ pub struct FailureRow {
     pub carrier: String,
     /// Signal band at that moment.
     pub signal: String,
-    /// How it came when no terminal reported it: `rest` or `file`.
+    /// How an organization told of it, before the terminal did or in its place: `rest` or `file`.
     pub source: Option<String>,
-    /// The whole event as the terminal sent it.
+    /// The whole event as the terminal sent it; where nobody but an organization told of it, as that did.
     #[schema(value_type = Object)]
     pub event: serde_json::Value,
+    /// What the organization had told, where the terminal reported the failure later by itself.
+    #[schema(value_type = Option<Object>)]
+    pub told: Option<serde_json::Value>,
     /// What the rules say about it; absent while it is not judged yet.
     pub verdict: Option<VerdictView>,
     /// Organization that had the terminal then, as a path.

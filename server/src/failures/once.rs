@@ -15,6 +15,15 @@ use crate::db::{self, Conn};
 /// Minutes ahead of UTC of the days in files: China.
 const UTC_OFFSET_MIN: i64 = 480;
 
+/// Nobody else counts what channels and organizations tell until this transaction is over. To be called before anything is
+/// read.
+///
+/// # Errors
+/// [`db::Error`].
+pub(super) fn count_alone(conn: &mut Conn) -> Result<(), db::Error> {
+    imported::count_alone(conn)
+}
+
 /// Which of these payments of channels an organization reported before, by their places in the list.
 ///
 /// # Errors

@@ -33,7 +33,7 @@ type Columns = (
     String,
     String,
     String,
-    (Option<String>, String, String),
+    (Option<String>, Option<String>, String, String),
 );
 
 /// A row without its verdict.
@@ -53,7 +53,7 @@ fn row(columns: Columns) -> FailureRow {
         access,
         carrier,
         signal,
-        (source, event, org_path),
+        (source, told, event, org_path),
     ) = columns;
     FailureRow {
         terminal_id,
@@ -71,6 +71,7 @@ fn row(columns: Columns) -> FailureRow {
         carrier,
         signal,
         event: serde_json::from_str(&event).unwrap_or_default(),
+        told: told.and_then(|told| serde_json::from_str(&told).ok()),
         source,
         verdict: None,
         org_path,
@@ -94,7 +95,12 @@ macro_rules! columns {
             failures::access,
             failures::carrier,
             failures::signal,
-            (imported_failures::source.nullable(), failures::event, failures::org_path),
+            (
+                imported_failures::source.nullable(),
+                imported_failures::told_event.nullable(),
+                failures::event,
+                failures::org_path,
+            ),
         )
     };
 }

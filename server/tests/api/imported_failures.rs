@@ -8,6 +8,7 @@ use tillward_server::{checkin, db};
 use crate::check_in::{check_in, failure, terminal};
 use crate::fixtures::{admin, headquarters, operator, organization};
 use crate::harness::{TestServer, on_each_database, wait_until};
+use crate::told_first::bring_home;
 
 const SN: &str = "IMPSN00001";
 
@@ -32,12 +33,12 @@ fn item(server: &TestServer, trace_no: &str) -> Value {
     })
 }
 
-fn take(server: &TestServer, token: &str, items: Value) -> Value {
+pub fn take(server: &TestServer, token: &str, items: Value) -> Value {
     server.post("/api/v1/failures", token, &json!({ "failures": items })).expect(200).json()
 }
 
 /// Failures, exposures and outcomes in all cells.
-fn cells(server: &TestServer) -> (i64, i64, Vec<(String, i64)>) {
+pub fn cells(server: &TestServer) -> (i64, i64, Vec<(String, i64)>) {
     let read: Result<_, db::Error> = server.block_on(server.state.db.read(|conn| {
         let rows: Vec<(i64, i64)> =
             cohort_cells::table.select((cohort_cells::failures, cohort_cells::exposures)).load(conn)?;
@@ -51,7 +52,7 @@ fn cells(server: &TestServer) -> (i64, i64, Vec<(String, i64)>) {
 }
 
 /// Transactions that went well and that failed, in all cells.
-fn transactions(server: &TestServer) -> (i64, i64) {
+pub fn transactions(server: &TestServer) -> (i64, i64) {
     let read: Result<_, db::Error> = server.block_on(server.state.db.read(|conn| {
         let columns = (cohort_cells::transactions_ok, cohort_cells::transactions_failed);
         Ok(cohort_cells::table.select(columns).load::<(i64, i64)>(conn)?)
@@ -190,13 +191,7 @@ fn what_the_terminal_reported_itself_is_not_taken_again() {
             "sn": sn, "occurred_at_ms": at_ms + 5_000, "transaction": "sale", "response_code": "91",
             "batch_no": "9", "trace_no": "321",
         });
-        let move_home: Result<(), db::Error> = server.block_on(server.state.db.write(|conn| {
-            use tillward_server::db::schema::terminals;
-            let root = tillward_server::organizations::headquarters(conn)?.expect("it was set up");
-            diesel::update(terminals::table.find(7)).set(terminals::org_path.eq(root.path)).execute(conn)?;
-            Ok(())
-        }));
-        move_home.unwrap();
+        bring_home(server);
         let mut other_day = item.clone();
         other_day["occurred_at_ms"] = json!(at_ms - 2 * 86_400_000);
         let taken = take(server, &token, json!([item, other_day]));
@@ -214,13 +209,7 @@ fn what_was_reported_for_a_terminal_is_not_counted_again_when_it_reports_by_itse
     on_each_database(|server| {
         let token = admin(server);
         let terminal = terminal(server, 7);
-        let move_home: Result<(), db::Error> = server.block_on(server.state.db.write(|conn| {
-            use tillward_server::db::schema::terminals;
-            let root = tillward_server::organizations::headquarters(conn)?.expect("it was set up");
-            diesel::update(terminals::table.find(7)).set(terminals::org_path.eq(root.path)).execute(conn)?;
-            Ok(())
-        }));
-        move_home.unwrap();
+        bring_home(server);
         let mut first = check_in(1, 1);
         first["transactions"] = json!({"ok": 1, "failed": 0});
         terminal.send(server, &first).expect(200);
@@ -256,7 +245,7 @@ fn what_was_reported_for_a_terminal_is_not_counted_again_when_it_reports_by_itse
         assert!(outcomes.iter().all(|(outcome, _)| outcome == "code:91"), "{outcomes:?}");
         assert_eq!((failures, outcomes.iter().map(|(_, n)| n).sum::<i64>()), (3, 3), "one firmware is known, one not");
         let listed = server.get("/api/v1/failures?terminal_id=7", &token).expect(200).json();
-        assert_eq!(listed["items"].as_array().unwrap().len(), 3, "two reported for it, one by itself");
+        assert_eq!(listed["items"].as_array().unwrap().len(), 3, "two told of before, one not");
         let totals = server.block_on(server.state.db.read(checkin::totals)).unwrap();
         assert_eq!((totals.failures, totals.state_failures), (3, 3), "its own row says what it sent");
     });

@@ -41,5 +41,6 @@ mod releases;
 mod rollouts;
 mod seed;
 mod terminals;
+mod told_first;
 mod verdicts;
 mod world;

@@ -13,6 +13,7 @@ mod rows;
 pub(super) mod slots;
 mod sqlite;
 mod statements;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -26,8 +27,7 @@ use super::{Cells, Pending, Refused};
 use crate::clock::Now;
 use crate::db::schema::{terminal_manifests, terminal_states, terminals};
 use crate::db::{self, Conn, Db};
-use crate::failures::imported::ByTerminal;
-use crate::failures::{self, fleet};
+use crate::failures::{fleet, imported as told_of};
 use crate::profiles::{self, DriftChange, DriftNoted, Watch};
 use crate::rollouts::{self, TerminalFailure};
 use cohort::{Cell, Cohort};
@@ -137,6 +137,9 @@ impl Writer {
 
     /// Writes `batch`; one answer for each, in order. A terminal that is in the batch twice is written in two rounds.
     pub(super) fn write(&mut self, conn: &mut Conn, batch: &[Pending], now: Now) -> Result<Answers, db::Error> {
+        if batch.iter().flat_map(|pending| &pending.check_in.failures).any(told_of::may_be_told) {
+            told_of::report_beside(conn)?;
+        }
         let mut answers: Vec<Option<Result<CheckInAnswer, Refused>>> = batch.iter().map(|_| None).collect();
         let mut left: Vec<usize> = (0..batch.len()).collect();
         // Oldest first, also when a terminal's two reports arrived out of order.
@@ -224,7 +227,7 @@ impl Writer {
 
     /// Adds what was counted to samples, cells and failures, and tells the rollouts.
     fn fold(&mut self, conn: &mut Conn, counted: &[Counted<'_>], now: Now) -> Result<(), db::Error> {
-        let told = told_before(conn, counted)?;
+        let told = told::before(conn, counted)?;
         let (cells, mut additions) = self.sum(counted, &told, now);
         let hour_ms = now.hour_ms();
         for (&id, (cohort, cell)) in &cells {
@@ -244,6 +247,7 @@ impl Writer {
             Conn::Sqlite(sqlite) => sqlite::add(sqlite, &additions)?,
             Conn::Postgres(postgres) => postgres::add(postgres, &additions)?,
         }
+        told::complete(conn, counted, &told, now)?;
         metrics::counter!("tillward_check_ins_counted_total").increment(u64::try_from(counted.len()).unwrap_or(0));
         let mut manifests = Vec::new();
         for &Counted { pending, ref registry, .. } in counted {
@@ -280,12 +284,12 @@ impl Writer {
     fn sum<'a>(
         &self,
         counted: &'a [Counted<'_>],
-        told: &HashSet<(i64, String)>,
+        told: &told::Told,
         now: Now,
     ) -> (BTreeMap<i64, (Cohort, Cell)>, Additions<'a>) {
         let mut cells: BTreeMap<i64, (Cohort, Cell)> = BTreeMap::new();
         let mut additions = Additions::default();
-        let is_new = |id: i64, failure: &Failure| told.is_empty() || !told.contains(&(id, failure.id.clone()));
+        let is_new = |id: i64, failure: &Failure| told.is_empty() || !told.contains_key(&(id, failure.id.clone()));
         for Counted { pending, registry, is_sampled, .. } in counted {
             let id = match self.cells {
                 Cells::Kept => {
@@ -353,18 +357,6 @@ fn next_check_in_s(terminal: TerminalId, interval_s: u32, now: Now) -> u32 {
         wait_ms += interval_ms;
     }
     u32::try_from((wait_ms + 999) / 1_000).unwrap_or(interval_s).max(1)
-}
-
-/// Failures that organizations reported for their terminals before (rule R0): those are stored and counted already.
-fn told_before(conn: &mut Conn, counted: &[Counted<'_>]) -> Result<HashSet<(i64, String)>, db::Error> {
-    let failures: Vec<ByTerminal<'_>> = counted
-        .iter()
-        .flat_map(|one| {
-            let (terminal_id, utc_offset_min) = (one.registry.id, one.registry.utc_offset_min);
-            one.pending.check_in.failures.iter().map(move |failure| ByTerminal { terminal_id, utc_offset_min, failure })
-        })
-        .collect();
-    if failures.is_empty() { Ok(HashSet::new()) } else { failures::imported::told_before(conn, &failures) }
 }
 
 /// Writes what the check-ins changed about drifts; nothing for terminals that take what they are told.

@@ -75,7 +75,9 @@ pub(super) fn take(
     rows: &[Row],
     now: Now,
 ) -> Result<Vec<Outcome>, db::Error> {
-    // First: its row's lock lets two servers take rows of one channel one after the other, each seeing what is known by then.
+    // Before anything is read: an organization may be telling of the same failures.
+    once::count_alone(conn)?;
+    // Then this: its row's lock lets two servers take rows of one channel one after the other, each seeing what is known by then.
     store::touch(conn, from.channel_id, now)?;
     let scope = Scope::subtree(from.org_path);
     let terminals = Terminals::of(conn, &scope, rows)?;

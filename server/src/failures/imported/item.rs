@@ -241,23 +241,73 @@ pub fn local_day(at_ms: i64, utc_offset_min: i64) -> i64 {
     at_ms.saturating_add(utc_offset_min.saturating_mul(60_000)).div_euclid(86_400_000)
 }
 
-/// What a transaction is called among those of its terminal: by batch, trace, day and kind (rule R0), and by reference
-/// number and day; as far as these are known, the surer name first.
-pub fn names(failure: &Failure, utc_offset_min: i64) -> Vec<String> {
+/// What a transaction is called among those of its terminal, as far as its numbers are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// By batch, trace, day and kind (rule R0), the surer name; several where the kind may be another one.
+    pub by_trace: Vec<String>,
+    /// By reference number and day.
+    pub by_reference: Option<String>,
+}
+
+impl Names {
+    /// All of them, the surer ones first.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.by_trace.iter().chain(&self.by_reference).map(String::as_str)
+    }
+
+    /// The same among the transactions of all terminals.
+    pub fn of_terminal(self, terminal_id: i64) -> Self {
+        let full = |name: String| format!("{terminal_id}|{name}");
+        Self { by_trace: self.by_trace.into_iter().map(full).collect(), by_reference: self.by_reference.map(full) }
+    }
+}
+
+/// What a transaction is called.
+pub fn names(failure: &Failure, utc_offset_min: i64) -> Names {
     let day = local_day(failure.occurred_at_ms, utc_offset_min);
     let by_trace = numbers(failure).map(|numbers| traced(numbers, day, failure.transaction));
-    by_trace.into_iter().chain(by_reference(failure, day)).collect()
+    Names { by_trace: by_trace.into_iter().collect(), by_reference: by_reference(failure, day) }
 }
 
 /// What the same transaction may be called by others: who does not know its kind calls it another one, which is no kind.
-pub fn names_elsewhere(failure: &Failure, utc_offset_min: i64) -> Vec<String> {
+pub fn names_elsewhere(failure: &Failure, utc_offset_min: i64) -> Names {
     let day = local_day(failure.occurred_at_ms, utc_offset_min);
     let kinds = match failure.transaction {
         TransactionType::Other => KINDS.to_vec(),
         known => vec![known, TransactionType::Other],
     };
     let by_trace = numbers(failure).map(|numbers| kinds.into_iter().map(move |kind| traced(numbers, day, kind)));
-    by_trace.into_iter().flatten().chain(by_reference(failure, day)).collect()
+    Names { by_trace: by_trace.into_iter().flatten().collect(), by_reference: by_reference(failure, day) }
+}
+
+/// A failure as its terminal reports it, with what only the organization knew that told of it before. How far it got and
+/// the code with it are the terminal's: a host's answer that never arrived is no answer there.
+pub fn completed(own: &Failure, told: &Failure) -> Failure {
+    let text = |own: &Option<String>, told: &Option<String>| own.clone().or_else(|| told.clone());
+    let transaction = match own.transaction {
+        TransactionType::Other => told.transaction,
+        known => known,
+    };
+    Failure {
+        id: told.id.clone(),
+        transaction,
+        entry: own.entry.or(told.entry),
+        amount_fen: own.amount_fen.or(told.amount_fen),
+        approved_fen: own.approved_fen.or(told.approved_fen),
+        batch_no: text(&own.batch_no, &told.batch_no),
+        trace_no: text(&own.trace_no, &told.trace_no),
+        ref_no: text(&own.ref_no, &told.ref_no),
+        retry_of: text(&own.retry_of, &told.retry_of),
+        merchant_no_sent: text(&own.merchant_no_sent, &told.merchant_no_sent),
+        terminal_no_sent: text(&own.terminal_no_sent, &told.terminal_no_sent),
+        merchant_no_resp: text(&own.merchant_no_resp, &told.merchant_no_resp),
+        merchant_name_resp: text(&own.merchant_name_resp, &told.merchant_name_resp),
+        reversal: own.reversal.or(told.reversal),
+        operator_action: own.operator_action.or(told.operator_action),
+        note: text(&own.note, &told.note),
+        ..own.clone()
+    }
 }
 
 /// Batch and trace. Leading zeros are a matter of who wrote the number; zeros alone are no trace.
@@ -359,7 +409,8 @@ mod tests {
             NewFailure { transaction, batch_no, trace_no, ref_no, ..item() }.parse(NOW_MS).unwrap()
         };
         let is_known = |new: &Failure, kept: &Failure| {
-            names_elsewhere(new, 480).iter().any(|name| names(kept, 480).contains(name))
+            let kept = names(kept, 480);
+            names_elsewhere(new, 480).all().any(|name| kept.all().any(|kept| kept == name))
         };
         let (sale, void) = (of(Some(TransactionType::Sale), None), of(Some(TransactionType::Void), None));
         let unsaid = of(None, None);
@@ -371,6 +422,40 @@ mod tests {
     }
 
     #[test]
+    fn the_terminals_own_report_stands_first_and_what_it_does_not_know_is_kept() {
+        let told = NewFailure {
+            id: Some("own-1".to_owned()),
+            transaction: Some(TransactionType::Sale),
+            amount_fen: Some(12_300),
+            ref_no: Some("032616123456".to_owned()),
+            merchant_name_resp: Some("shop".to_owned()),
+            note: Some("customer says so".to_owned()),
+            ..item()
+        };
+        let told = told.parse(NOW_MS).unwrap();
+        let own = NewFailure {
+            id: Some("e1".to_owned()),
+            occurred_at_ms: NOW_MS - 55_000,
+            response_code: None,
+            stage: Some(Stage::HostResp),
+            note: Some("no answer".to_owned()),
+            ..item()
+        };
+        let own = Failure { duration_ms: Some(60_000), in_update: Some(false), ..own.parse(NOW_MS).unwrap() };
+        let both = completed(&own, &told);
+        let expected = Failure {
+            id: "own-1".to_owned(),
+            transaction: TransactionType::Sale,
+            amount_fen: Some(12_300),
+            ref_no: told.ref_no.clone(),
+            merchant_name_resp: told.merchant_name_resp.clone(),
+            ..own
+        };
+        assert_eq!(both, expected, "moment, stage, code, note and condition are the terminal's");
+        both.check().unwrap();
+    }
+
+    #[test]
     fn one_transaction_is_known_again_whoever_wrote_its_numbers() {
         let numbered = |batch: &str, trace: &str, at_ms| {
             let (batch_no, trace_no) = (Some(batch.to_owned()), Some(trace.to_owned()));
@@ -378,12 +463,12 @@ mod tests {
         };
         let one = numbered("000012", "000345", NOW_MS - 60_000);
         let key = names(&one, 480);
-        assert_eq!(key.len(), 1);
+        assert_eq!(key.all().count(), 1);
         assert_eq!(names(&numbered("12", "345", NOW_MS - 90_000), 480), key);
         assert_ne!(names(&numbered("12", "346", NOW_MS - 60_000), 480), key);
         assert_ne!(names(&numbered("12", "345", NOW_MS - 86_460_000), 480), key);
-        assert_eq!(names(&item().parse(NOW_MS).unwrap(), 480), [] as [String; 0]);
-        assert_eq!(names(&numbered("12", "000000", NOW_MS), 480), [] as [String; 0], "no trace was given yet");
+        assert_eq!(names(&item().parse(NOW_MS).unwrap(), 480), Names::default());
+        assert_eq!(names(&numbered("12", "000000", NOW_MS), 480), Names::default(), "no trace was given yet");
         // 15:59:59 and 16:00:00 UTC are two days in China.
         assert_ne!(local_day(57_599_000, 480), local_day(57_600_000, 480));
     }

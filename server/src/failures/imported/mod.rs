@@ -2,8 +2,9 @@
 //!
 //! They are stored like a terminal's own, marked by their source, and counted in the cells of their hour. The same event
 //! comes in once: by its id on the terminal, by batch, trace, day and kind (rule R0), and by reference number and day, also
-//! when the terminal itself reported it before; when it does so later, by the first of these names that was known here. What a channel told of before is stored, and counted already. A
-//! bad item is refused by name and costs no other.
+//! when the terminal itself reported it before; when it does so later, its own report takes the place of what was told, and
+//! counts nothing. What a channel told of before is stored, and counted already. A bad item is refused by name and costs no
+//! other.
 
 mod fields;
 pub mod http;
@@ -20,7 +21,9 @@ use tillward_protocol::FieldError;
 use tillward_protocol::failure::Failure;
 
 pub use intake::Intake;
-pub use item::NewFailure;
+pub use item::{NewFailure, completed};
+pub(super) use store::count_alone;
+pub(crate) use store::report_beside;
 
 use crate::audit::{self, Actor, Deed};
 use crate::checkin::{self, Counting, ImportedFailure};
@@ -103,7 +106,7 @@ struct Good {
     index: usize,
     terminal: usize,
     failure: Failure,
-    dedup_key: Option<String>,
+    names: item::Names,
 }
 
 /// What became of an item.
@@ -160,6 +163,9 @@ fn keep(
 ) -> Result<Vec<Fate>, db::Error> {
     let sn = |item: &Result<NewFailure, FieldError>| item.as_ref().map_or(String::new(), |item| clean_id(&item.sn));
     let sns: Vec<String> = items.iter().map(sn).collect();
+    // Before anything is read: what is not told yet stays so until this transaction is over.
+    store::tell_alone(conn)?;
+    count_alone(conn)?;
     let terminals = store::terminals(conn, scope, &sns)?;
     let by_sn: HashMap<&str, usize> =
         terminals.iter().enumerate().map(|(index, terminal)| (terminal.sn.as_str(), index)).collect();
@@ -219,13 +225,8 @@ fn judge(
     sn.clone_into(&mut item.sn);
     let failure = item.parse(now.0)?;
     let offset_min = terminal.utc_offset_min.unwrap_or(UTC_OFFSET_MIN);
-    let dedup_key = item::names(&failure, offset_min).first().map(|name| dedup_key(terminal.known.id, name));
-    Ok(Good { index, terminal: place, failure, dedup_key })
-}
-
-/// What a transaction of a terminal is marked by.
-fn dedup_key(terminal_id: i64, name: &str) -> String {
-    format!("{terminal_id}|{name}")
+    let names = item::names(&failure, offset_min).of_terminal(terminal.known.id);
+    Ok(Good { index, terminal: place, failure, names })
 }
 
 /// Those that are not stored yet; they are marked as imported.
@@ -250,7 +251,7 @@ fn fresh(
         let key = (terminal.known.id, good.failure.id.clone());
         let is_known = stored.contains(&key)
             || reported.has(conn, terminal, &good)?
-            || !store::mark(conn, &key, good.dedup_key.as_deref(), origin, now)?;
+            || !store::mark(conn, &key, &good.names, origin, now)?;
         if !is_known {
             stored.insert(key);
             reported.add(terminal, &good);
@@ -269,7 +270,7 @@ impl Reported {
     fn has(&mut self, conn: &mut Conn, terminal: &store::Terminal, good: &Good) -> Result<bool, db::Error> {
         let offset_min = terminal.utc_offset_min.unwrap_or(UTC_OFFSET_MIN);
         let wanted = item::names_elsewhere(&good.failure, offset_min);
-        if wanted.is_empty() {
+        if wanted == item::Names::default() {
             return Ok(false);
         }
         let day = item::local_day(good.failure.occurred_at_ms, offset_min);
@@ -281,10 +282,11 @@ impl Reported {
                 let ids = [terminal.known.id];
                 let events = store::events_between(conn, &ids, from_ms, from_ms + 86_400_000, EVENTS_MAX)?;
                 let known = events.iter().filter_map(|(_, event)| serde_json::from_str::<Failure>(event).ok());
-                place.insert(known.flat_map(|known| item::names(&known, offset_min)).collect())
+                let names = known.map(|known| item::names(&known, offset_min));
+                place.insert(names.flat_map(|names| names.all().map(str::to_owned).collect::<Vec<_>>()).collect())
             }
         };
-        Ok(wanted.iter().any(|name| known.contains(name)))
+        Ok(wanted.all().any(|name| known.contains(name)))
     }
 
     /// It is stored from now on.
@@ -292,7 +294,7 @@ impl Reported {
         let offset_min = terminal.utc_offset_min.unwrap_or(UTC_OFFSET_MIN);
         let day = item::local_day(good.failure.occurred_at_ms, offset_min);
         if let Some(known) = self.0.get_mut(&(terminal.known.id, day)) {
-            known.extend(item::names(&good.failure, offset_min));
+            known.extend(item::names(&good.failure, offset_min).all().map(str::to_owned));
         }
     }
 }
@@ -308,25 +310,30 @@ pub struct ByTerminal<'a> {
     pub failure: &'a Failure,
 }
 
-/// Which of these failures, that terminals report by themselves, an organization reported for them before: terminal and
-/// event. One read for all that have numbers, none for others.
+/// Whether an organization may have reported this failure: only those with numbers are known again.
+pub fn may_be_told(failure: &Failure) -> bool {
+    item::names(failure, UTC_OFFSET_MIN) != item::Names::default()
+}
+
+/// Which of these failures, that terminals report by themselves, an organization reported for them before: the event that
+/// is kept, by terminal and event. One read for each kind of names that they have, none without numbers.
 ///
 /// # Errors
 /// [`db::Error`].
-pub fn told_before(conn: &mut Conn, failures: &[ByTerminal<'_>]) -> Result<HashSet<(i64, String)>, db::Error> {
-    let keys = |of: &ByTerminal<'_>| -> Vec<String> {
+pub fn told_before(conn: &mut Conn, failures: &[ByTerminal<'_>]) -> Result<HashMap<(i64, String), String>, db::Error> {
+    let names = |of: &ByTerminal<'_>| {
         let names = item::names_elsewhere(of.failure, of.utc_offset_min.unwrap_or(UTC_OFFSET_MIN));
-        names.iter().map(|name| dedup_key(of.terminal_id, name)).collect()
+        names.of_terminal(of.terminal_id)
     };
-    let named: Vec<(&ByTerminal<'_>, Vec<String>)> =
-        failures.iter().map(|of| (of, keys(of))).filter(|(_, keys)| !keys.is_empty()).collect();
-    if named.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let all: Vec<&str> = named.iter().flat_map(|(_, keys)| keys).map(String::as_str).collect();
-    let marked = store::marked(conn, &all)?;
-    let told = named.iter().filter(|(_, keys)| keys.iter().any(|key| marked.contains(key)));
-    Ok(told.map(|(of, _)| (of.terminal_id, of.failure.id.clone())).collect())
+    let named: Vec<(&ByTerminal<'_>, item::Names)> = failures.iter().map(|of| (of, names(of))).collect();
+    let traces: Vec<&str> = named.iter().flat_map(|(_, names)| &names.by_trace).map(String::as_str).collect();
+    let references: Vec<&str> = named.iter().filter_map(|(_, names)| names.by_reference.as_deref()).collect();
+    let marked = store::marked(conn, &traces, &references)?;
+    let told = named.iter().filter_map(|(of, names)| {
+        let kept = names.all().find_map(|name| marked.get(name))?;
+        Some(((of.terminal_id, of.failure.id.clone()), kept.clone()))
+    });
+    Ok(told.collect())
 }
 
 /// Failures of terminals in a time, as far as they can be read; some thousand at most.

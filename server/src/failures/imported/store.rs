@@ -1,10 +1,12 @@
 //! SQL of imported failures.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
-use super::Origin;
+use super::{Origin, item};
 use crate::checkin::KnownTerminal;
 use crate::clock::Now;
 use crate::db::schema::{failures, imported_failures, terminal_states, terminals};
@@ -86,15 +88,63 @@ pub(super) fn events_between(
         .load(conn)?)
 }
 
-/// Which of these keys are marked. By `imported_failures_by_key`.
-pub(super) fn marked(conn: &mut Conn, keys: &[&str]) -> Result<HashSet<String>, db::Error> {
-    let mut marked = HashSet::new();
-    for keys in keys.chunks(KEYS_MAX) {
-        let rows: Vec<Option<String>> = imported_failures::table
-            .filter(imported_failures::dedup_key.eq_any(keys))
-            .select(imported_failures::dedup_key)
-            .load(conn)?;
-        marked.extend(rows.into_iter().flatten());
+/// PostgreSQL's advisory lock under which organizations tell of failures ("told" in base 36).
+const TOLD_LOCK: i64 = 1_384_897;
+/// The same, under which payments are counted of terminals that do not call ("count" in base 36).
+const COUNT_LOCK: i64 = 21_314_873;
+
+/// Nobody else tells of failures, and no terminal reports numbered ones, until this transaction is over: one that is told
+/// by both at two servers would be counted twice. To be taken before anything is read. On SQLite the one writer thread is
+/// lock enough.
+pub(super) fn tell_alone(conn: &mut Conn) -> Result<(), db::Error> {
+    wait_for(conn, "pg_advisory_xact_lock", TOLD_LOCK)
+}
+
+/// Nobody else counts what channels and organizations tell of terminals that do not call, until this transaction is over.
+/// Who [tells](tell_alone) takes that lock first.
+///
+/// # Errors
+/// [`db::Error`].
+pub(in crate::failures) fn count_alone(conn: &mut Conn) -> Result<(), db::Error> {
+    wait_for(conn, "pg_advisory_xact_lock", COUNT_LOCK)
+}
+
+/// Terminals report numbered failures beside each other, but not while somebody [tells](tell_alone) of them.
+///
+/// # Errors
+/// [`db::Error`].
+pub(crate) fn report_beside(conn: &mut Conn) -> Result<(), db::Error> {
+    wait_for(conn, "pg_advisory_xact_lock_shared", TOLD_LOCK)
+}
+
+fn wait_for(conn: &mut Conn, take: &str, lock: i64) -> Result<(), db::Error> {
+    if let Conn::Postgres(c) = conn {
+        let _: bool = diesel::select(sql::<Bool>(&format!("{take}({lock}) IS NOT NULL"))).get_result(c)?;
+    }
+    Ok(())
+}
+
+/// The events that are marked by these names. By `imported_failures_by_key` and `imported_failures_by_ref`.
+pub(super) fn marked(
+    conn: &mut Conn,
+    traces: &[&str],
+    references: &[&str],
+) -> Result<HashMap<String, String>, db::Error> {
+    let mut marked: HashMap<String, String> = HashMap::new();
+    let mut keep = |rows: Vec<(Option<String>, String)>| {
+        marked.extend(rows.into_iter().filter_map(|(name, event_id)| Some((name?, event_id))));
+    };
+    for names in traces.chunks(KEYS_MAX) {
+        let rows = imported_failures::table
+            .filter(imported_failures::dedup_key.eq_any(names))
+            .select((imported_failures::dedup_key, imported_failures::event_id));
+        keep(rows.load(conn)?);
+    }
+    for names in references.chunks(KEYS_MAX) {
+        let rows = imported_failures::table
+            .filter(imported_failures::ref_key.eq_any(names))
+            .select((imported_failures::ref_key, imported_failures::event_id));
+        keep(rows.load(conn)?);
     }
     Ok(marked)
 }
@@ -103,7 +153,7 @@ pub(super) fn marked(conn: &mut Conn, keys: &[&str]) -> Result<HashSet<String>, 
 pub(super) fn mark(
     conn: &mut Conn,
     (terminal_id, event_id): &(i64, String),
-    dedup_key: Option<&str>,
+    names: &item::Names,
     origin: &Origin,
     now: Now,
 ) -> Result<bool, db::Error> {
@@ -111,7 +161,8 @@ pub(super) fn mark(
         imported_failures::terminal_id.eq(terminal_id),
         imported_failures::event_id.eq(event_id),
         imported_failures::source.eq(origin.source.as_str()),
-        imported_failures::dedup_key.eq(dedup_key),
+        imported_failures::dedup_key.eq(names.by_trace.first()),
+        imported_failures::ref_key.eq(&names.by_reference),
         imported_failures::import_id.eq(&origin.import_id),
         imported_failures::created_by.eq(&origin.created_by),
         imported_failures::created_at_ms.eq(now.0),
@@ -152,15 +203,28 @@ mod tests {
             .write(|conn| {
                 let origin = Origin { source: Source::Rest, import_id: None, created_by: "somebody".to_owned() };
                 let keys: Vec<String> = (0..40_000).map(|n| format!("key{n}")).collect();
+                let references: Vec<String> = (0..40_000).map(|n| format!("ref{n}")).collect();
                 for n in [0, 9_999, 10_000, 39_999] {
-                    assert!(mark(conn, &(7, format!("event{n}")), keys.get(n).map(String::as_str), &origin, Now(1))?);
+                    let names = item::Names {
+                        by_trace: keys.get(n).cloned().into_iter().collect(),
+                        by_reference: references.get(n).cloned(),
+                    };
+                    assert!(mark(conn, &(7, format!("event{n}")), &names, &origin, Now(1))?);
+                    let other = item::Names { by_trace: vec![format!("other{n}")], ..names };
+                    assert!(
+                        !mark(conn, &(7, format!("other{n}")), &other, &origin, Now(1))?,
+                        "one of both names is enough"
+                    );
                 }
                 let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-                marked(conn, &keys)
+                let references: Vec<&str> = references.iter().map(String::as_str).collect();
+                marked(conn, &keys, &references)
             })
             .await;
-        let found: Result<HashSet<String>, db::Error> = found;
-        let expected = ["key0", "key9999", "key10000", "key39999"].map(str::to_owned);
-        assert_eq!(found.unwrap(), HashSet::from(expected));
+        let found: Result<HashMap<String, String>, db::Error> = found;
+        let expected = [0, 9_999, 10_000, 39_999]
+            .into_iter()
+            .flat_map(|n| ["key", "ref"].map(|kind| (format!("{kind}{n}"), format!("event{n}"))));
+        assert_eq!(found.unwrap(), expected.collect());
     }
 }

@@ -13,6 +13,7 @@ use crate::failures::classify::{
 };
 use crate::failures::feed::Result as Shows;
 use crate::failures::feed::store::Transaction;
+use crate::failures::once;
 use crate::failures::verdicts::{self, InForce, NewVerdict, Source};
 use crate::merchants::numbers::{self, Seen};
 
@@ -42,6 +43,9 @@ fn batch(conn: &mut Conn, now: Now) -> Result<bool, db::Error> {
     let mut due = store::due(conn, now, BATCH)?;
     if due.is_empty() {
         return Ok(false);
+    }
+    if due.iter().any(|payment| payment.terminal_id.is_none()) {
+        once::count_alone(conn)?;
     }
     late::resolve(conn, &mut due)?;
     let known = Known::read(conn, &due)?;

@@ -56,7 +56,7 @@ pub async fn pass(db: &Db, now: Now) -> Result<Left, db::Error> {
     for _ in 0..BATCHES_MAX {
         let Some(batch) = db.read(move |conn| read(conn, now)).await? else {
             look_again(db, now).await?;
-            return Ok(Left::Nothing);
+            return judge_completed(db, now).await;
         };
         let began = Instant::now();
         if !db.write(move |conn| write(conn, &batch, now)).await? {
@@ -147,6 +147,26 @@ async fn look_again(db: &Db, now: Now) -> Result<(), db::Error> {
         }
         super::record_all(conn, &batch.verdicts, now)?;
         Ok(())
+    })
+    .await
+}
+
+/// Judges the failures again that an organization had told of before their terminals reported them: in place of what was
+/// said of them, which stays beside it, or for the first time where the pass has not come so far.
+async fn judge_completed(db: &Db, now: Now) -> Result<Left, db::Error> {
+    db.write(move |conn| {
+        let found = store::completed(conn, BATCH)?;
+        let n = found.len();
+        let mut failures = Vec::with_capacity(n);
+        for (failure, completed_ms) in found {
+            // Another server may have been faster, and the terminal may have told more meanwhile.
+            if store::judges(conn, &failure, completed_ms)? {
+                failures.push(failure);
+            }
+        }
+        let verdicts = judge(conn, failures)?;
+        super::put_all(conn, &verdicts, now)?;
+        Ok(if i64::try_from(n).is_ok_and(|n| n == BATCH) { Left::More } else { Left::Nothing })
     })
     .await
 }

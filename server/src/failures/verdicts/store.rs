@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::view::{VerdictFilter, VerdictKey};
 use super::{CountKey, EARLIER_MAX, NewVerdict, Source, Summary};
 use crate::clock::Now;
-use crate::db::schema::{failures, settings, terminals, verdict_counts, verdicts};
+use crate::db::schema::{failures, imported_failures, settings, terminals, verdict_counts, verdicts};
 use crate::db::{self, Conn};
 use crate::failures::classify::{FindingKind, Judgement, Severity};
 use crate::on_backend;
@@ -119,6 +119,31 @@ pub(super) fn overlooked(
         .select(failure_columns!())
         .load(conn)?;
     Ok(rows)
+}
+
+/// Failures that an organization had told of and that their terminals have reported since, in the order of their keys, each
+/// with when it was. By `imported_failures_completed`.
+pub(super) fn completed(conn: &mut Conn, limit: i64) -> Result<Vec<(FailureIn, i64)>, db::Error> {
+    let own = imported_failures::terminal_id
+        .eq(failures::terminal_id)
+        .and(imported_failures::event_id.eq(failures::event_id));
+    let rows: Vec<(FailureIn, Option<i64>)> = imported_failures::table
+        .inner_join(failures::table.on(own))
+        .filter(imported_failures::completed_ms.is_not_null())
+        .order((imported_failures::terminal_id, imported_failures::event_id))
+        .limit(limit)
+        .select((failure_columns!(), imported_failures::completed_ms))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(failure, at_ms)| Some((failure, at_ms?))).collect())
+}
+
+/// Takes such a failure on to be judged; `false` when it is judged by now, or has been reported once more.
+pub(super) fn judges(conn: &mut Conn, failure: &FailureIn, completed_ms: i64) -> Result<bool, db::Error> {
+    let mark = imported_failures::table
+        .find((failure.terminal_id, &failure.event_id))
+        .filter(imported_failures::completed_ms.eq(completed_ms));
+    let taken = diesel::update(mark).set(imported_failures::completed_ms.eq(None::<i64>)).execute(conn)?;
+    Ok(taken == 1)
 }
 
 /// Which failures are judged again.

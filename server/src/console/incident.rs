@@ -3,20 +3,23 @@
 use actix_web::{HttpResponse, web};
 use askama::Template;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::evidence::{self, EvidenceView};
 use super::explain;
 use super::form::Form;
 use super::incidents::{LevelTag, status, title};
 use super::organizations;
+use super::rollout_evidence;
 use super::shell::{self, Shell};
 use super::status::{Status, Tone};
 use super::switches;
 use crate::alerts::{Alert, AlertState};
 use crate::db::Conn;
+use crate::failures::halts;
 use crate::failures::incidents::state::{Event, step};
 use crate::failures::incidents::{
-    self, Act, Filter, Incident, IncidentDetail, NOTE_CHARS_MAX, State as IncidentState, TimelineEntry,
+    self, Act, Filter, Incident, IncidentDetail, Kind, NOTE_CHARS_MAX, State as IncidentState, TimelineEntry,
 };
 use crate::http::State;
 use crate::http::auth::Acting;
@@ -24,6 +27,7 @@ use crate::http::body::Path;
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission, Scope};
+use crate::rollouts::Evidence;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     let read = Access::Page(Permission::IncidentsRead);
@@ -73,7 +77,12 @@ struct IncidentPage {
     may_note: bool,
     note_chars_max: usize,
     /// What stands above the evidence.
-    lead: Option<String>,
+    leads: Vec<String>,
+    /// Whether what failed was too much to be explained in time: then the way there stands here.
+    is_beyond_looking: bool,
+    /// What a gate said that stopped a rollout or a part of it.
+    gate: Option<rollout_evidence::EvidenceView>,
+    /// The rest.
     evidence: EvidenceView,
     facts: Vec<(String, String)>,
     rollout_id: Option<i64>,
@@ -155,6 +164,8 @@ fn assemble(
         |event| may_write && IncidentState::parse(&incident.state).is_some_and(|state| step(state, event).is_ok());
     let listed = i64::try_from(detail.terminals.len()).unwrap_or(i64::MAX);
     let beyond = incident.affected.saturating_sub(listed);
+    let judged = judged(incident, &detail.evidence);
+    let above = switches::above_evidence(&shell, &detail.evidence).or_else(|| explain::of_halt(&shell, &detail.evidence));
     IncidentPage {
         id: incident.id,
         title: title(&shell, incident),
@@ -167,8 +178,17 @@ fn assemble(
         may_resolve: may(Event::Resolve),
         may_note: may(Event::Note),
         note_chars_max: NOTE_CHARS_MAX,
-        lead: switches::above_evidence(&shell, &detail.evidence).or_else(|| explain::of_halt(&shell, &detail.evidence)),
-        evidence: evidence::view(&shell, &detail.evidence),
+        leads: judged.iter().map(|gate| rollout_evidence::halted_by(&shell, gate)).chain(above).collect(),
+        is_beyond_looking: detail.evidence.get(halts::LOCALIZED).is_some_and(|found| found == halts::TOO_MUCH)
+            && shell.may(Permission::FailuresRead),
+        gate: judged.as_ref().map(|gate| rollout_evidence::view(&shell, gate)),
+        evidence: match &judged {
+            None => evidence::view(&shell, &detail.evidence),
+            Some(gate) => EvidenceView {
+                raw: evidence::view(&shell, &detail.evidence).raw,
+                ..evidence::view(&shell, &beside(&detail.evidence, gate))
+            },
+        },
         facts: facts(&shell, &detail, organization),
         rollout_id: incident.rollout_id.filter(|_| shell.may(Permission::RolloutsRead)),
         terminals_beyond: (beyond > 0 && listed > 0).then(|| shell.count("incident-terminals-beyond", &beyond)),
@@ -182,6 +202,20 @@ fn assemble(
         terminals: detail.terminals.into_iter().map(|terminal| terminal.sn).collect(),
         shell,
     }
+}
+
+/// The gate's judgement where one stopped something: it is shown as on the rollout's own page.
+fn judged(incident: &Incident, evidence: &Value) -> Option<Evidence> {
+    let kinds = [Kind::RolloutHalted, Kind::RolloutScopeStopped];
+    let is_gates = kinds.iter().any(|kind| kind.as_str() == incident.kind);
+    is_gates.then(|| Evidence::deserialize(evidence).ok()).flatten()
+}
+
+/// What an incident's evidence says beside the gate's judgement.
+fn beside(evidence: &Value, gate: &Evidence) -> Value {
+    let shown = serde_json::to_value(gate).unwrap_or_default();
+    let members = evidence.as_object().into_iter().flatten();
+    members.filter(|(name, _)| shown.get(name).is_none()).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn facts(shell: &Shell, detail: &IncidentDetail, organization: String) -> Vec<(String, String)> {

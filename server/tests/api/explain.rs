@@ -8,8 +8,9 @@ use tillward_server::failures::incidents::{self, Filter, Kind, Level, NewInciden
 use tillward_server::failures::localize::{GAIN_MIN, Predicate, explain as localize};
 use tillward_server::failures::{self, Found, Overview, Question, WATCH_INTERVAL_MS, cells_file};
 use tillward_server::operators::{Caller, Scope};
+use tillward_server::rollouts::Evidence;
 
-use crate::check_in::{check_in, failure, terminal};
+use crate::check_in::{Terminal, check_in, failure, terminal};
 use crate::console::Browser;
 use crate::fixtures::{ADMIN, admin, headquarters, operator, organization};
 use crate::harness::{TestServer, on_each_database, wait_until};
@@ -21,16 +22,22 @@ fn scope() -> Scope {
 
 /// 4.2.0 over 2G fails; 4.2.0 elsewhere and 2G with 4.1.0 do not.
 fn fault(server: &TestServer) {
-    for id in 1..=48_i64 {
-        let terminal = terminal(server, id);
-        let firmware = if id % 2 == 0 { "4.2.0" } else { "4.1.0" };
-        let access = if id % 4 < 2 { "2g" } else { "4g" };
+    let terminals: Vec<Terminal> = (1..=48).map(|id| terminal(server, id)).collect();
+    fault_of(server, &terminals, "4.2.0", "2g");
+}
+
+/// This firmware over this access fails at these terminals, half of which have it and half of which are connected so.
+fn fault_of(server: &TestServer, terminals: &[Terminal], faulty: &str, weak: &str) {
+    for terminal in terminals {
+        let id = terminal.id;
+        let firmware = if id % 2 == 0 { faulty } else { "4.1.0" };
+        let access = if id % 4 < 2 { weak } else { "4g" };
         for seq in 1..=4_u32 {
             let mut body = check_in(1, seq);
             body["software"]["firmware"] = json!(firmware);
             body["condition"] = json!({"access": access, "plmn": "46000"});
             body["transactions"] = json!({"ok": 5, "failed": 0});
-            if (firmware == "4.2.0" && access == "2g") || (id == 3 && seq == 1) {
+            if (firmware == faulty && access == weak) || (id == 3 && seq == 1) {
                 body["failures"] = json!([failure(&format!("e{id}-{seq}"))]);
                 body["transactions"]["failed"] = json!(1);
             }
@@ -139,6 +146,43 @@ fn the_page_is_about_the_organization_that_its_address_names() {
         for address in ["/causes?organization_id=1000", "/failures/cells.csv?organization_id=1000"] {
             below.get(address).expect(422);
         }
+    });
+}
+
+#[test]
+fn each_organization_and_each_model_has_causes_of_its_own() {
+    on_each_database(|server| {
+        fault(server);
+        let token = admin(server);
+        let east = organization(server, &token, headquarters(server, &token), "EAST");
+        server.post("/api/v1/models", &token, &json!({"code": "demo-p2", "name": "P2"})).expect(201);
+        let terminals: Vec<Terminal> = (101..=148).map(|id| terminal(server, id)).collect();
+        sql(
+            server,
+            format!(
+                "UPDATE terminals SET model = 'demo-p2', organization_id = {east},
+                     org_path = (SELECT path FROM organizations WHERE id = {east}) WHERE id > 100"
+            ),
+        );
+        fault_of(server, &terminals, "5.0.0", "3g");
+        let browser = Browser::signed_in(server, ADMIN);
+        let (ours, theirs) = (["SN000004", "Firmware 4.2.0"], ["SN000104", "Firmware 5.0.0"]);
+        let shows = |browser: &Browser<'_>, query: &str, shown: &[&str], hidden: &[&str]| {
+            let page = browser.get(&format!("/causes{query}")).expect(200).text();
+            assert!(shown.iter().all(|text| page.contains(text)), "{query} {shown:?}: {page}");
+            assert!(!hidden.iter().any(|text| page.contains(text)), "{query} {hidden:?}: {page}");
+        };
+        shows(&browser, "", &[ours, theirs].concat(), &[]);
+        shows(&browser, "?organization_id=1000", &ours, &theirs);
+        shows(&browser, &format!("?organization_id={east}"), &theirs, &ours);
+        shows(&browser, "?model=demo-p1", &ours, &theirs);
+        shows(&browser, "?model=demo-p2", &[&theirs[..], &["48 of 192 samples failed"]].concat(), &ours);
+        shows(&browser, "?organization_id=1000&model=demo-p2", &["0 of 0 samples failed"], &[ours, theirs].concat());
+        let below = Browser::signed_in(server, &operator(server, &token, east, "org_ops").login);
+        shows(&below, "", &theirs, &ours);
+        let cells = below.get("/failures/cells.csv").expect(200).text();
+        let rows: Vec<&str> = cells.lines().skip(1).collect();
+        assert!(!rows.is_empty() && rows.iter().all(|row| row.contains(",demo-p2,")), "{cells}");
     });
 }
 
@@ -414,5 +458,35 @@ fn the_page_of_a_halt_says_in_words_what_explains_it() {
         let id = open(server, nothing);
         let page = browser.get(&format!("/incidents/{id}")).expect(200).text();
         assert!(page.contains("no condition stands out"), "{page}");
+    });
+}
+
+#[test]
+fn the_page_of_a_halt_shows_the_gates_judgement_as_the_rollouts_own_page_does() {
+    on_each_database(|server| {
+        let token = admin(server);
+        let home = server.get("/api/v1/organizations", &token).expect(200).json()["items"][0]["path"].clone();
+        let judged = Evidence {
+            verdict: "fail".to_owned(),
+            at_ms: server.clock.now().0,
+            e: 2_031.1,
+            e_max: 2_031.1,
+            threshold: 100.0,
+            e_outcome: 4_061.2,
+            started: 200,
+            failed: 11,
+            ..Evidence::default()
+        };
+        let mut evidence = serde_json::to_value(judged).unwrap();
+        evidence["localized"] = json!(failures::halts::TOO_MUCH);
+        let id = open(server, halted(home.as_str().unwrap(), evidence));
+        let page = Browser::signed_in(server, ADMIN).get(&format!("/incidents/{id}")).expect(200).text();
+        for text in ["verdict-word bad", "11 of 200", "2,031", "too much to look through", "<a href=\"/causes\">Why payments"] {
+            assert!(page.contains(text), "{text}: {page}");
+        }
+        for name in ["<dt>e outcome</dt>", "<dt>at ms</dt>", "<th scope=\"col\">at ms</th>"] {
+            assert!(!page.contains(name), "{name}: {page}");
+        }
+        assert!(page.contains("e_outcome"), "as it was recorded, it stands below");
     });
 }

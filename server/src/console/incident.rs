@@ -165,7 +165,8 @@ fn assemble(
     let listed = i64::try_from(detail.terminals.len()).unwrap_or(i64::MAX);
     let beyond = incident.affected.saturating_sub(listed);
     let judged = judged(incident, &detail.evidence);
-    let above = switches::above_evidence(&shell, &detail.evidence).or_else(|| explain::of_halt(&shell, &detail.evidence));
+    let above =
+        switches::above_evidence(&shell, &detail.evidence).or_else(|| explain::of_halt(&shell, &detail.evidence));
     IncidentPage {
         id: incident.id,
         title: title(&shell, incident),

@@ -152,19 +152,26 @@ fn the_page_is_about_the_organization_that_its_address_names() {
 #[test]
 fn each_organization_and_each_model_has_causes_of_its_own() {
     on_each_database(|server| {
-        fault(server);
+        let terminals = |from: i64| -> Vec<Terminal> { (from..from + 48).map(|id| terminal(server, id)).collect() };
+        let (in_the_west, in_the_east) = (terminals(1), terminals(101));
         let token = admin(server);
-        let east = organization(server, &token, headquarters(server, &token), "EAST");
+        let root = headquarters(server, &token);
+        let west = organization(server, &token, root, "WEST");
+        let east = organization(server, &token, root, "EAST");
         server.post("/api/v1/models", &token, &json!({"code": "demo-p2", "name": "P2"})).expect(201);
-        let terminals: Vec<Terminal> = (101..=148).map(|id| terminal(server, id)).collect();
+        let path =
+            |id: i64| format!("organization_id = {id}, org_path = (SELECT path FROM organizations WHERE id = {id})");
         sql(
             server,
             format!(
-                "UPDATE terminals SET model = 'demo-p2', organization_id = {east},
-                     org_path = (SELECT path FROM organizations WHERE id = {east}) WHERE id > 100"
+                "UPDATE terminals SET {} WHERE id < 100;
+                 UPDATE terminals SET model = 'demo-p2', {} WHERE id > 100;",
+                path(west),
+                path(east)
             ),
         );
-        fault_of(server, &terminals, "5.0.0", "3g");
+        fault_of(server, &in_the_west, "4.2.0", "2g");
+        fault_of(server, &in_the_east, "5.0.0", "3g");
         let browser = Browser::signed_in(server, ADMIN);
         let (ours, theirs) = (["SN000004", "Firmware 4.2.0"], ["SN000104", "Firmware 5.0.0"]);
         let shows = |browser: &Browser<'_>, query: &str, shown: &[&str], hidden: &[&str]| {
@@ -173,11 +180,13 @@ fn each_organization_and_each_model_has_causes_of_its_own() {
             assert!(!hidden.iter().any(|text| page.contains(text)), "{query} {hidden:?}: {page}");
         };
         shows(&browser, "", &[ours, theirs].concat(), &[]);
-        shows(&browser, "?organization_id=1000", &ours, &theirs);
+        shows(&browser, &format!("?organization_id={root}"), &[ours, theirs].concat(), &[]);
+        shows(&browser, &format!("?organization_id={west}"), &ours, &theirs);
         shows(&browser, &format!("?organization_id={east}"), &theirs, &ours);
         shows(&browser, "?model=demo-p1", &ours, &theirs);
         shows(&browser, "?model=demo-p2", &[&theirs[..], &["48 of 192 samples failed"]].concat(), &ours);
-        shows(&browser, "?organization_id=1000&model=demo-p2", &["0 of 0 samples failed"], &[ours, theirs].concat());
+        let of_neither = format!("?organization_id={west}&model=demo-p2");
+        shows(&browser, &of_neither, &["0 of 0 samples failed"], &[ours, theirs].concat());
         let below = Browser::signed_in(server, &operator(server, &token, east, "org_ops").login);
         shows(&below, "", &theirs, &ours);
         let cells = below.get("/failures/cells.csv").expect(200).text();
@@ -481,7 +490,9 @@ fn the_page_of_a_halt_shows_the_gates_judgement_as_the_rollouts_own_page_does() 
         evidence["localized"] = json!(failures::halts::TOO_MUCH);
         let id = open(server, halted(home.as_str().unwrap(), evidence));
         let page = Browser::signed_in(server, ADMIN).get(&format!("/incidents/{id}")).expect(200).text();
-        for text in ["verdict-word bad", "11 of 200", "2,031", "too much to look through", "<a href=\"/causes\">Why payments"] {
+        for text in
+            ["verdict-word bad", "11 of 200", "2,031", "too much to look through", "<a href=\"/causes\">Why payments"]
+        {
             assert!(page.contains(text), "{text}: {page}");
         }
         for name in ["<dt>e outcome</dt>", "<dt>at ms</dt>", "<th scope=\"col\">at ms</th>"] {

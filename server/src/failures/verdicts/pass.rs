@@ -154,10 +154,13 @@ async fn look_again(db: &Db, now: Now) -> Result<(), db::Error> {
 /// Judges the failures again that an organization had told of before their terminals reported them: in place of what was
 /// said of them, which stays beside it, or for the first time where the pass has not come so far.
 async fn judge_completed(db: &Db, now: Now) -> Result<Left, db::Error> {
+    let found = db.read(|conn| store::completed(conn, BATCH)).await?;
+    let left = if i64::try_from(found.len()).is_ok_and(|n| n == BATCH) { Left::More } else { Left::Nothing };
+    if found.is_empty() {
+        return Ok(left);
+    }
     db.write(move |conn| {
-        let found = store::completed(conn, BATCH)?;
-        let n = found.len();
-        let mut failures = Vec::with_capacity(n);
+        let mut failures = Vec::with_capacity(found.len());
         for (failure, completed_ms) in found {
             // Another server may have been faster, and the terminal may have told more meanwhile.
             if store::judges(conn, &failure, completed_ms)? {
@@ -166,7 +169,7 @@ async fn judge_completed(db: &Db, now: Now) -> Result<Left, db::Error> {
         }
         let verdicts = judge(conn, failures)?;
         super::put_all(conn, &verdicts, now)?;
-        Ok(if i64::try_from(n).is_ok_and(|n| n == BATCH) { Left::More } else { Left::Nothing })
+        Ok(left)
     })
     .await
 }

@@ -427,6 +427,7 @@ failure-yuan = CNY { $yuan }
 failure-duration = Duration
 failure-trace = Trace no.
 failure-note = Note
+failure-told = Told before by the organization
 failure-received = Received
 why-never = It has never been online: activate it with an activation code.
 why-not-enrolled = It is not activated: make an activation code and enter it on the terminal.

@@ -397,6 +397,7 @@ failure-yuan = { $yuan } 元
 failure-duration = 耗时
 failure-trace = 流水号
 failure-note = 说明
+failure-told = 机构此前的报告
 failure-received = 收到时间
 why-never = 这台终端还没有上线过：请用激活码完成激活。
 why-not-enrolled = 它还没有激活：请生成激活码，在终端上输入。

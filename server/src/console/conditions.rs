@@ -1,5 +1,6 @@
 //! Conditions and failures in words: what a terminal measured, as people say it.
 
+use serde::Deserialize;
 use tillward_protocol::condition::Condition;
 use tillward_protocol::failure::Failure;
 
@@ -101,6 +102,7 @@ pub(super) fn failure(shell: &Shell, row: &FailureRow) -> FailureView {
         groups.push(latency(shell, &event.condition));
     }
     groups.push(software(shell, row, event.as_ref()));
+    groups.extend(row.told.as_ref().and_then(|told| Some(told_before(shell, &Failure::deserialize(told).ok()?))));
     groups.retain(|group| !group.facts.is_empty());
     FailureView {
         at: shell.moments.absolute(row.occurred_at_ms),
@@ -146,14 +148,28 @@ fn with_unit<T: std::fmt::Display>(value: Option<T>, unit: &str) -> Option<Strin
     value.map(|value| format!("{value} {unit}"))
 }
 
+fn amount(shell: &Shell, amount_fen: Option<i64>) -> Option<String> {
+    let yuan = amount_fen.map(|fen| format!("{}.{:02}", fen / 100, (fen % 100).abs()));
+    yuan.map(|yuan| shell.with("failure-yuan", "yuan", yuan))
+}
+
+/// What an organization had told of a failure that the terminal reported later.
+fn told_before(shell: &Shell, told: &Failure) -> Group {
+    Facts::new(shell)
+        .add("failure-stage", Some(shell.word("stage", told.stage.as_str())))
+        .add("failure-response", told.response_code.clone())
+        .add("failure-transaction", Some(shell.word("transaction", told.transaction.as_str())))
+        .add("failure-amount", amount(shell, told.amount_fen))
+        .add("failure-note", told.note.clone())
+        .named("failure-told")
+}
+
 fn happened(shell: &Shell, row: &FailureRow, event: Option<&Failure>) -> Group {
-    let yuan = row.amount_fen.map(|fen| format!("{}.{:02}", fen / 100, (fen % 100).abs()));
-    let amount = yuan.map(|yuan| shell.with("failure-yuan", "yuan", yuan));
     Facts::new(shell)
         .add("failure-stage", Some(shell.word("stage", &row.stage)))
         .add("failure-response", row.response_code.clone())
         .add("failure-transaction", Some(shell.word("transaction", &row.transaction_type)))
-        .add("failure-amount", amount)
+        .add("failure-amount", amount(shell, row.amount_fen))
         .add("failure-duration", event.and_then(|event| with_unit(event.duration_ms, "ms")))
         .add("failure-trace", event.and_then(|event| event.trace_no.clone()))
         .add("failure-note", event.and_then(|event| event.note.clone()))

@@ -10,6 +10,7 @@ use tillward_server::db::{self, Conn};
 use tillward_server::failures::verdicts::{self, Left};
 
 use crate::check_in::{Terminal, check_in, failure, terminal};
+use crate::console::Browser;
 use crate::feed::{channel, counts, import, moment, terminals as register};
 use crate::fixtures::{ADMIN, admin, token_of};
 use crate::harness::{TestServer, on_each_database, wait_until};
@@ -88,6 +89,10 @@ fn the_terminals_own_report_takes_the_place_of_what_was_told_and_is_judged() {
         assert_eq!((&event["note"], &event["trace_no"]), (&json!("customer called"), &json!("321")), "nothing is lost");
         assert_eq!((&event["id"], &event["condition"]["loss_percent"]), (&json!("own-1"), &json!(60)));
         assert_eq!((&now["told"]["response_code"], &now["told"]["stage"]), (&json!("51"), &json!("host_resp")));
+
+        let page = Browser::signed_in(server, ADMIN).get("/failures").expect(200).text();
+        let (_, told) = page.split_once("Told before by the organization").expect("the page shows what was told");
+        assert!(told.contains("<dd>51</dd>"), "{page}");
 
         let was = before["verdict"]["cause"].clone();
         assert_eq!(now["verdict"]["cause"], was, "not judged yet");

@@ -165,6 +165,7 @@ fn assemble(
     let listed = i64::try_from(detail.terminals.len()).unwrap_or(i64::MAX);
     let beyond = incident.affected.saturating_sub(listed);
     let judged = judged(incident, &detail.evidence);
+    let whole = evidence::view(&shell, &detail.evidence);
     let above =
         switches::above_evidence(&shell, &detail.evidence).or_else(|| explain::of_halt(&shell, &detail.evidence));
     IncidentPage {
@@ -184,11 +185,8 @@ fn assemble(
             && shell.may(Permission::FailuresRead),
         gate: judged.as_ref().map(|gate| rollout_evidence::view(&shell, gate)),
         evidence: match &judged {
-            None => evidence::view(&shell, &detail.evidence),
-            Some(gate) => EvidenceView {
-                raw: evidence::view(&shell, &detail.evidence).raw,
-                ..evidence::view(&shell, &beside(&detail.evidence, gate))
-            },
+            None => whole,
+            Some(gate) => EvidenceView { raw: whole.raw, ..evidence::view(&shell, &beside(&detail.evidence, gate)) },
         },
         facts: facts(&shell, &detail, organization),
         rollout_id: incident.rollout_id.filter(|_| shell.may(Permission::RolloutsRead)),

@@ -322,8 +322,16 @@ fn traced((batch, trace): (&str, &str), day: i64, kind: TransactionType) -> Stri
 }
 
 fn by_reference(failure: &Failure, day: i64) -> Option<String> {
-    let number = failure.ref_no.as_deref()?.trim_start_matches('0');
-    (!number.is_empty()).then(|| format!("ref|{number}|{day}"))
+    reference(failure).map(|number| format!("ref|{number}|{day}"))
+}
+
+fn reference(failure: &Failure) -> Option<&str> {
+    failure.ref_no.as_deref().map(|number| number.trim_start_matches('0')).filter(|number| !number.is_empty())
+}
+
+/// Whether a transaction has any [name](names); makes none, and so costs nothing.
+pub fn has_name(failure: &Failure) -> bool {
+    numbers(failure).is_some() || reference(failure).is_some()
 }
 
 #[cfg(test)]
@@ -469,6 +477,11 @@ mod tests {
         assert_ne!(names(&numbered("12", "345", NOW_MS - 86_460_000), 480), key);
         assert_eq!(names(&item().parse(NOW_MS).unwrap(), 480), Names::default());
         assert_eq!(names(&numbered("12", "000000", NOW_MS), 480), Names::default(), "no trace was given yet");
+        let by_ref = |ref_no: &str| NewFailure { ref_no: Some(ref_no.to_owned()), ..item() }.parse(NOW_MS).unwrap();
+        let zeros = numbered("12", "000000", NOW_MS);
+        for failure in [one, zeros, by_ref("032616123456"), by_ref("000000000000"), item().parse(NOW_MS).unwrap()] {
+            assert_eq!(has_name(&failure), names(&failure, 480) != Names::default(), "{failure:?}");
+        }
         // 15:59:59 and 16:00:00 UTC are two days in China.
         assert_ne!(local_day(57_599_000, 480), local_day(57_600_000, 480));
     }

@@ -312,7 +312,7 @@ pub struct ByTerminal<'a> {
 
 /// Whether an organization may have reported this failure: only those with numbers are known again.
 pub fn may_be_told(failure: &Failure) -> bool {
-    item::names(failure, UTC_OFFSET_MIN) != item::Names::default()
+    item::has_name(failure)
 }
 
 /// Which of these failures, that terminals report by themselves, an organization reported for them before: the event that

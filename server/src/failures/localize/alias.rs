@@ -14,6 +14,7 @@ const NEAR_GAIN: f64 = 3.0;
 const TRIPLES_MAX: usize = 200;
 
 /// The aliases of `best` among the sets of its round, with the overlap of their exposures (Jaccard), most overlap first.
+/// A set that is another alias and what holds everywhere in it says nothing more than that alias.
 pub fn aliases(table: &Table, best: &Candidate, found: &[Candidate]) -> Vec<(Set, f64)> {
     let rows = table.rows_of(&best.set);
     let own: f64 = rows.iter().map(|&row| table.n[row]).sum();
@@ -48,6 +49,13 @@ pub fn aliases(table: &Table, best: &Candidate, found: &[Candidate]) -> Vec<(Set
         .collect();
     // The sort is stable: of equal overlaps the better gain comes first.
     aliases.sort_by(|one, other| other.1.total_cmp(&one.1));
-    aliases.truncate(ALIASES_MAX);
-    aliases
+    let mut told: Vec<(Set, f64)> = Vec::new();
+    for (set, overlap) in aliases {
+        if told.len() < ALIASES_MAX
+            && told.iter().all(|(other, same)| !(set.refines(other) && same.total_cmp(&overlap).is_eq()))
+        {
+            told.push((set, overlap));
+        }
+    }
+    told
 }

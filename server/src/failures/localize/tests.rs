@@ -257,6 +257,23 @@ fn an_attribute_with_one_value_changes_the_gains_by_the_choice_of_attributes_onl
 }
 
 #[test]
+fn what_cannot_be_told_apart_is_named_once_and_without_what_holds_everywhere() {
+    let mut cells = worked_example();
+    let attribute = |name: &str, values: &[&str]| Attribute {
+        name: name.to_owned(),
+        values: values.iter().map(|&value| value.to_owned()).collect(),
+    };
+    // One reseller has all that runs 4.2 over 2G, and nothing else; every terminal has the same system.
+    cells.attributes.extend([attribute("reseller", &["AG01", "AG17"]), attribute("system", &["rtos"])]);
+    cells.codes.push((0..12).map(|i| u16::from(i >= 10)).collect());
+    cells.codes.push(vec![0; 12]);
+    let report = explain(&cells, GAIN_MIN, |_| None);
+    let headline = &report.explanations[0];
+    assert_eq!((headline.all_of.as_slice(), headline.k), (&[at(3, 1)][..], 42.0));
+    assert_eq!(headline.aliases, [(FIRST.to_vec(), 1.0)]);
+}
+
+#[test]
 fn without_the_excess_of_a_set_exactly_that_set_is_not_found() {
     let cells = worked_example();
     for (gone, left) in [(FIRST, SECOND), (SECOND, FIRST)] {

@@ -13,6 +13,7 @@ use tillward_protocol::ids::Version;
 
 use super::admin::{Admin, Login, number, text};
 use super::agents::{self, Agent, Provision};
+use super::channel;
 use super::client::Client;
 use super::course::CHECK_INS_MAX;
 use super::fleet::{Download, Fleet};
@@ -162,6 +163,8 @@ struct Demo<'a> {
     fleet: Fleet,
     agents: Vec<Agent>,
     rollouts: Vec<i64>,
+    /// What the channel's file shows.
+    settled: String,
 }
 
 impl<'a> Demo<'a> {
@@ -211,6 +214,7 @@ impl<'a> Demo<'a> {
             fleet: Fleet::new(client, terminals, Download::Whole),
             agents: Vec::new(),
             rollouts: Vec::new(),
+            settled: String::new(),
         };
         demo.say(&format!("{} terminals registered in {} organizations", ids.len(), organizations.len()));
         demo.fleet.enrol(&codes).await?;
@@ -249,8 +253,19 @@ impl<'a> Demo<'a> {
         self.rounds(ROUNDS_UPDATE, "rollout of 4.2.0").await?;
         self.wait_for_end(rollout).await?;
         self.rounds(ROUNDS_AFTER, "firmware 4.2.0, with a fault under weak 2G and 4G signal").await?;
+        self.settle().await?;
         self.play_agents(release).await?;
         self.conclude().await
+    }
+
+    /// The channel tells what it settled in the simulated time.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        let sns: Vec<String> = self.fleet.terminals().map(|terminal| terminal.sn.to_string()).collect();
+        let to_ms = self.clock.now().0;
+        let from_ms = to_ms - i64::from(ROUNDS_BEFORE + ROUNDS_UPDATE + ROUNDS_AFTER - 1) * INTERVAL_S * 1_000;
+        self.settled = channel::tell(&self.admin, self.args.seed, &sns, (from_ms, to_ms), PATIENCE).await?;
+        self.say("the channel's file of settled payments imported and compared");
+        Ok(())
     }
 
     /// The totals and what they mean.
@@ -267,7 +282,8 @@ impl<'a> Demo<'a> {
         let now = self.clock.now();
         let overview = failures::overview(&self.state.db, Scope::everything(), WINDOW_HOURS, now).await?;
         let causes = self.causes(totals.failures_counted).await?;
-        println!("\n{}\n{}\n{causes}", totals.sentences(), outcome::explain(&overview, WINDOW_HOURS));
+        let explained = outcome::explain(&overview, WINDOW_HOURS);
+        println!("\n{}\n{explained}\n{causes}\n{}", totals.sentences(), self.settled);
         if self.args.json {
             println!("{}", serde_json::to_string(&totals)?);
         }

@@ -10,6 +10,7 @@ mod admin;
 mod agents;
 pub mod bench;
 pub mod causes;
+mod channel;
 pub mod client;
 pub mod command;
 mod course;

@@ -12,6 +12,9 @@ use super::terminal::Tally;
 use crate::checkin;
 use crate::failures::Overview;
 
+/// Other conditions that fit as well, with each cause that is printed.
+const ALSO_FITS_MAX: usize = 2;
+
 /// The totals that `--json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Totals {
@@ -129,6 +132,11 @@ pub fn explain(overview: &Overview, hours: u32) -> String {
             found.lift_low,
             found.lift_high,
         );
+        for (set, overlap) in found.also_fits.iter().take(ALSO_FITS_MAX) {
+            let conditions = set.iter().map(|condition| format!("{} = {}", condition.attribute, condition.value));
+            let conditions = conditions.collect::<Vec<_>>().join(" and ");
+            let _ = writeln!(text, "         also fits: {conditions} ({:.0} % of the same intervals)", overlap * 100.0);
+        }
     }
     if overview.explanations.is_empty() {
         text.push_str("  no condition stands out\n");

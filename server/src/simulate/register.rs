@@ -109,12 +109,22 @@ pub async fn import(admin: &Admin, registrations: &[Registration]) -> anyhow::Re
     Ok(())
 }
 
+/// Merchant number of the demo's terminal of this index: of department stores (5311) and what follows them.
+pub fn merchant_no(index: u64) -> String {
+    format!("8503310{}", 53_110_000 + index)
+}
+
+/// Name of that merchant.
+pub fn merchant_name(index: u64) -> String {
+    format!("示例商户 {index:04}")
+}
+
 fn csv_of(registrations: &[Registration]) -> anyhow::Result<Vec<u8>> {
     let mut file = csv::Writer::from_writer(Vec::new());
     file.write_record(["sn", "model", "organization", "region", "商户号", "商户名称", "门店名称", "tags"])?;
     for (index, row) in registrations.iter().enumerate() {
-        let merchant_no = format!("850331053{index:06}");
-        let (merchant, store) = (format!("示例商户 {index:04}"), format!("门店 {:03}", index / 8));
+        let merchant_no = merchant_no(index as u64);
+        let (merchant, store) = (merchant_name(index as u64), format!("门店 {:03}", index / 8));
         let tags = row.tags.join(" ");
         let fields = [&row.sn, &row.model, &row.organization, &row.region, &merchant_no, &merchant, &store, &tags];
         file.write_record(fields)?;

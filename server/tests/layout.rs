@@ -77,6 +77,7 @@ const PURE: &[&str] = &[
     "server/src/rollouts/gate/strata.rs",
     "server/src/rollouts/gate/verdict.rs",
     "server/src/rollouts/strategy.rs",
+    "server/src/failures/question.rs",
     "server/src/failures/classify/mod.rs",
     "server/src/failures/classify/answer.rs",
     "server/src/failures/classify/event.rs",

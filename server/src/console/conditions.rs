@@ -8,8 +8,8 @@ use super::evidence_pack::address;
 use super::i18n::Language;
 use super::shell::Shell;
 use super::verdict::{self, VerdictPanel};
-use crate::failures::FailureRow;
 use crate::failures::incidents::{self, Kind};
+use crate::failures::{self, Class, FailureRow};
 
 /// One failure, with a line to read at a glance and everything behind it.
 pub(super) struct FailureView {
@@ -37,6 +37,14 @@ pub(super) struct Group {
 /// An attribute of cohort cells and its value: `固件 1.2.0`, `信号弱`.
 pub(super) fn attribute(shell: &Shell, name: &str, value: &str) -> String {
     attribute_in(shell.language, name, value)
+}
+
+/// A condition that somebody asked for: a value, or all but one.
+pub(super) fn wanted(shell: &Shell, name: &str, value: &str) -> String {
+    match failures::unwanted(value) {
+        Some(unwanted) => shell.with("condition-not", "condition", attribute(shell, name, unwanted)),
+        None => attribute(shell, name, value),
+    }
 }
 
 fn attribute_in(language: Language, name: &str, value: &str) -> String {
@@ -70,11 +78,12 @@ pub(super) fn title(language: Language, key: &str, values: &[(&str, &str)]) -> S
     language.with_any(key, &worded)
 }
 
-/// `code:91` or `stage:tls` in words.
+/// `code:91`, `stage:tls` or a group of outcomes in words.
 pub(super) fn outcome(shell: &Shell, name: &str) -> String {
     match name.split_once(':') {
         Some(("code", code)) => shell.with("failure-code", "code", code),
         Some(("stage", stage)) => shell.word("stage", stage),
+        None if Class::parse(name).is_some() => shell.word("outcomes", name),
         _ => name.to_owned(),
     }
 }

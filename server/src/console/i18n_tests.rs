@@ -59,6 +59,13 @@ const VERDICTS: [Verdict; 3] = [Verdict::Pass, Verdict::Fail, Verdict::Insuffici
 
 /// Fields that a person fills in, by the names under which they are refused and stand in the audit log.
 const FIELDS: &[&str] = &[
+    "hardware",
+    "app",
+    "config",
+    "carrier",
+    "access",
+    "signal",
+    "in_update",
     "event_id",
     "at_ms",
     "amount_fen",
@@ -351,6 +358,7 @@ fn families() -> BTreeMap<&'static str, Vec<String>> {
         ("release-verb", names(&["approve", "publish", "withdraw"])),
         ("status", names(&["active", "suspended", "disabled"])),
         ("attribute", names(&crate::failures::ATTRIBUTES)),
+        ("outcomes", names(&crate::failures::Group::ALL.map(crate::failures::Group::as_str))),
         (
             "exclusion",
             Exclusion::ALL

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::localize::{Attribute, Cells, Part, Predicate};
+use super::question::Class;
 use super::store;
 use crate::db::{self, Conn};
 
@@ -98,16 +99,17 @@ fn as_f64(count: i64) -> f64 {
     value
 }
 
-/// The terminal with the most failures in a set, with its failed check-ins by cell. Its exposures are at least those.
+/// The terminal with the most failures of a class in a set since `from_ms`, with its failed check-ins by cell. Its exposures are at least those.
 pub(super) fn worst_terminal(
     conn: &mut Conn,
     cells: &Cells,
     cohorts_of_cell: &[Vec<i64>],
     set: &[Predicate],
-    from_ms: i64,
+    (class, from_ms): (Option<&Class>, i64),
 ) -> Result<Option<Part>, db::Error> {
     let cell_of = cells_of(cells, cohorts_of_cell, set);
-    let Some((terminal_id, by_cohort)) = store::worst_terminal(conn, cell_of.keys().copied().collect(), from_ms)?
+    let Some((terminal_id, by_cohort)) =
+        store::worst_terminal(conn, cell_of.keys().copied().collect(), class, from_ms)?
     else {
         return Ok(None);
     };

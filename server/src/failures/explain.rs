@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::cells::{cells_of, tabulate, worst_terminal};
 use super::localize::{self, Cells, GAIN_MIN, Mode, Predicate};
+use super::question::{Class, Question};
 use super::{WINDOW_HOURS_MAX, cells_file, incidents, onset, store};
 use crate::audit::{self, Actor, Export};
 use crate::clock::Now;
@@ -21,21 +22,6 @@ const UNSEEN_MS: i64 = 2 * HOUR_MS;
 pub const BASELINE_WINDOWS: i64 = 5;
 /// Terminals with failures that one explanation lists.
 pub(super) const TERMINALS_MAX: usize = 100;
-
-/// Which failures are to be explained.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Question {
-    /// Hours back from now, the running one included; at least one.
-    pub hours: u32,
-    /// Only of this model.
-    pub model: Option<String>,
-    /// Only under this firmware.
-    pub firmware: Option<String>,
-    /// Only of this region.
-    pub region: Option<String>,
-    /// Only this outcome: `code:91`, `stage:tls`. All when absent.
-    pub outcome: Option<String>,
-}
 
 /// `attribute = value`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -135,7 +121,7 @@ pub struct Overview {
     pub fleet_lift: Option<f64>,
     /// Everything rose, and no explanation covers half of it: a bank or a network rather than a condition.
     pub is_fleet_wide: bool,
-    /// Failure events by outcome (`code:91`, `stage:tls`), most first.
+    /// Failure events by outcome (`code:91`, `stage:tls`), most first, of the whole scope.
     pub outcomes: Vec<(String, i64)>,
 }
 
@@ -176,15 +162,10 @@ pub async fn export_cells(
     let mut file = Vec::new();
     // Writing to memory does not fail.
     let _ = cells_file::write(&counts.cells, &mut file);
-    let asked = [
-        ("hours", json!(asked.hours)),
-        ("org_path", json!(org_path)),
-        ("model", json!(asked.model)),
-        ("firmware", json!(asked.firmware)),
-        ("region", json!(asked.region)),
-        ("outcome", json!(asked.outcome)),
-    ];
-    let export = Export::table("failures.export", "cells", &asked, Some(counts.cells.n.len()));
+    let class = asked.class.as_ref().map(Class::name);
+    let mut said = vec![("hours", json!(asked.hours)), ("org_path", json!(org_path)), ("outcome", json!(class))];
+    said.extend(asked.only.given().map(|(name, value)| (name, json!(value))));
+    let export = Export::table("failures.export", "cells", &said, Some(counts.cells.n.len()));
     audit::export(db, caller, actor, export, now).await?;
     Ok(file)
 }
@@ -205,7 +186,7 @@ pub(super) struct Counts {
     from_ms: i64,
     now: Now,
     baseline: (i64, i64),
-    outcome: Option<String>,
+    class: Option<Class>,
 }
 
 impl Counts {
@@ -218,8 +199,8 @@ impl Counts {
     ) -> Result<Self, db::Error> {
         let window_ms = i64::from(question.hours.clamp(1, WINDOW_HOURS_MAX)) * HOUR_MS;
         let from_ms = now.hour_ms() + HOUR_MS - window_ms;
-        let outcome = question.outcome.as_deref();
-        let window = counts(conn, scope, outcome, &[(from_ms, i64::MAX)])?;
+        let class = question.class.as_ref();
+        let window = counts(conn, scope, class, &[(from_ms, i64::MAX)])?;
         let before = [(from_ms - BASELINE_WINDOWS * window_ms, from_ms)];
         let days: Vec<(i64, i64)> =
             (1..=7).rev().map(|day| (from_ms - day * DAY_MS, from_ms - day * DAY_MS + window_ms)).collect();
@@ -234,35 +215,30 @@ impl Counts {
         let mut baseline = None;
         if hours == Hours::OfDay && window_ms <= DAY_MS {
             let same = without(&days, &rises);
-            let counted = counts(conn, scope, outcome, &same)?;
+            let counted = counts(conn, scope, class, &same)?;
             if exposures(&counted) >= BASELINE_WINDOWS * exposures(&window) {
                 (spans, baseline) = (same, Some(counted));
             }
         }
         let baseline = match baseline {
             Some(counted) => counted,
-            None => counts(conn, scope, outcome, &spans)?,
+            None => counts(conn, scope, class, &spans)?,
         };
         let ids: HashSet<i64> = window.keys().chain(baseline.keys()).copied().collect();
         let ids: Vec<i64> = ids.into_iter().collect();
         let mut cohorts = store::cohorts(conn, &ids)?;
-        let wanted = [("firmware", &question.firmware), ("model", &question.model), ("region", &question.region)];
-        for (name, wanted) in wanted {
-            let position = super::ATTRIBUTES.iter().position(|attribute| *attribute == name);
-            if let (Some(wanted), Some(position)) = (wanted, position) {
-                cohorts.retain(|_, values| values.get(position) == Some(wanted));
-            }
-        }
+        cohorts.retain(|_, values| question.only.holds(values));
         let (cells, cohorts_of_cell) = tabulate(&cohorts, &window, &baseline);
         let baseline = (spans.first().map_or(from_ms, |span| span.0), spans.last().map_or(from_ms, |span| span.1));
-        Ok(Self { cells, cohorts_of_cell, from_ms, now, baseline, outcome: question.outcome.clone() })
+        Ok(Self { cells, cohorts_of_cell, from_ms, now, baseline, class: question.class.clone() })
     }
 
     pub(super) fn explain(self, conn: &mut Conn, scope: &Scope, gain_min: f64) -> Result<Overview, db::Error> {
         let Self { cells, cohorts_of_cell, from_ms, .. } = &self;
+        let class = self.class.as_ref();
         let mut failed: Result<(), db::Error> = Ok(());
         let report = localize::explain(cells, gain_min, |set| {
-            worst_terminal(conn, cells, cohorts_of_cell, set, *from_ms).unwrap_or_else(|error| {
+            worst_terminal(conn, cells, cohorts_of_cell, set, (class, *from_ms)).unwrap_or_else(|error| {
                 failed = Err(error);
                 None
             })
@@ -272,9 +248,9 @@ impl Counts {
         let mut overview = self.overview_of(&report, outcomes);
         for (found, explanation) in report.explanations.iter().zip(&mut overview.explanations) {
             let cohorts: Vec<i64> = cells_of(cells, cohorts_of_cell, &found.all_of).into_keys().collect();
-            let moments = store::moments(conn, &cohorts, self.outcome.as_deref(), *from_ms)?;
+            let moments = store::moments(conn, &cohorts, class, *from_ms)?;
             explanation.began_at_ms = onset::onset(&moments, (*from_ms, self.now.0), found.expected);
-            let mut failing = store::failing_terminals(conn, scope, cohorts, *from_ms)?;
+            let mut failing = store::failing_terminals(conn, scope, cohorts, class, *from_ms)?;
             explanation.terminals = u64::try_from(failing.len()).unwrap_or(u64::MAX);
             failing.truncate(TERMINALS_MAX);
             explanation.failing = failing;
@@ -340,25 +316,27 @@ impl Counts {
     }
 }
 
-/// Exposures and failed ones by cohort, summed over spans of time; failures of one outcome if it is named.
+/// Exposures and failed ones by cohort, summed over spans of time; failures of one class if it is named.
 fn counts(
     conn: &mut Conn,
     scope: &Scope,
-    outcome: Option<&str>,
+    class: Option<&Class>,
     spans: &[(i64, i64)],
 ) -> Result<HashMap<i64, (i64, i64)>, db::Error> {
+    let outcomes = class.map(Class::outcomes);
     let mut sums: HashMap<i64, (i64, i64)> = HashMap::new();
     for &(from_ms, to_ms) in spans {
-        for (cohort, (n, k)) in store::cells(conn, scope, from_ms, to_ms)? {
-            let sum = sums.entry(cohort).or_default();
-            sum.0 += n;
-            // Failures of one outcome are known as events; an exposure fails once at most.
-            sum.1 += if outcome.is_none() { k } else { 0 };
-        }
-        if let Some(outcome) = outcome {
-            for (cohort, failures) in store::cells_of_outcome(conn, scope, outcome, from_ms, to_ms)? {
-                sums.entry(cohort).and_modify(|sum| sum.1 = (sum.1 + failures).min(sum.0));
+        let mut cells = store::cells(conn, scope, from_ms, to_ms)?;
+        if let Some(outcomes) = &outcomes {
+            let events = store::cells_of_outcomes(conn, scope, outcomes, from_ms, to_ms)?;
+            // Failures of a class are known as events; an exposure fails once at most, and those that failed are known.
+            for (cohort, (_, k)) in &mut cells {
+                *k = (*k).min(events.get(cohort).copied().unwrap_or(0));
             }
+        }
+        for (cohort, (n, k)) in cells {
+            let sum = sums.entry(cohort).or_default();
+            *sum = (sum.0 + n, sum.1 + k);
         }
     }
     Ok(sums)

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::explain::{Counts, Explanation, Hours, Overview, Question};
+use super::explain::{Counts, Explanation, Hours, Overview};
 use super::incidents::{self, Kind};
 use super::localize::GAIN_MIN;
+use super::question::Question;
 use super::{store, watch};
 use crate::clock::Now;
 use crate::db::{self, Db};

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::classify::{Cause, Symptom};
-use super::{FailureRow, Filter, Found, Overview, Question, WINDOW_HOURS_MAX};
+use super::{Class, FailureRow, Filter, Found, Only, Overview, Question, WINDOW_HOURS_MAX};
 use crate::http::State;
 use crate::http::auth::Acting;
 use crate::http::body::Query;
@@ -142,13 +142,28 @@ struct ExplainQuery {
     hours: Option<u32>,
     /// Only of this organization and those below it.
     organization_id: Option<i64>,
+    /// Only under this firmware. Like each of the next nine: a value, or `!value` for all others.
+    firmware: Option<String>,
     /// Only of this model.
     model: Option<String>,
-    /// Only under this firmware.
-    firmware: Option<String>,
+    /// Only of this hardware revision.
+    hardware: Option<String>,
+    /// Only under this application.
+    app: Option<String>,
+    /// Only with this config hash.
+    config: Option<String>,
     /// Only of this region.
     region: Option<String>,
-    /// Only this outcome: `code:91`, `stage:tls`.
+    /// Only of this carrier: `CMCC`, `CUCC`, `CTCC`, `CBN`, `unknown`.
+    carrier: Option<String>,
+    /// Only over this access: `5g`, `4g`, `3g`, `2g`, `wifi`, `eth`, `bt_phone`, `unknown`.
+    access: Option<String>,
+    /// Only with this signal: `good`, `fair`, `poor`, `bad`, `unknown`.
+    signal: Option<String>,
+    /// Only inside (`yes`) or outside (`no`) an update.
+    in_update: Option<String>,
+    /// Only this outcome (`code:91`, `stage:tls`), or those that are `technical`; or of the `link`, the `host`, the
+    /// `terminal`, the `binding` alone.
     outcome: Option<String>,
 }
 
@@ -167,8 +182,21 @@ impl ExplainQuery {
                 .await?
                 .ok_or_else(|| Problem::invalid("organization_id", "is not an organization of yours"))?,
         };
-        let Self { model, firmware, region, outcome, .. } = self;
-        Ok((scope, Question { hours, model, firmware, region, outcome }))
+        let class = named("outcome", self.outcome.as_deref(), Class::parse)?;
+        let asked = [
+            ("firmware", &self.firmware),
+            ("model", &self.model),
+            ("hardware", &self.hardware),
+            ("app", &self.app),
+            ("config", &self.config),
+            ("region", &self.region),
+            ("carrier", &self.carrier),
+            ("access", &self.access),
+            ("signal", &self.signal),
+            ("in_update", &self.in_update),
+        ];
+        let only = Only::new(asked.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))));
+        Ok((scope, Question { hours, only, class }))
     }
 }
 

@@ -18,6 +18,7 @@ pub mod lookups;
 mod once;
 mod onset;
 pub mod pack;
+mod question;
 pub mod reconcile;
 mod store;
 pub mod verdicts;
@@ -30,9 +31,9 @@ use crate::operators::Scope;
 pub(crate) use cells::ATTRIBUTES;
 use classify::{Cause, Symptom};
 pub use explain::{
-    BASELINE_WINDOWS, Condition, Explanation, FailingTerminal, Overview, Question, WithoutOne, explain, export_cells,
-    overview,
+    BASELINE_WINDOWS, Condition, Explanation, FailingTerminal, Overview, WithoutOne, explain, export_cells, overview,
 };
+pub use question::{Class, Group, Only, Question, all_but, unwanted};
 use verdicts::{VerdictFilter, VerdictView};
 pub use watch::{Found, WATCH_INTERVAL_MS, found, sweep, watch};
 

@@ -6,7 +6,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
-use super::{FailingTerminal, FailureKey, FailureRow, Filter, Found};
+use super::{Class, FailingTerminal, FailureKey, FailureRow, Filter, Found};
 use crate::db::schema::{
     cohort_cells, cohort_outcomes, cohorts, explanations, failures, imported_failures, pass_times, terminals,
 };
@@ -219,42 +219,53 @@ pub(super) fn has_more_cells(conn: &mut Conn, from_ms: i64, most: i64) -> Result
     Ok(beyond.is_some())
 }
 
-/// When failures in these cohorts came in since `from_ms`, and of how many terminals, by minute; of one outcome alone if
+/// Narrows a query of `failures` to a class.
+macro_rules! of_class {
+    ($query:expr, $class:expr) => {{
+        let query = $query.into_boxed();
+        match $class {
+            None => query,
+            Some(class) => query.filter(
+                failures::response_code
+                    .eq_any(owned(&class.codes()))
+                    .or(failures::response_code.is_null().and(failures::stage.eq_any(owned(&class.stages())))),
+            ),
+        }
+    }};
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// When failures in these cohorts came in since `from_ms`, and of how many terminals, by minute; of one class alone if
 /// that is given. By `failures_by_time`.
 pub(super) fn moments(
     conn: &mut Conn,
     cohort_ids: &[i64],
-    outcome: Option<&str>,
+    class: Option<&Class>,
     from_ms: i64,
 ) -> Result<Vec<(i64, i64)>, db::Error> {
     let mut moments = Vec::new();
     for ids in cohort_ids.chunks(IDS_MAX) {
-        let mut query = failures::table
+        let query = failures::table
             .filter(failures::received_at_ms.ge(from_ms))
             .filter(failures::cohort_id.eq_any(ids.to_vec()))
             .group_by(sql::<BigInt>("failures.received_at_ms / 60000"))
             .select((
                 sql::<BigInt>("MIN(failures.received_at_ms)"),
                 sql::<BigInt>("COUNT(DISTINCT failures.terminal_id)"),
-            ))
-            .into_boxed();
-        query = match outcome.and_then(|outcome| outcome.split_once(':')) {
-            Some(("code", code)) => query.filter(failures::response_code.eq(code.to_owned())),
-            Some((_, stage)) => {
-                query.filter(failures::response_code.is_null()).filter(failures::stage.eq(stage.to_owned()))
-            }
-            None => query,
-        };
-        moments.extend(query.load::<(i64, i64)>(conn)?);
+            ));
+        moments.extend(of_class!(query, class).load::<(i64, i64)>(conn)?);
     }
     Ok(moments)
 }
 
-/// Failure events of one outcome by cohort, over the hours `from_ms..to_ms`. By primary key.
-pub(super) fn cells_of_outcome(
+/// Failure events of these outcomes by cohort, over the hours `from_ms..to_ms`. By primary key.
+pub(super) fn cells_of_outcomes(
     conn: &mut Conn,
     scope: &Scope,
-    outcome: &str,
+    outcomes: &[String],
     from_ms: i64,
     to_ms: i64,
 ) -> Result<HashMap<i64, i64>, db::Error> {
@@ -264,7 +275,7 @@ pub(super) fn cells_of_outcome(
         .filter(cohorts::org_path.lt(scope.below()))
         .filter(cohort_outcomes::hour_ms.ge(from_ms))
         .filter(cohort_outcomes::hour_ms.lt(to_ms))
-        .filter(cohort_outcomes::outcome.eq(outcome))
+        .filter(cohort_outcomes::outcome.eq_any(outcomes))
         .group_by(cohort_outcomes::cohort_id)
         .select((cohort_outcomes::cohort_id, sql::<BigInt>("CAST(SUM(cohort_outcomes.failures) AS BIGINT)")))
         .load(conn)?;
@@ -310,15 +321,17 @@ pub(super) fn outcomes(conn: &mut Conn, scope: &Scope, from_ms: i64) -> Result<V
 /// A terminal and, by cohort, its check-ins with a failure.
 type FailedByCohort = (i64, Vec<(i64, i64)>);
 
-/// The terminal with the most failed check-ins in these cohorts since `from_ms`. By `failures_by_time`.
+/// The terminal with the most check-ins that tell of a failure in these cohorts since `from_ms`, of one class alone if that
+/// is given. By `failures_by_time`.
 pub(super) fn worst_terminal(
     conn: &mut Conn,
     cohort_ids: Vec<i64>,
+    class: Option<&Class>,
     from_ms: i64,
 ) -> Result<Option<FailedByCohort>, db::Error> {
     let mut by_terminal: HashMap<i64, Vec<(i64, i64)>> = HashMap::new();
     for ids in cohort_ids.chunks(IDS_MAX) {
-        let rows: Vec<(i64, i64, i64)> = failures::table
+        let query = failures::table
             .filter(failures::received_at_ms.ge(from_ms))
             .filter(failures::cohort_id.eq_any(ids.to_vec()))
             .group_by((failures::terminal_id, failures::cohort_id))
@@ -326,8 +339,8 @@ pub(super) fn worst_terminal(
                 failures::terminal_id,
                 failures::cohort_id,
                 sql::<BigInt>("CAST(COUNT(DISTINCT failures.received_at_ms) AS BIGINT)"),
-            ))
-            .load(conn)?;
+            ));
+        let rows: Vec<(i64, i64, i64)> = of_class!(query, class).load(conn)?;
         for (terminal_id, cohort_id, failed) in rows {
             by_terminal.entry(terminal_id).or_default().push((cohort_id, failed));
         }
@@ -336,25 +349,26 @@ pub(super) fn worst_terminal(
     Ok(by_terminal.into_iter().max_by_key(|(id, parts)| (total(parts), std::cmp::Reverse(*id))))
 }
 
-/// Terminals of the scope with a failure in these cohorts since `from_ms`, those with the most first. By
-/// `failures_by_time`.
+/// Terminals of the scope with a failure in these cohorts since `from_ms`, of one class alone if that is given, those with
+/// the most first. By `failures_by_time`.
 pub(super) fn failing_terminals(
     conn: &mut Conn,
     scope: &Scope,
     cohort_ids: Vec<i64>,
+    class: Option<&Class>,
     from_ms: i64,
 ) -> Result<Vec<FailingTerminal>, db::Error> {
     let mut by_terminal: HashMap<i64, FailingTerminal> = HashMap::new();
     for ids in cohort_ids.chunks(IDS_MAX) {
-        let rows: Vec<(i64, String, i64)> = failures::table
+        let query = failures::table
             .inner_join(terminals::table.on(terminals::id.eq(failures::terminal_id)))
             .filter(terminals::org_path.ge(scope.from()))
             .filter(terminals::org_path.lt(scope.below()))
             .filter(failures::received_at_ms.ge(from_ms))
             .filter(failures::cohort_id.eq_any(ids.to_vec()))
             .group_by((terminals::id, terminals::sn))
-            .select((terminals::id, terminals::sn, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")))
-            .load(conn)?;
+            .select((terminals::id, terminals::sn, sql::<BigInt>("CAST(COUNT(*) AS BIGINT)")));
+        let rows: Vec<(i64, String, i64)> = of_class!(query, class).load(conn)?;
         for (id, sn, failures) in rows {
             by_terminal.entry(id).or_insert(FailingTerminal { id, sn, failures: 0 }).failures += failures;
         }

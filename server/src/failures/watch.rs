@@ -1,5 +1,5 @@
-//! Scans that nobody asked for: every few minutes, for the whole fleet and for each reseller, all failures and the most
-//! frequent outcomes by themselves. What is found is kept and opens an incident; the same conditions found again add to
+//! Scans that nobody asked for: every few minutes, for the whole fleet and for each reseller, all failures, the technical
+//! ones, and the most frequent outcomes by themselves. What is found is kept and opens an incident; the same conditions found again add to
 //! it, and what is not found any more is said to be over. A set that is found for the whole fleet belongs to headquarters
 //! and is not told to each reseller as well.
 
@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::explain::{Condition, Counts, Explanation, Hours, Overview, Question};
+use super::explain::{Condition, Counts, Explanation, Hours, Overview};
 use super::incidents::{self, Kind, Level, NewIncident};
+use super::question::{Class, Group, Question};
 use super::{localize, store};
 use crate::clock::Now;
 use crate::db::{self, Conn, Db, settings};
@@ -21,7 +22,7 @@ pub const WATCH_INTERVAL_MS: i64 = 5 * 60_000;
 const SCANS_PER_DAY: u32 = 288;
 /// Window, hours: short enough that a fault shows within minutes, long enough that a small fleet has failures in it.
 const WINDOW_HOURS: u32 = 3;
-/// Outcomes that are looked at by themselves, besides all failures.
+/// Outcomes that are looked at by themselves, besides all failures and the technical ones.
 const OUTCOMES: usize = 3;
 /// Fewer failures explain nothing.
 const FAILURES_MIN: i64 = 5;
@@ -48,7 +49,7 @@ pub struct Found {
     pub id: i64,
     /// Path of the organization whose terminals were looked at.
     pub org_path: String,
-    /// Which failures: an outcome (`code:91`), or empty for all.
+    /// Which failures: an outcome (`code:91`), `technical`, or empty for all.
     pub class: String,
     /// Start of the window, Unix ms.
     pub from_ms: i64,
@@ -103,8 +104,8 @@ pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
     let (tops, mut passed_over) = tops(failing);
     let under_way = db.read(|conn| incidents::classes(conn, Kind::FailureRise)).await?;
     let organizations = u32::try_from(tops.len()).unwrap_or(u32::MAX);
-    let classes = u32::try_from(OUTCOMES + 1).unwrap_or(u32::MAX);
-    let gain_min = localize::gain_min_unattended(SCANS_PER_DAY.saturating_mul(organizations), classes);
+    let at_most = u32::try_from(OUTCOMES + 2).unwrap_or(u32::MAX);
+    let gain_min = localize::gain_min_unattended(SCANS_PER_DAY.saturating_mul(organizations), at_most);
     let mut known = BTreeSet::new();
     let mut seen: Vec<(Scope, BTreeSet<String>)> = Vec::new();
     let mut opened = 0;
@@ -112,11 +113,11 @@ pub async fn watch(db: &Db, now: Now) -> Result<usize, db::Error> {
         let scope = Scope::subtree(path.clone());
         let mut seen_here = BTreeSet::new();
         let all = scan(db, &scope, None, gain_min, now).await?;
-        let outcomes = outcomes(&all, under_way.iter().filter(|(of, _)| *of == path).map(|(_, class)| class));
+        let classes = classes(&all, under_way.iter().filter(|(of, _)| *of == path).map(|(_, class)| class));
         let mut reports = vec![(String::new(), all)];
-        for outcome in outcomes {
-            let report = scan(db, &scope, Some(outcome.clone()), gain_min, now).await?;
-            reports.push((outcome, report));
+        for class in classes {
+            let report = scan(db, &scope, Some(class.clone()), gain_min, now).await?;
+            reports.push((class.name(), report));
         }
         // Where all fails at once no set stands out, and what was seen before is not over.
         if reports.iter().any(|(_, report)| report.is_fleet_wide) {
@@ -174,20 +175,28 @@ async fn subside(
     Ok(())
 }
 
-/// The outcomes that are looked at by themselves: the most frequent, and those of rises under way that still occur.
-fn outcomes<'a>(all: &Overview, under_way: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let mut outcomes: Vec<String> = all.outcomes.iter().take(OUTCOMES).map(|(outcome, _)| outcome.clone()).collect();
+/// The classes that are looked at by themselves: the most frequent outcomes, those of rises under way that still occur, and
+/// all that is technical where customers' cards were refused as well.
+fn classes<'a>(all: &Overview, under_way: impl Iterator<Item = &'a String>) -> Vec<Class> {
+    let mut names: Vec<&String> = all.outcomes.iter().take(OUTCOMES).map(|(outcome, _)| outcome).collect();
     for class in under_way {
-        if !outcomes.contains(class) && all.outcomes.iter().any(|(outcome, _)| outcome == class) {
-            outcomes.push(class.clone());
+        if !names.contains(&class) && all.outcomes.iter().any(|(outcome, _)| outcome == class) {
+            names.push(class);
         }
     }
-    outcomes
+    let mut classes: Vec<Class> = names.into_iter().filter_map(|name| Class::parse(name)).collect();
+    let technical = Class::Group(Group::Technical);
+    let outcomes = technical.outcomes();
+    let is_technical = |(outcome, _): &(String, i64)| outcomes.contains(outcome);
+    if all.outcomes.iter().any(is_technical) && !all.outcomes.iter().all(is_technical) {
+        classes.push(technical);
+    }
+    classes
 }
 
-async fn scan(db: &Db, scope: &Scope, outcome: Option<String>, gain_min: f64, now: Now) -> Result<Overview, db::Error> {
+async fn scan(db: &Db, scope: &Scope, class: Option<Class>, gain_min: f64, now: Now) -> Result<Overview, db::Error> {
     let scope = scope.clone();
-    let question = Question { hours: WINDOW_HOURS, outcome, ..Question::default() };
+    let question = Question { hours: WINDOW_HOURS, class, ..Question::default() };
     db.read(move |conn| Counts::read(conn, &scope, &question, Hours::OfDay, now)?.explain(conn, &scope, gain_min)).await
 }
 
@@ -289,6 +298,46 @@ mod tests {
         let failing = failing.map(|(path, failures)| (path.to_owned(), failures)).to_vec();
         assert_eq!(tops(failing).0, ["/1/", "/1/7/", "/1/5/"]);
         assert_eq!(tops(Vec::new()), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn the_technical_failures_are_looked_at_by_themselves_where_customers_cards_were_refused_as_well() {
+        let looked_at = |outcomes: &[(&str, i64)], under_way: &[&str]| -> Vec<String> {
+            let outcomes = outcomes.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+            let all = Overview { outcomes, ..nothing() };
+            let under_way: Vec<String> = under_way.iter().map(|name| (*name).to_owned()).collect();
+            classes(&all, under_way.iter()).iter().map(Class::name).collect()
+        };
+        let refused = [("code:51", 40), ("code:55", 9), ("code:91", 5), ("code:05", 4), ("stage:tls", 1)];
+        assert_eq!(looked_at(&refused, &[]), ["code:51", "code:55", "code:91", "technical"]);
+        assert_eq!(
+            looked_at(&refused, &["stage:tls", "code:68", "technical"]),
+            ["code:51", "code:55", "code:91", "stage:tls", "technical"]
+        );
+        assert_eq!(looked_at(&refused[2..3], &["technical"]), ["code:91"]);
+        assert_eq!(looked_at(&refused[..2], &[]), ["code:51", "code:55"]);
+        assert_eq!(looked_at(&[], &[]), Vec::<String>::new());
+    }
+
+    fn nothing() -> Overview {
+        Overview {
+            from_ms: 0,
+            to_ms: 0,
+            mode: "contrast".to_owned(),
+            baseline_from_ms: 0,
+            baseline_to_ms: 0,
+            exposures: 0.0,
+            failures: 0.0,
+            expected: 0.0,
+            explanations: Vec::new(),
+            unexplained: None,
+            suspected_terminals: Vec::new(),
+            dropped_attributes: Vec::new(),
+            phi: 1.0,
+            fleet_lift: None,
+            is_fleet_wide: false,
+            outcomes: Vec::new(),
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tillward_server::clock::Now;
 use tillward_server::db;
 use tillward_server::failures::incidents::{self, Filter, Kind, Level, NewIncident};
 use tillward_server::failures::localize::{GAIN_MIN, Predicate, explain as localize};
-use tillward_server::failures::{self, Found, Overview, Question, WATCH_INTERVAL_MS, cells_file};
+use tillward_server::failures::{self, Class, Found, Only, Overview, Question, WATCH_INTERVAL_MS, cells_file};
 use tillward_server::operators::{Caller, Scope};
 use tillward_server::rollouts::Evidence;
 
@@ -64,13 +64,19 @@ fn a_question_is_about_the_part_of_the_fleet_it_names() {
         let answer = ask(server, all.clone());
         assert_eq!(named(&answer.explanations[0]), [("firmware", "4.2.0"), ("access", "2g")]);
         assert_eq!((answer.explanations[0].terminals, answer.explanations[0].failing.len()), (12, 12));
-        let new = ask(server, Question { firmware: Some("4.2.0".to_owned()), ..all.clone() });
+        let new = ask(server, Question { only: Only::new([("firmware", "4.2.0")]), ..all.clone() });
         assert_eq!((new.exposures, new.failures), (96.0, 48.0));
-        assert_eq!(ask(server, Question { region: Some("nowhere".to_owned()), ..all.clone() }).exposures, 0.0);
-        let code = ask(server, Question { outcome: Some("code:91".to_owned()), ..all.clone() });
+        let elsewhere = Only::new([("firmware", "4.2.0"), ("access", "!2g")]);
+        let new = ask(server, Question { only: elsewhere, ..all.clone() });
+        assert_eq!((new.exposures, new.failures, new.explanations.as_slice()), (48.0, 0.0, &[][..]));
+        assert_eq!(ask(server, Question { only: Only::new([("region", "nowhere")]), ..all.clone() }).exposures, 0.0);
+        let of = |class: &str| Question { class: Class::parse(class), ..all.clone() };
+        let code = ask(server, of("code:91"));
         assert_eq!((code.exposures, code.failures), (192.0, 49.0));
         assert_eq!(named(&code.explanations[0]), [("firmware", "4.2.0"), ("access", "2g")]);
-        assert_eq!(ask(server, Question { outcome: Some("code:05".to_owned()), ..all }).failures, 0.0);
+        for (class, failures) in [("code:05", 0.0), ("technical", 49.0), ("host", 49.0), ("link", 0.0)] {
+            assert_eq!(ask(server, of(class)).failures, failures, "{class}");
+        }
     });
 }
 
@@ -112,10 +118,52 @@ fn questions_over_rest_are_checked_and_answered() {
         server.get(&format!("/api/v1/failures/explain?organization_id={home}"), &token).expect(200);
         server.get("/api/v1/failures/explain?organization_id=987654", &token).expect(422);
         server.get("/api/v1/failures/explain?hours=0", &token).expect(422);
+        server.get("/api/v1/failures/explain?outcome=91", &token).expect(422);
+        server.get("/api/v1/failures/explain?access=!2g&outcome=technical", &token).expect(200);
         let csv = server.get("/api/v1/failures/cells.csv?model=demo-p1", &token).expect(200);
         assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8"));
         assert!(csv.text().starts_with("firmware,model,hardware,app,config,region,carrier,access,signal,in_update,exposures,failures,base_exposures,base_failures"));
         assert_eq!(server.get("/api/v1/failures/explanations", &token).expect(200).json()["items"], json!([]));
+    });
+}
+
+#[test]
+fn the_page_narrows_to_any_condition_and_leads_to_what_tells_two_of_them_apart() {
+    on_each_database(|server| {
+        fault(server);
+        admin(server);
+        let browser = Browser::signed_in(server, ADMIN);
+        let page = browser.get("/causes").expect(200).text();
+        assert!(page.contains("49 of 192 samples failed"), "{page}");
+        let mut links: Vec<String> = page
+            .split("href=\"")
+            .filter_map(|rest| rest.split_once('"'))
+            .map(|(address, _)| address.replace("&#38;", "&"))
+            .filter(|address| address.contains("4.2.0"))
+            .collect();
+        links.dedup();
+        // The set itself, and both of its halves without the other.
+        for (conditions, failed) in [
+            ("firmware=4.2.0&access=2g", "48 of 48"),
+            ("firmware=4.2.0&access=%212g", "0 of 48"),
+            ("firmware=%214.2.0&access=2g", "0 of 48"),
+        ] {
+            let address = links.iter().find(|address| address.ends_with(conditions));
+            let part = browser.get(address.unwrap_or_else(|| panic!("{conditions}: {links:?}"))).expect(200).text();
+            assert!(part.contains(&format!("{failed} samples failed")), "{conditions}: {part}");
+        }
+        let others = browser.get("/causes?access=!2g&firmware=4.2.0&outcome=technical").expect(200).text();
+        for kept in [
+            "<option value=\"!2g\" selected>Not 2G</option>",
+            "value=\"technical\" selected",
+            "<details class=\"fold whole\" open>",
+        ] {
+            assert!(others.contains(kept), "{kept}: {others}");
+        }
+        let cells = browser.get("/failures/cells.csv?access=!2g").expect(200).text();
+        assert!(cells.contains(",4g,") && !cells.contains(",2g,"), "{cells}");
+        let unknown = browser.get("/causes?outcome=nonsense").expect(200).text();
+        assert!(!unknown.contains("value=\"nonsense\""), "{unknown}");
     });
 }
 

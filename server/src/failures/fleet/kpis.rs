@@ -8,13 +8,6 @@ use crate::clock::Now;
 use crate::db::{self, Conn};
 use crate::operators::Scope;
 
-/// Response codes that are technical: message format (30), trace number used twice (94), keys (99, A0, A7 to A9), the
-/// binding (03, 97), and no answer of bank or switch (68, 90, 91, 92, 96, 98).
-pub(super) const TECHNICAL_CODES: [&str; 15] =
-    ["30", "94", "99", "A0", "A7", "A8", "A9", "03", "97", "68", "91", "92", "96", "98", "90"];
-/// Stages that are, where no code came back: all but what the person at the counter did.
-pub(super) const TECHNICAL_STAGES: [&str; 10] =
-    ["card_read", "pack", "dns", "tcp", "tls", "send", "wait", "mac_verify", "esign", "upload"];
 /// Payments and failures of this time, ms.
 const PAYMENTS_MS: i64 = DAY_MS;
 /// Incidents of this time, ms.
@@ -28,7 +21,7 @@ const CARDS_MS: i64 = 30 * DAY_MS;
 pub struct Kpis {
     /// Payments of the last 24 hours that were successful.
     pub payments_ok: i64,
-    /// Those that failed technically.
+    /// Those that failed technically: [`Group::Technical`](crate::failures::Group::Technical).
     pub payments_failed: i64,
     /// Failures of the last 24 hours on which the rules came to a verdict …
     pub judged: i64,

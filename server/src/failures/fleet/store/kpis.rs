@@ -4,7 +4,6 @@ use diesel::dsl::{count_star, sql};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
 
-use super::super::kpis::{TECHNICAL_CODES, TECHNICAL_STAGES};
 use crate::clock::Now;
 use crate::db::schema::{
     cohort_cells, cohort_outcomes, cohorts, incidents, sim_cards, terminal_states, verdict_counts,
@@ -12,6 +11,7 @@ use crate::db::schema::{
 use crate::db::{self, Conn};
 use crate::failures::classify::Cause;
 use crate::failures::verdicts::Source;
+use crate::failures::{Class, Group};
 use crate::operators::Scope;
 
 /// Successful payments of one hour and of cohorts above one and up to another. By primary key of the cells.
@@ -39,8 +39,6 @@ pub(in super::super) fn payments_failed(
     hour_ms: i64,
     (above, up_to): (i64, i64),
 ) -> Result<i64, db::Error> {
-    let codes = TECHNICAL_CODES.iter().map(|code| format!("code:{code}"));
-    let names: Vec<String> = codes.chain(TECHNICAL_STAGES.iter().map(|stage| format!("stage:{stage}"))).collect();
     let sum = cohort_outcomes::table
         .inner_join(cohorts::table)
         .filter(cohort_outcomes::hour_ms.eq(hour_ms))
@@ -48,7 +46,7 @@ pub(in super::super) fn payments_failed(
         .filter(cohort_outcomes::cohort_id.le(up_to))
         .filter(cohorts::org_path.ge(scope.from()))
         .filter(cohorts::org_path.lt(scope.below()))
-        .filter(cohort_outcomes::outcome.eq_any(names))
+        .filter(cohort_outcomes::outcome.eq_any(Class::Group(Group::Technical).outcomes()))
         .select(sql::<BigInt>("CAST(COALESCE(SUM(cohort_outcomes.failures), 0) AS BIGINT)"));
     Ok(sum.first(conn)?)
 }

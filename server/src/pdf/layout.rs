@@ -80,6 +80,24 @@ fn foot(content: &mut Content, face: &mut Face, text: &str, number: &str) {
     show(content, &right, FOOT, WIDTH_PT - MARGIN_PT - number_pt, BOTTOM_PT - 28.0);
 }
 
+/// Texts side by side, each in lines that fit its column.
+struct Row {
+    cells: Vec<(Vec<Line>, Style)>,
+    line_pt: f32,
+}
+
+impl Row {
+    fn lines(&self) -> usize {
+        self.cells.iter().map(|(lines, _)| lines.len()).max().unwrap_or(0)
+    }
+
+    /// Room that it needs at once: all of it, unless it is higher than half a page.
+    fn together_pt(&self) -> f32 {
+        let whole = f32::from(u16::try_from(self.lines()).unwrap_or(u16::MAX)) * self.line_pt;
+        if whole < (HEIGHT_PT - MARGIN_PT - BOTTOM_PT) / 2.0 { whole } else { self.line_pt }
+    }
+}
+
 /// The page that is being drawn, and those before it.
 struct Sheet<'a> {
     face: &'a mut Face,
@@ -141,33 +159,53 @@ impl Sheet<'_> {
             cells.iter().zip(&widths).map(|(cell, width)| (cell.clone(), style, width - GAP_PT)).collect()
         };
         self.make_room(48.0)?;
-        for (index, cells) in std::iter::once(headings).chain(rows.iter().map(Vec::as_slice)).enumerate() {
-            let style = if index == 0 { CELL_NAME } else { CELL };
+        let mut head = None;
+        for cells in std::iter::once(headings).chain(rows.iter().map(Vec::as_slice)) {
+            let style = if head.is_none() { CELL_NAME } else { CELL };
             let cells = styled(cells, style);
             let columns: Vec<(&str, Style, f32)> =
                 cells.iter().map(|(text, style, width)| (text.as_str(), *style, *width)).collect();
-            self.row(&columns, &starts, 2.0)?;
-            rule(&mut self.content, self.y);
-            self.y -= 2.0;
+            let row = self.measured(&columns);
+            let pages = self.done.len();
+            self.make_room(row.together_pt())?;
+            if let Some(head) = head.as_ref().filter(|_| self.done.len() > pages) {
+                self.ruled(head, &starts)?;
+            }
+            self.ruled(&row, &starts)?;
+            head.get_or_insert(row);
         }
         self.y -= 4.0;
         Ok(())
     }
 
-    /// Texts side by side. What is higher than a page goes on with the next one.
+    /// A row of a table.
+    fn ruled(&mut self, row: &Row, starts: &[f32]) -> Result<(), Error> {
+        self.draw(row, starts, 2.0)?;
+        rule(&mut self.content, self.y);
+        self.y -= 2.0;
+        Ok(())
+    }
+
+    /// Texts side by side.
     fn row(&mut self, columns: &[(&str, Style, f32)], starts: &[f32], below: f32) -> Result<(), Error> {
+        let row = self.measured(columns);
+        self.make_room(row.together_pt())?;
+        self.draw(&row, starts, below)
+    }
+
+    fn measured(&mut self, columns: &[(&str, Style, f32)]) -> Row {
         let cells: Vec<(Vec<Line>, Style)> =
             columns.iter().map(|(text, style, width)| (lines(self.face, text, style.size, *width), *style)).collect();
-        let height = cells.iter().map(|(_, style)| style.size * LEADING).fold(0.0, f32::max);
-        let count = cells.iter().map(|(lines, _)| lines.len()).max().unwrap_or(0);
-        let whole = f32::from(u16::try_from(count).unwrap_or(u16::MAX)) * height;
-        if whole < (HEIGHT_PT - MARGIN_PT - BOTTOM_PT) / 2.0 {
-            self.make_room(whole)?;
-        }
-        for index in 0..count {
-            self.make_room(height)?;
-            self.y -= height;
-            for ((lines, style), start) in cells.iter().zip(starts) {
+        let line_pt = cells.iter().map(|(_, style)| style.size * LEADING).fold(0.0, f32::max);
+        Row { cells, line_pt }
+    }
+
+    /// What is higher than a page goes on with the next one.
+    fn draw(&mut self, row: &Row, starts: &[f32], below: f32) -> Result<(), Error> {
+        for index in 0..row.lines() {
+            self.make_room(row.line_pt)?;
+            self.y -= row.line_pt;
+            for ((lines, style), start) in row.cells.iter().zip(starts) {
                 if let Some(line) = lines.get(index) {
                     show(&mut self.content, line, *style, MARGIN_PT + start, self.y + style.size * 0.45);
                 }

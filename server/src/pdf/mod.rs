@@ -172,7 +172,7 @@ mod tests {
             Block::Table {
                 headings: vec!["规则".to_owned(), "字段".to_owned(), "观察值".to_owned()],
                 shares: vec![1, 2, 3],
-                rows: (0..60).map(|n| vec![format!("R{n}"), "rsrp_dbm".to_owned(), long.clone()]).collect(),
+                rows: (0..50).map(|n| vec![format!("R{n}"), "rsrp_dbm".to_owned(), long.clone()]).collect(),
             },
         ]
     }
@@ -191,6 +191,24 @@ mod tests {
         assert!(render(&document(every_block())).is_ok());
         let endless = (0..30).flat_map(|_| every_block()).collect();
         assert!(matches!(render(&document(endless)), Err(Error::TooLong)));
+    }
+
+    #[test]
+    fn every_page_that_a_table_reaches_begins_with_its_headings() {
+        let rows = (0..190).map(|n| vec![format!("row{n}"), "rsrp".to_owned()]).collect();
+        let table = Block::Table { headings: vec!["Field".to_owned(), "Seen".to_owned()], shares: vec![1, 1], rows };
+        let after = Block::Text("after".to_owned());
+        let pages = layout::pages(&document(vec![table, after]), &mut Face::load().unwrap()).unwrap();
+        assert!(pages.len() > 2, "{}", pages.len());
+        let mut seen = 0;
+        for page in &pages {
+            let text = String::from_utf8_lossy(&page.content);
+            let (heading, row) = (text.find("(Field)"), text.find("(row"));
+            assert!(heading.is_some() && heading < row, "{} pages: {text}", pages.len());
+            assert_eq!(text.matches("(Field)").count(), 1);
+            seen += text.matches("(row").count();
+        }
+        assert_eq!(seen, 190);
     }
 
     #[test]

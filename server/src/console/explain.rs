@@ -159,7 +159,7 @@ impl Links<'_> {
     fn to(&self, all_of: &[Condition], but: Option<&Condition>) -> String {
         let excluded = but.map(|but| (but.attribute.as_str(), failures::all_but(&but.value)));
         let asked = self.only.given().map(|(name, value): (&str, &str)| (name, value));
-        let asked = asked.chain(all_of.iter().map(|part| (part.attribute.as_str(), part.value.as_str())));
+        let asked = asked.chain(all_of.iter().map(|part| (part.attribute.as_str(), failures::exactly(&part.value))));
         let excluded = excluded.as_ref().map(|(name, value)| (*name, value.as_str()));
         self.query.address("/causes", self.window, &Only::new(asked.chain(excluded)))
     }

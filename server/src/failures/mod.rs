@@ -33,7 +33,7 @@ use classify::{Cause, Symptom};
 pub use explain::{
     BASELINE_WINDOWS, Condition, Explanation, FailingTerminal, Overview, WithoutOne, explain, export_cells, overview,
 };
-pub use question::{Class, Group, Only, Question, all_but, unwanted};
+pub use question::{Class, Group, Only, Question, all_but, exactly, unwanted};
 use verdicts::{VerdictFilter, VerdictView};
 pub use watch::{Found, WATCH_INTERVAL_MS, found, sweep, watch};
 

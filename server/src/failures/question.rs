@@ -15,6 +15,8 @@ pub struct Question {
 
 /// What stands before a value that is to be left out.
 const NOT: char = '!';
+/// How what nobody said is asked for; some attributes are empty then.
+const UNKNOWN: &str = "unknown";
 
 /// Conditions that narrow a question: for each attribute a value that it must have, or must not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,16 +46,21 @@ impl Only {
         self.0.iter().zip(values).all(|(wanted, value)| match wanted {
             None => true,
             Some(wanted) => match unwanted(wanted) {
-                Some(unwanted) => value != unwanted,
-                None => value == wanted,
+                Some(unwanted) => exactly(value) != unwanted,
+                None => exactly(value) == wanted,
             },
         })
     }
 }
 
+/// This value, as a condition says it.
+pub fn exactly(value: &str) -> &str {
+    if value.is_empty() { UNKNOWN } else { value }
+}
+
 /// All values but this one, as a condition says it.
 pub fn all_but(value: &str) -> String {
-    format!("{NOT}{value}")
+    format!("{NOT}{}", exactly(value))
 }
 
 /// The value that a condition leaves out, if it is one that does.
@@ -203,6 +210,12 @@ mod tests {
         assert!(only.holds(&values("4.2", "4g")));
         assert!(!only.holds(&values("4.2", "2g")) && !only.holds(&values("4.1", "4g")));
         assert_eq!((unwanted(&all_but("2g")), unwanted("2g")), (Some("2g"), None));
+        for nobody_said in ["", "unknown"] {
+            let (only, others) = (exactly(nobody_said), all_but(nobody_said));
+            let holds = |wanted: &str, value: &str| Only::new([("access", wanted)]).holds(&values("4.2", value));
+            assert!(holds(only, nobody_said) && holds(only, "") && !holds(only, "2g"));
+            assert!(!holds(&others, nobody_said) && !holds(&others, "") && holds(&others, "2g"));
+        }
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::failures;
 /// Names in evidence that have words of their own, in the order in which they are shown; attributes have theirs already.
 pub(super) const WORDS: &[&str] = &[
     "verdict",
+    "cause",
+    "confidence",
+    "severity",
     "why",
     "reason",
     "reasons",
@@ -88,13 +91,18 @@ pub(super) const WORDS: &[&str] = &[
     "splits",
     "split",
     "ratio",
+    "not_checked",
+    "missing",
 ];
+/// What says something to programs alone: it stands in what was recorded, and not among the facts.
+const BEHIND: [&str; 2] = ["item", "tables_version"];
 /// Verdicts that have words.
 pub(super) const VERDICTS: [&str; 3] = ["pass", "fail", "insufficient"];
 /// What failures are compared with, in words.
 pub(super) const BASELINES: [&str; 2] = ["history", "contrast"];
 /// Numbers that are parts of a whole, shown in per cent.
-const SHARES: [&str; 7] = ["coverage", "unexplained", "share", "share_low", "share_high", "silent_share", "usual"];
+const SHARES: [&str; 8] =
+    ["confidence", "coverage", "unexplained", "share", "share_low", "share_high", "silent_share", "usual"];
 /// Rows of one table that are shown.
 const ROWS_MAX: usize = 50;
 /// Columns of one table that are shown.
@@ -124,6 +132,7 @@ impl EvidenceView {
 pub(super) fn view(shell: &Shell, evidence: &Value) -> EvidenceView {
     let empty = Map::new();
     let mut members: Vec<(&String, &Value)> = evidence.as_object().unwrap_or(&empty).iter().collect();
+    members.retain(|(name, _)| !BEHIND.contains(&name.as_str()));
     members.sort_by_key(|(name, _)| rank(name));
     let groups: Vec<(&String, &Map<String, Value>)> =
         members.iter().filter_map(|(name, value)| Some((*name, value.as_object()?))).collect();
@@ -201,14 +210,16 @@ fn rank(name: &str) -> usize {
 }
 
 /// Attributes stand where conditions do.
-const ATTRIBUTES_RANK: usize = 10;
+const ATTRIBUTES_RANK: usize = 13;
 
 fn word(shell: &Shell, name: &str) -> String {
     if WORDS.contains(&name) {
         return shell.word("evidence", name);
     }
-    let attribute = shell.word("attribute", name);
-    if attribute == name { name.replace('_', " ") } else { attribute }
+    // What rules look at: in a failure, and in a settlement.
+    let families = ["attribute", "fact", "reason-field"];
+    let known = families.into_iter().map(|family| shell.word(family, name)).find(|word| word != name);
+    known.unwrap_or_else(|| name.replace('_', " "))
 }
 
 fn text(shell: &Shell, name: &str, value: &Value) -> String {
@@ -225,14 +236,14 @@ fn text(shell: &Shell, name: &str, value: &Value) -> String {
         },
         Value::String(text) => match name {
             "verdict" if VERDICTS.contains(&text.as_str()) => shell.word("evidence", text),
-            "field" | "attribute" => word(shell, text),
+            "field" | "attribute" | "missing" => word(shell, text),
             "class" => conditions::outcome(shell, text),
             "localized" if text == failures::halts::NOTHING => shell.say("incident-localized-nothing"),
             "localized" if text == failures::halts::TOO_MUCH => shell.say("incident-localized-too-much"),
             "baseline" if BASELINES.contains(&text.as_str()) => shell.word("evidence", text),
             "conditions" => conditions::set(shell.language, text),
             "group" if WORDS.contains(&text.as_str()) => word(shell, text),
-            "carrier" | "access" | "signal" | "split" => shell.word(name, text),
+            "carrier" | "access" | "signal" | "split" | "severity" => shell.word(name, text),
             _ => text.clone(),
         },
         Value::Array(items) => items.iter().map(|item| text(shell, name, item)).collect::<Vec<_>>().join(" · "),

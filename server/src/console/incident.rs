@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::evidence::{self, EvidenceView};
+use super::evidence_pack::address;
 use super::explain;
 use super::form::Form;
 use super::incidents::{LevelTag, status, title};
@@ -23,7 +24,7 @@ use crate::failures::incidents::{
 };
 use crate::http::State;
 use crate::http::auth::Acting;
-use crate::http::body::Path;
+use crate::http::body::{Path, query_pair};
 use crate::http::endpoints::{Access, Endpoint};
 use crate::http::problem::Problem;
 use crate::operators::{Caller, Permission, Scope};
@@ -84,6 +85,8 @@ struct IncidentPage {
     gate: Option<rollout_evidence::EvidenceView>,
     /// The rest.
     evidence: EvidenceView,
+    /// Address of the transaction that it is about, where it is one.
+    transaction: Option<String>,
     facts: Vec<(String, String)>,
     rollout_id: Option<i64>,
     terminals: Vec<String>,
@@ -188,6 +191,7 @@ fn assemble(
             None => whole,
             Some(gate) => EvidenceView { raw: whole.raw, ..evidence::view(&shell, &beside(&detail.evidence, gate)) },
         },
+        transaction: transaction(&shell, &detail),
         facts: facts(&shell, &detail, organization),
         rollout_id: incident.rollout_id.filter(|_| shell.may(Permission::RolloutsRead)),
         terminals_beyond: (beyond > 0 && listed > 0).then(|| shell.count("incident-terminals-beyond", &beyond)),
@@ -200,6 +204,24 @@ fn assemble(
         children: family.children.iter().map(|child| relative(&shell, child)).collect(),
         terminals: detail.terminals.into_iter().map(|terminal| terminal.sn).collect(),
         shell,
+    }
+}
+
+/// Where the transaction stands that a verdict is about: a payment that a channel told, what somebody looked up, or what the
+/// terminal reported.
+fn transaction(shell: &Shell, detail: &IncidentDetail) -> Option<String> {
+    let item = detail.evidence.get("item")?.as_str()?;
+    let sn = || detail.terminals.first().map(|terminal| terminal.sn.as_str());
+    match item.split_once(':') {
+        Some(("feed", id)) => {
+            let id: i64 = id.parse().ok()?;
+            shell.may(Permission::SettlementsRead).then(|| format!("/reconciliation/settlements/{id}"))
+        }
+        Some(("lookup", _)) => {
+            shell.may(Permission::FailuresRead).then(|| Some(format!("/lookups?{}", query_pair("sn", sn()?))))?
+        }
+        Some(("payment", event)) => shell.may(Permission::FailuresRead).then(|| Some(address(sn()?, event)))?,
+        _ => shell.may(Permission::FailuresRead).then(|| Some(address(sn()?, item)))?,
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tillward_protocol::ids::TerminalId;
 use tillward_server::db;
 use tillward_server::db::schema::{evidence_packs, terminals};
+use tillward_server::failures::incidents::{self, Kind, Level, NewIncident};
 use tillward_server::failures::lookups;
 
 use crate::check_in::{check_in, failure};
@@ -106,7 +107,7 @@ fn a_look_up_finds_its_transaction_and_says_what_differs_and_how_sure() {
 }
 
 /// Incidents of a kind: level and how often each was seen.
-fn incidents(server: &TestServer, world: &World, kind: &str) -> Vec<(String, i64)> {
+fn opened_of(server: &TestServer, world: &World, kind: &str) -> Vec<(String, i64)> {
     let page = server.get(&format!("/api/v1/incidents?kind={kind}"), &world.token).expect(200).json();
     let row = |row: &Value| (row["level"].as_str().unwrap().to_owned(), row["occurrences"].as_i64().unwrap());
     page["items"].as_array().unwrap().iter().map(row).collect()
@@ -121,9 +122,9 @@ fn a_look_up_that_proves_a_switch_opens_the_incident_that_the_channels_row_adds_
         right["merchant_no"] = json!(BOUND);
         right["merchant_name"] = json!("杭州好味餐饮店");
         server.post("/api/v1/lookups", &world.token, &right).expect(201);
-        assert_eq!(incidents(server, &world, "merchant_switch"), Vec::<(String, i64)>::new());
+        assert_eq!(opened_of(server, &world, "merchant_switch"), Vec::<(String, i64)>::new());
         server.post("/api/v1/lookups", &world.token, &seen(at_ms)).expect(201);
-        let opened = incidents(server, &world, "merchant_switch");
+        let opened = opened_of(server, &world, "merchant_switch");
         assert_eq!((opened.len(), opened[0].1), (1, 1), "{opened:?}");
         let page = server.get("/api/v1/incidents?kind=merchant_switch", &world.token).expect(200).json();
         let path = format!("/api/v1/incidents/{}", page["items"][0]["id"]);
@@ -131,16 +132,62 @@ fn a_look_up_that_proves_a_switch_opens_the_incident_that_the_channels_row_adds_
         assert_eq!(detail["incident"]["subject"], format!("{BOUND} · {SN}"));
         assert!(detail["evidence"]["item"].as_str().unwrap().starts_with("lookup:"), "{detail}");
         assert_eq!(detail["terminals"][0]["sn"], SN);
+        // On its page what the rules looked at has words, and there is a way to what was looked up.
+        let page = Browser::signed_in(server, &world.login).get(path.trim_start_matches("/api/v1")).expect(200).text();
+        for shown in ["Merchant number settled", "evidence level", "97%", &format!("href=\"/lookups?sn={SN}\"")] {
+            assert!(page.contains(shown), "{shown}: {page}");
+        }
+        let (shown, raw) = page.split_once("<pre class=\"raw\">").unwrap();
+        for name in ["merchant_no", "merchant no settled", "tables_version", "tables version", "not_checked"] {
+            assert!(!shown.contains(name) && (name.contains(' ') || raw.contains(name)), "{name}: {page}");
+        }
         // The channel's own row is under review until somebody says that the number is foreign.
         settled_at(server, &world, at_ms, OTHER);
         let number = server.get("/api/v1/merchant-numbers", &world.token).expect(200).json()["items"][0].clone();
         let foreign = format!("/api/v1/merchant-numbers/{}/foreign", number["id"]);
         server.post(&foreign, &world.token, &json!({ "reason": "核对账单，不是本商户" })).expect(200);
         wait_until("the channel's row adds to it", || {
-            incidents(server, &world, "merchant_switch") == [(opened[0].0.clone(), 2)]
+            opened_of(server, &world, "merchant_switch") == [(opened[0].0.clone(), 2)]
         });
         let stranger = server.get("/api/v1/incidents?kind=merchant_switch", &world.stranger).expect(200).json();
         assert_eq!(stranger["items"], json!([]));
+    });
+}
+
+#[test]
+fn from_an_incident_there_is_a_way_to_the_transaction_that_it_is_about() {
+    on_each_database(|server| {
+        let world = world(server);
+        let browser = Browser::signed_in(server, &world.login);
+        let (terminal_id, now) = (world.terminal_id, server.clock.now());
+        let path = server.get(&format!("/api/v1/terminals/{terminal_id}"), &world.token).expect(200).json();
+        let org_path = path["org_path"].as_str().unwrap_or_else(|| panic!("{path}")).to_owned();
+        for (item, address) in [
+            ("feed:64", "/reconciliation/settlements/64".to_owned()),
+            ("feed:x", String::new()),
+            ("payment:p1", format!("/terminals/{SN}/transactions/p1")),
+            ("e9", format!("/terminals/{SN}/transactions/e9")),
+            ("lookup:3", format!("/lookups?sn={SN}")),
+        ] {
+            let new = NewIncident {
+                kind: Kind::MerchantSwitch,
+                level: Level::P3,
+                org_path: org_path.clone(),
+                key: item.to_owned(),
+                subject: item.to_owned(),
+                evidence: json!({"cause": "CHN.SWITCH", "severity": "low", "item": item}),
+                rollout_id: None,
+                release_id: None,
+                terminal_ids: vec![terminal_id],
+                affected: 1,
+            };
+            let opened: Result<i64, db::Error> =
+                server.block_on(server.state.db.write(move |conn| incidents::open(conn, new, now)));
+            let page = browser.get(&format!("/incidents/{}", opened.unwrap())).expect(200).text();
+            let link =
+                page.split_once("\">Show the transaction</a>").map(|(before, _)| before.rsplit_once('"').unwrap().1);
+            assert_eq!(link, Some(address.as_str()).filter(|address| !address.is_empty()), "{item}: {page}");
+        }
     });
 }
 
@@ -164,11 +211,11 @@ fn a_look_up_of_what_failed_at_the_terminal_says_that_one_side_alone_knows_it() 
             (&json!("e9"), &json!("S3")),
             "{made}"
         );
-        assert_eq!(incidents(server, &world, "settlement_missing").len(), 1);
+        assert_eq!(opened_of(server, &world, "settlement_missing").len(), 1);
         // The issuer's bill says the same of the same payment.
         let by_event = json!({"sn": SN, "event_id": "e9", "source": "issuer_bill", "merchant_no": BOUND});
         server.post("/api/v1/lookups", &world.token, &by_event).expect(201);
-        let opened = incidents(server, &world, "settlement_missing");
+        let opened = opened_of(server, &world, "settlement_missing");
         assert_eq!((opened.len(), opened[0].1), (1, 2), "{opened:?}");
     });
 }
@@ -192,13 +239,13 @@ fn a_look_up_of_what_may_still_be_reversed_is_judged_again_when_it_no_longer_can
         server.clock.advance_ms(70 * 3_600_000);
         let world = World { token: token_of(server, &world.login), ..world };
         judge();
-        assert_eq!(incidents(server, &world, "settlement_missing").len(), 0);
+        assert_eq!(opened_of(server, &world, "settlement_missing").len(), 0);
         server.clock.advance_ms(2 * 3_600_000);
         let world = World { token: token_of(server, &world.login), ..world };
         // Once, however often it is looked for.
         judge();
         judge();
-        let opened = incidents(server, &world, "settlement_missing");
+        let opened = opened_of(server, &world, "settlement_missing");
         assert_eq!((opened.len(), opened[0].1), (1, 1), "{opened:?}");
         let page = server.get("/api/v1/lookups", &world.token).expect(200).json();
         assert_eq!(page["items"][0]["judgement"]["verdict"]["symptom"], "S3", "{page}");

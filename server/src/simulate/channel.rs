@@ -12,6 +12,8 @@ use super::admin::{Admin, number, text};
 use super::random::Draws;
 use super::register::{merchant_name, merchant_no};
 
+/// Terminals whose payments the file has, at most: it is one import, compared while somebody waits.
+const TERMINALS_MAX: usize = 1_000;
 /// Payments of each terminal in the file.
 const PAYMENTS: u32 = 8;
 /// Contracted with every merchant whose contract is entered, millionths.
@@ -30,8 +32,8 @@ const FEE_FREE: u64 = 9;
 /// Payments at the end that settle under another number.
 const SWITCHED: u32 = 3;
 
-/// Makes the channel, enters contracts, imports the file for the terminals of these serial numbers, which have their
-/// merchants since `from_ms` at the latest, and says what comes out.
+/// Makes the channel, enters contracts, imports the file for the first [`TERMINALS_MAX`] of the terminals of these serial
+/// numbers, which have their merchants since `from_ms` at the latest, and says what comes out.
 ///
 /// # Errors
 /// When the server refuses, or takes longer than `patience`.
@@ -42,6 +44,7 @@ pub async fn tell(
     (from_ms, to_ms): (i64, i64),
     patience: Duration,
 ) -> anyhow::Result<String> {
+    let sns = sns.get(..TERMINALS_MAX).unwrap_or(sns);
     for index in 0..CONTRACTS.min(sns.len() as u64) {
         let contract = json!({
             "merchant_no": merchant_no(index), "name": merchant_name(index), "rate_ppm": RATE_PPM,

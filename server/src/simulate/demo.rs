@@ -127,6 +127,9 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         check_in_interval_s: u32::try_from(INTERVAL_S)?,
         ..Config::default()
     };
+    // There is one administrator, and nobody to approve what is for many terminals.
+    let approval_from_terminals = config.approval_from_terminals.max(args.terminals + AGENTS as u64 + 1);
+    let config = Config { approval_from_terminals, ..config };
     let server = Server::start(config, clock.clone()).await?;
     let handle = server.handle();
     let state = server.state.clone();

@@ -12,7 +12,7 @@ use super::{Error, number, store};
 use crate::audit::{self, Actor, Deed};
 use crate::clock::Now;
 use crate::db::{self, Conn, Sequence, next_id};
-use crate::operators::{Caller, Scope};
+use crate::operators::{Caller, Scope, keys};
 use crate::organizations;
 
 /// Longest reason, characters.
@@ -268,8 +268,9 @@ pub fn act(
             after.requested_by = Some((caller.kind.as_str().to_owned(), caller.id));
         }
         Act::Approve if state == State::Requested => {
-            let own = (caller.kind.as_str().to_owned(), caller.id);
-            if before.requested_by.as_ref() == Some(&own) {
+            let own = (caller.kind.as_str(), caller.id);
+            let by = before.requested_by.as_ref().map(|(kind, id)| (kind.as_str(), *id));
+            if by.map(|by| keys::is_same_person(conn, by, own)).transpose()?.unwrap_or(false) {
                 return Err(Error::Conflict("nobody approves an own request; ask somebody else"));
             }
             after.number.state = State::Alias;

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::audit::Actor;
 use crate::clock::Now;
-use crate::db::{Conn, Db};
-use crate::operators::{Caller, Scope};
+use crate::db::{self, Conn, Db};
+use crate::operators::{Caller, Scope, keys};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -63,8 +63,12 @@ impl Request {
         Self { kind, by_kind, by_id: caller.id, by: caller.name.clone(), why, at_ms: now.0 }
     }
 
-    fn is_of(&self, caller: &Caller) -> bool {
-        self.by_kind == caller.kind.as_str() && self.by_id == caller.id
+    /// Whether `caller` is who asked, in person or by an API key.
+    ///
+    /// # Errors
+    /// [`db::Error`].
+    pub fn is_of(&self, conn: &mut Conn, caller: &Caller) -> Result<bool, db::Error> {
+        keys::is_same_person(conn, (&self.by_kind, self.by_id), (caller.kind.as_str(), caller.id))
     }
 }
 
@@ -187,13 +191,17 @@ pub(super) fn do_or_ask(
 /// [`Error::ReleaseNotPublished`], [`Error::NotFound`].
 pub async fn approve(db: &Db, caller: Caller, id: i64, actor: Actor, now: Now) -> Result<(), Error> {
     let rollout = {
-        let scope = caller.scope.clone();
-        db.read(move |conn| store::get(conn, &scope, id)?.ok_or(Error::NotFound)).await?
+        let caller = caller.clone();
+        let read = move |conn: &mut Conn| {
+            let rollout = store::get(conn, &caller.scope, id)?.ok_or(Error::NotFound)?;
+            match &rollout.request {
+                Some(request) if request.is_of(conn, &caller)? => Err(Error::OwnRequest),
+                Some(_) | None => Ok(rollout),
+            }
+        };
+        db.read(read).await?
     };
     let request = rollout.request.as_ref().ok_or(Error::NothingRequested)?;
-    if request.is_of(&caller) {
-        return Err(Error::OwnRequest);
-    }
     let event = match request.kind {
         Kind::Start => Event::Approve,
         Kind::Widen => Event::OpenStage,

@@ -123,6 +123,11 @@ fn a_second_person_approves_and_the_maker_is_told_so() {
         assert!(!waiting.contains("/rollouts/1/approve"));
         let own = maker.post("/rollouts/1/approve", &[("csrf", &csrf)]).expect(409).text();
         assert!(own.contains("nobody approves their own request") || own.contains("Nobody approves"), "{own}");
+        // A key that the maker makes is no second person.
+        let key = json!({"name": "helper", "role": "approver", "expires_in_days": 1});
+        let key = server.post("/api/v1/api-keys", &token, &key).expect(201).json();
+        let by_key = server.post("/api/v1/rollouts/1/approve", key["secret"].as_str().unwrap(), &json!({})).expect(409);
+        assert!(by_key.text().contains("their own request"), "{}", by_key.text());
 
         let second = browser(server, &second.login, "en");
         let csrf = second.csrf();

@@ -52,8 +52,8 @@ impl Tree {
             organization(conn, 102, Some(101), "/101/102/", "EAST", Some("3101"))?;
             organization(conn, 103, Some(102), "/101/102/103/", "EAST1", Some("3102"))?;
             organization(conn, 104, Some(101), "/101/104/", "WEST", Some("5101"))?;
-            operator(conn)?;
             for (id, secret, role, organization_id, path) in keys {
+                operator(conn, id)?;
                 key(conn, id, &secret, role, organization_id, path)?;
             }
             diesel::insert_into(models::table)
@@ -116,13 +116,14 @@ pub fn organization(
         .execute(conn)
 }
 
-fn operator(conn: &mut Conn) -> QueryResult<usize> {
+/// The person behind the key of this number: each key has one of its own.
+fn operator(conn: &mut Conn, id: i64) -> QueryResult<usize> {
     diesel::insert_into(operators::table)
         .values((
-            operators::id.eq(1),
+            operators::id.eq(id),
             operators::organization_id.eq(101),
             operators::org_path.eq("/101/"),
-            operators::login.eq("root"),
+            operators::login.eq(format!("root{id}")),
             operators::name.eq("root"),
             operators::password_hash.eq("!"),
             operators::role.eq("platform_admin"),
@@ -140,7 +141,7 @@ fn key(conn: &mut Conn, id: i64, secret: &str, role: &str, organization_id: i64,
             api_keys::id.eq(id),
             api_keys::organization_id.eq(organization_id),
             api_keys::org_path.eq(path),
-            api_keys::created_by.eq(1),
+            api_keys::created_by.eq(id),
             api_keys::name.eq(secret),
             api_keys::role.eq(role),
             api_keys::key_hash.eq(hash_of_secret(secret)),

@@ -124,6 +124,19 @@ pub async fn create(db: &Db, caller: &Caller, actor: &Actor, new: NewApiKey, now
     .await
 }
 
+/// Whether two callers, each by kind and number as the audit log has them, are one person: a key acts for the person who
+/// made it, and does not make two of one.
+///
+/// # Errors
+/// [`db::Error`].
+pub fn is_same_person(conn: &mut Conn, one: (&str, i64), other: (&str, i64)) -> Result<bool, db::Error> {
+    let mut person = |(kind, id): (&str, i64)| match kind == CallerKind::ApiKey.as_str() {
+        true => store::created_by(conn, id),
+        false => Ok(Some(id)),
+    };
+    Ok(one == other || matches!((person(one)?, person(other)?), (Some(one), Some(other)) if one == other))
+}
+
 /// Keys of `scope` by number, after the number `after`.
 ///
 /// # Errors

@@ -103,6 +103,11 @@ pub(super) fn live_of(conn: &mut Conn, operator_id: i64, now: Now) -> Result<Vec
     Ok(rows.into_iter().filter_map(api_key).collect())
 }
 
+/// Who made a key.
+pub(super) fn created_by(conn: &mut Conn, id: i64) -> Result<Option<i64>, db::Error> {
+    Ok(api_keys::table.find(id).select(api_keys::created_by).first(conn).optional()?)
+}
+
 pub(super) fn count_live(conn: &mut Conn, organization_id: i64, now: Now) -> Result<i64, db::Error> {
     let live = api_keys::table
         .filter(api_keys::organization_id.eq(organization_id))

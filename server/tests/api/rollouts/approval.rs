@@ -5,18 +5,25 @@ use crate::harness::on_each_database_with;
 
 /// Another person of the head office.
 const SECOND: &str = "twk_second";
+/// Another key of the person who asks.
+const HELPER: &str = "twk_helper";
 
 fn with_second_person(server: &TestServer) {
-    let hash = hash_of_secret(SECOND);
-    sql(
-        server,
-        format!(
+    let mut statements =
+        "INSERT INTO operators (id, organization_id, org_path, login, name, password_hash, role, status,
+             language, created_at_ms, version)
+         VALUES (9, 1, '/1/', 'second', 'second', '', 'approver', 'active', 'en', 0, 1);"
+            .to_owned();
+    for (id, created_by, secret) in [(9, 9, SECOND), (10, 1, HELPER)] {
+        let hash = hash_of_secret(secret);
+        statements.push_str(&format!(
             "INSERT INTO api_keys (id, organization_id, org_path, created_by, name, role, key_hash, key_prefix,
                  created_at_ms, expires_at_ms)
-             VALUES (9, 1, '/1/', 1, 'second', 'approver', '{hash}', '', 0, {})",
+             VALUES ({id}, 1, '/1/', {created_by}, '{secret}', 'approver', '{hash}', '', 0, {});",
             i64::MAX
-        ),
-    );
+        ));
+    }
+    sql(server, statements);
 }
 
 #[test]
@@ -32,8 +39,10 @@ fn a_wide_rollout_needs_a_second_person_who_sees_the_same_terminals() {
         post(server, &path("submit"), &json!({"confirm_count": 5, "why": "for spring"}), 200);
         assert_eq!(rollout(server, id)["state"], "awaiting_approval");
         assert_eq!(rollout(server, id)["request"]["kind"], "start");
-        let own = server.post(&path("approve"), HEAD, &json!({})).expect(409).text();
-        assert!(own.contains("their own request"), "{own}");
+        for key in [HEAD, HELPER] {
+            let own = server.post(&path("approve"), key, &json!({})).expect(409).text();
+            assert!(own.contains("their own request"), "{key}: {own}");
+        }
         server.post(&path("approve"), AUDITOR, &json!({})).expect(403);
         // Another terminal comes: it is not what was asked for any more.
         terminal(server, 6, "/1/", &[]);

@@ -99,7 +99,8 @@ fn as_f64(count: i64) -> f64 {
     value
 }
 
-/// The terminal with the most failures of a class in a set since `from_ms`, with its failed check-ins by cell. Its exposures are at least those.
+/// The terminal with the most failures of a class in a set since `from_ms`, with its failed check-ins by cell. Its
+/// exposures are at least those.
 pub(super) fn worst_terminal(
     conn: &mut Conn,
     cells: &Cells,

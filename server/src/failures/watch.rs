@@ -1,7 +1,7 @@
 //! Scans that nobody asked for: every few minutes, for the whole fleet and for each reseller, all failures, the technical
-//! ones, and the most frequent outcomes by themselves. What is found is kept and opens an incident; the same conditions found again add to
-//! it, and what is not found any more is said to be over. A set that is found for the whole fleet belongs to headquarters
-//! and is not told to each reseller as well.
+//! ones, and the most frequent outcomes by themselves. What is found is kept and opens an incident; the same conditions
+//! found again add to it, and what is not found any more is said to be over. A set that is found for the whole fleet
+//! belongs to headquarters and is not told to each reseller as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -21,7 +21,7 @@ const CARDS_MS: i64 = 30 * DAY_MS;
 pub struct Kpis {
     /// Payments of the last 24 hours that were successful.
     pub payments_ok: i64,
-    /// Those that failed technically: [`Group::Technical`](crate::failures::Group::Technical).
+    /// Those that failed technically: the outcomes of the class `technical`.
     pub payments_failed: i64,
     /// Failures of the last 24 hours on which the rules came to a verdict …
     pub judged: i64,
